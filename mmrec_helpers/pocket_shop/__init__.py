@@ -1,0 +1,1 @@
+"""The Pocket Shop: a synthetic shop whose truth is known."""

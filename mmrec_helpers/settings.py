@@ -1,0 +1,68 @@
+"""Where the book runs: profile, data, device, seed, cache folder. The only module that reads the environment."""
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PROFILES = ("laptop", "gpu", "paper")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a notebook needs to know of the machine it runs on."""
+
+    profile: str
+    """``laptop`` (CPU, no network), ``gpu`` (one GPU, larger shop) or ``paper`` (real data, hub models)."""
+    data: str
+    """``pocket``, or ``SOURCE:PATH`` of real data."""
+    device: str
+    """``cpu`` or ``cuda``."""
+    cache: Path
+    """Folder for what can be made again: generated shops, features, checkpoints."""
+    seed: int = 0
+
+    @property
+    def shop_size(self) -> str:
+        """Size of the Pocket Shop in this profile."""
+        return "laptop" if self.profile == "laptop" else "gpu"
+
+
+def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read ``MMREC_PROFILE``, ``MMREC_DATA`` and ``MMREC_CACHE``.
+
+    Raises:
+        ValueError: a variable has a value that the book does not know.
+    """
+    profile = environ.get("MMREC_PROFILE", "laptop")
+    if profile not in PROFILES:
+        raise ValueError(f"MMREC_PROFILE is {profile!r}; it must be one of {', '.join(PROFILES)}")
+    data = environ.get("MMREC_DATA", "pocket")
+    if data != "pocket":
+        raise ValueError(f"MMREC_DATA is {data!r}; this version of the book reads only 'pocket', the Pocket Shop")
+    cache_home = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    cache = Path(environ.get("MMREC_CACHE") or Path(cache_home) / "mmrec").expanduser()
+    return Settings(profile, data, "cpu" if profile == "laptop" else _best_device(), cache)
+
+
+def _best_device() -> str:
+    import torch  # takes seconds: imported only where asked for
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def diagnose(settings: Settings) -> str:
+    """One line that says where a notebook runs; it belongs into every problem report."""
+    from importlib.metadata import version
+
+    parts = [
+        f"mmrec_helpers {version('mmrec-helpers')}",
+        f"profile {settings.profile}",
+        f"data {settings.data}",
+        f"{settings.device}, {os.cpu_count()} cores",
+        f"{platform.system()} {platform.machine()}",
+        f"Python {platform.python_version()}",
+        f"torch {version('torch')}",
+    ]
+    return " | ".join(parts)

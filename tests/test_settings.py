@@ -1,0 +1,34 @@
+"""settings.py: the environment is read once, and a wrong value is named."""
+
+from pathlib import Path
+
+import pytest
+
+from mmrec_helpers.settings import diagnose, load_settings
+
+
+def test_defaults_are_the_laptop_profile_on_the_pocket_shop():
+    settings = load_settings({"XDG_CACHE_HOME": "somewhere"})
+    assert (settings.profile, settings.data, settings.device) == ("laptop", "pocket", "cpu")
+    assert settings.shop_size == "laptop"
+    assert settings.cache == Path("somewhere/mmrec")
+
+
+def test_cache_folder_can_be_set():
+    assert load_settings({"MMREC_CACHE": "~/here"}).cache == Path.home() / "here"
+
+
+@pytest.mark.parametrize("variable", ["MMREC_PROFILE", "MMREC_DATA"])
+def test_unknown_value_is_named_with_its_variable(variable):
+    with pytest.raises(ValueError, match=rf"{variable} is 'toaster'"):
+        load_settings({variable: "toaster"})
+
+
+def test_gpu_profile_uses_the_large_shop():
+    assert load_settings({"MMREC_PROFILE": "gpu"}).shop_size == "gpu"
+
+
+def test_diagnosis_is_one_line():
+    line = diagnose(load_settings({}))
+    assert "\n" not in line
+    assert "profile laptop" in line

@@ -1,0 +1,63 @@
+"""Sphinx extension of the book: launch buttons that follow the repository's address, and the status table."""
+
+import json
+from pathlib import Path
+
+import yaml
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+COLAB = "https://colab.research.google.com"
+
+
+def follow_repository(app, config) -> None:
+    """Show repository and launch buttons only where there is a repository to point to."""
+    options = config.html_theme_options
+    public = bool(options.get("repository_url"))
+    options["use_repository_button"] = options["use_issues_button"] = public
+    options["launch_buttons"]["colab_url"] = COLAB if public else ""
+
+
+class NotebookStatus(SphinxDirective):
+    """A table of each notebook's minutes, device and versions, from ``book/results/notebooks.json``."""
+
+    def run(self) -> list[nodes.Node]:
+        path = Path(self.env.srcdir) / "book" / "results" / "notebooks.json"
+        self.env.note_dependency(str(path))
+        lines = ["| Notebook | Minutes | Profile | Device | Versions |", "|---|---|---|---|---|"]
+        for name, run in sorted(json.loads(path.read_text()).items()):
+            versions = ", ".join(f"{package} {number}" for package, number in run["versions"].items())
+            versions += f", Python {run['python']}"
+            lines.append(f"| {name} | {run['seconds'] / 60:.1f} | {run['profile']} | {run['device']} | {versions} |")
+        return parsed(self, lines)
+
+
+class ClaimsLedger(SphinxDirective):
+    """The claims of ``book/claims.yml``, one definition list a claim."""
+
+    def run(self) -> list[nodes.Node]:
+        path = Path(self.env.srcdir) / "book" / "claims.yml"
+        self.env.note_dependency(str(path))
+        lines = []
+        for row in yaml.safe_load(path.read_text()):
+            lines += [f"**{row['claim']}** {{cite}}`{row['paper']}`, {row['place']}.", ""]
+            lines += ["| | |", "|---|---|"]
+            for field, label in (("theirs", "Paper"), ("ours", "Pocket Shop"), ("real", "Real data")):
+                lines.append(f"| {label} | {row[field]} |")
+            lines += [f"| Verdict | **{row['verdict']}** |", f"| Shown in | {row['cell']} |", ""]
+        return parsed(self, lines)
+
+
+def parsed(directive: SphinxDirective, lines: list[str]) -> list[nodes.Node]:
+    """The nodes of lines of MyST."""
+    container = nodes.container()
+    directive.state.nested_parse(lines, directive.content_offset, container)
+    return container.children
+
+
+def setup(app):
+    """Register with Sphinx."""
+    app.connect("config-inited", follow_repository)
+    app.add_directive("notebook-status", NotebookStatus)
+    app.add_directive("claims-ledger", ClaimsLedger)
+    return {"version": "1", "parallel_read_safe": True}

@@ -1,0 +1,273 @@
+"""Work on the notebooks: generated cells, execution, storing, linting. Called by tools/tasks.py."""
+
+import json
+import os
+import platform
+import re
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parent.parent
+STATUS = ROOT / "book" / "results" / "notebooks.json"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+MAX_CELLS = 60
+MAX_LINES = 25
+MAX_BYTES = 2_000_000
+
+SETUP_CELL = """\
+# Setup: the same cell opens every notebook. It installs the helper package where it is missing, as on Colab,
+# and holds every preinstalled package at its version.
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = "{url}"
+if importlib.util.find_spec("mmrec_helpers") is None:
+    if not REPOSITORY:
+        raise SystemExit("mmrec_helpers is missing. Run `make setup` in the book's folder and open the notebook there.")
+    pip = [sys.executable, "-m", "pip"]
+    held = subprocess.run([*pip, "list", "--format=freeze"], capture_output=True, text=True, check=True).stdout
+    Path("held.txt").write_text(held)
+    subprocess.run([*pip, "install", "-q", "-c", "held.txt", f"mmrec-helpers @ git+{{REPOSITORY}}"], check=True)
+
+from mmrec_helpers.settings import diagnose, load_settings
+
+settings = load_settings()
+print(diagnose(settings))"""
+
+
+def paths(only: str = "") -> list[Path]:
+    """The notebooks whose names begin with ``only``, in reading order."""
+    return sorted((ROOT / "notebooks").glob(f"{only}*.ipynb"))
+
+
+def read(path: Path) -> NotebookNode:
+    """Read a notebook."""
+    return nbformat.read(path, as_version=4)
+
+
+def write(nb: NotebookNode, path: Path) -> None:
+    """Write a notebook whole or not at all."""
+    nbformat.validate(nb)
+    part = path.with_suffix(".part")
+    nbformat.write(nb, part)
+    part.replace(path)
+
+
+# Generated cells ------------------------------------------------------------------------------------------------
+
+
+def setup_source() -> str:
+    """The setup cell's text; the repository's address comes from _config.yml."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    return SETUP_CELL.format(url=config["repository"]["url"])
+
+
+def stub_of(solution: str, check: str, hint: str) -> str:
+    """The reader's cell of an exercise: the solution without what lies between its markers, and the call of its check.
+
+    Raises:
+        ValueError: the solution has no ``### BEGIN SOLUTION`` ... ``### END SOLUTION``.
+    """
+    found = re.search(r"^( *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION$", solution, re.DOTALL | re.MULTILINE)
+    if not found:
+        raise ValueError(f"no '### BEGIN SOLUTION' ... '### END SOLUTION' in the exercise of {check}")
+    head = solution[: found.start()]  # what follows the markers explains the solution and is not for the stub
+    function = re.search(r"def (\w+)\(", head)[1]
+    quoted = repr(hint) if '"' in hint else json.dumps(hint, ensure_ascii=False)  # as ruff writes it
+    return f"{head}{found[1]}raise NotImplementedError({quoted})\n\n\nattempt({check}, {function})"
+
+
+def label_of(exercise: dict) -> str:
+    """The first line of an exercise: number, title, difficulty, minutes."""
+    stars = "★" * exercise["difficulty"] + "☆" * (5 - exercise["difficulty"])
+    title = f"### Exercise {exercise['number']}: {exercise['title']}"
+    return f"{title}\n\n*Difficulty {stars}, {exercise['minutes']} minutes.*"
+
+
+def role(cell: NotebookNode) -> str:
+    """What a generated or exercise cell is: setup, prompt, check, stub, solution, or nothing."""
+    return cell.metadata.get("book", {}).get("role", "")
+
+
+def generate(nb: NotebookNode) -> None:
+    """Write the setup cell, and label and stub of each exercise, in place."""
+    exercises = {cell.metadata.book["exercise"]["check"]: cell for cell in nb.cells if role(cell) == "solution"}
+    for cell in nb.cells:
+        if role(cell) == "setup":
+            cell.source = setup_source()
+            cell.metadata.tags = ["hide-input", "nbval-ignore-output"]
+        elif role(cell) == "prompt":
+            exercise = exercises[cell.metadata.book["check"]].metadata.book["exercise"]
+            text = cell.source.split("minutes.*\n\n", 1)[-1]
+            cell.source = f"{label_of(exercise)}\n\n{text}"
+        elif role(cell) == "stub":
+            solution = exercises[cell.metadata.book["check"]]
+            cell.source = stub_of(
+                solution.source, cell.metadata.book["check"], solution.metadata.book["exercise"]["hint"]
+            )
+        elif role(cell) in ("check", "solution"):
+            cell.metadata.tags = ["hide-cell"]
+            cell.metadata.jupyter = {"source_hidden": True}
+
+
+def export() -> None:
+    """Write all that comes from the notebooks: generated cells, and the lessons of `#| export` cells."""
+    from nbdev.export import nb_export
+
+    for path in paths():
+        nb = read(path)
+        before = nbformat.writes(nb)
+        generate(nb)
+        if nbformat.writes(nb) != before:
+            write(nb, path)
+            print(f"{path.name}: generated cells changed; execute it with `make notebooks ONLY={path.name[:2]}`")
+        if any(cell.source.startswith("#| default_exp") for cell in nb.cells):
+            nb_export(path, lib_path=ROOT / "mmrec_helpers" / "lessons")
+
+
+# Execution ------------------------------------------------------------------------------------------------------
+
+
+def tidy(nb: NotebookNode) -> None:
+    """Take out of a notebook what is true of one run only: widget state, times, warnings' and progress bars' noise."""
+    nb.metadata = NotebookNode(
+        kernelspec={"display_name": "Python 3", "language": "python", "name": "python3"},
+        language_info={"name": "python"},
+    )
+    for cell in nb.cells:
+        if cell.cell_type != "code":
+            continue
+        cell.metadata.pop("execution", None)
+        cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+        for out in cell.outputs:
+            if "data" in out:  # a widget is dead on paper: its static view, the HTML beside it, stays
+                out.data.pop(WIDGET_VIEW, None)
+    for number, cell in enumerate(nb.cells):
+        cell.id = f"cell-{number:02d}"
+
+
+def execute(only: str) -> None:
+    """Execute notebooks in a fresh kernel each and store them with their outputs."""
+    from nbclient import NotebookClient
+
+    for path in paths(only):
+        nb = read(path)
+        generate(nb)
+        start = time.time()
+        NotebookClient(nb, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
+        seconds = time.time() - start
+        tidy(nb)
+        write(nb, path)
+        record(path.stem, seconds)
+        print(f"{path.name}: {seconds / 60:.1f} min")
+
+
+def record(name: str, seconds: float) -> None:
+    """Keep a notebook's time for the status page."""
+    known = json.loads(STATUS.read_text()) if STATUS.exists() else {}
+    known[name] = {
+        "seconds": round(seconds),
+        "profile": os.environ.get("MMREC_PROFILE", "laptop"),
+        "device": f"{os.cpu_count()} CPU cores, {platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("mmrec-helpers", "torch", "transformers", "datasets")},
+    }
+    STATUS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
+def minutes() -> None:
+    """Print how long each notebook took in the last `make book`."""
+    from jupyter_cache import get_cache
+
+    cache = get_cache(ROOT / "_build" / ".jupyter_cache")
+    for record in sorted(cache.list_cache_records(), key=lambda record: record.uri):
+        print(f"{Path(record.uri).name}: {record.data.get('execution_seconds', 0) / 60:.1f} min")
+
+
+# Linting --------------------------------------------------------------------------------------------------------
+
+
+def lint(path: Path) -> list[str]:
+    """What is wrong with a notebook, one sentence each."""
+    nb = read(path)
+    faults = [f"{path.name}: {text}" for text in _lint_notebook(nb, path)]
+    for number, cell in enumerate(nb.cells):
+        before = nb.cells[number - 1] if number else None
+        faults += [f"{path.name}, cell {number}: {text}" for text in _lint_cell(cell, before)]
+    return faults
+
+
+def _lint_notebook(nb: NotebookNode, path: Path) -> list[str]:
+    faults = []
+    fresh = nbformat.from_dict(json.loads(json.dumps(nb)))
+    generate(fresh)
+    if [cell.source for cell in fresh.cells] != [cell.source for cell in nb.cells]:
+        faults.append("a generated cell differs from its source: run `make export`")
+    if sum(role(cell) == "setup" for cell in nb.cells) != 1:
+        faults.append("there must be one setup cell")
+    if "widgets" in nb.metadata:
+        faults.append("widget state is stored: run `make notebooks`")
+    if path.stat().st_size > MAX_BYTES:
+        faults.append(f"{path.stat().st_size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f}")
+    counts = [cell.execution_count for cell in nb.cells if cell.cell_type == "code"]
+    if counts != list(range(1, len(counts) + 1)):
+        faults.append("stored outputs are missing or were not made in one run from top to bottom: run `make notebooks`")
+    if not 20 <= sum(not role(cell) for cell in nb.cells) <= MAX_CELLS:
+        faults.append(f"{len(nb.cells)} cells; a chapter has 20 to {MAX_CELLS}, its exercises not counted")
+    return faults
+
+
+RANDOM = re.compile(
+    r"np\.random\.(?!default_rng\(\w|Generator|SeedSequence)|default_rng\(\)|^(import|from) random\b", re.MULTILINE
+)
+ABSOLUTE = re.compile(r"(?<![\w.:/<])/(home|root|tmp|work|Users|usr|var|mnt|content)/|\b[A-Z]:\\(\\|(?![nt])\w+[\\.])")
+
+
+def _lint_cell(cell: NotebookNode, before: NotebookNode | None) -> list[str]:
+    faults = []
+    text = cell.source + json.dumps(cell.get("outputs", []))
+    if ABSOLUTE.search(text):
+        faults.append(f"an absolute path: {ABSOLUTE.search(text)[0]}")
+    if cell.cell_type != "code":
+        return faults
+    lines = len(cell.source.splitlines())
+    if lines > MAX_LINES:
+        faults.append(f"{lines} lines, more than {MAX_LINES}")
+    if before is not None and before.cell_type == "code" and not role(cell):
+        faults.append("no prose before this code cell")
+    if RANDOM.search(cell.source):
+        faults.append("randomness without a seed: use np.random.default_rng(seed)")
+    for out in cell.outputs:
+        data = out.get("data", {})
+        if out.output_type == "error":
+            faults.append(f"a stored error: {out.ename}")
+        if "image/png" in data:
+            figure = cell.metadata.get("mystnb", {})
+            for field, kind in (("caption", "figure"), ("name", "figure"), ("alt", "image")):
+                if not figure.get(kind, {}).get(field):
+                    faults.append(f"a figure without {field}")
+        if re.search(r"<img (?![^>]*alt=)", "".join(data.get("text/html", ""))):
+            faults.append("an <img> without alternative text")
+        if WIDGET_VIEW in data:
+            faults.append("a stored widget view: run `make notebooks`")
+    return faults
+
+
+def main(command: str, *arguments: str) -> None:
+    """Run one command."""
+    if command == "lint":
+        faults = [fault for path in paths() for fault in lint(path)]
+        raise SystemExit("\n".join(faults) or 0)
+    {"execute": execute, "export": export, "minutes": minutes}[command](*arguments)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

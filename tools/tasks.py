@@ -1,0 +1,165 @@
+"""The book's commands. `make NAME` calls `python3 tools/tasks.py NAME`; only the standard library is needed."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+BUILD = ROOT / "_build"
+INDEX = BUILD / "html" / "index.html"
+
+
+def run(*command: str | Path, **options) -> None:
+    """Run a command in the repository's root; stop with its exit status if it fails."""
+    status = subprocess.run([str(part) for part in command], cwd=ROOT, **options).returncode
+    if status:
+        raise SystemExit(status)
+
+
+def digest(paths: list[Path]) -> str:
+    """Hash of the contents and names of files."""
+    sha = hashlib.sha256()
+    for path in sorted(paths):
+        sha.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return sha.hexdigest()
+
+
+def setup() -> None:
+    """make .venv and install the locked set (skipped while nothing changed; works offline then)"""
+    if sys.version_info < (3, 11):  # noqa: UP036, the system's Python, not the book's
+        raise SystemExit(
+            f"The book needs Python 3.11 or newer, this is {sys.version.split()[0]}: make setup PYTHON=..."
+        )
+    stamp = VENV / "book-setup.txt"
+    wanted = digest([ROOT / "requirements.lock", ROOT / "pyproject.toml"])
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    start = time.time()
+    if not PYTHON.exists():
+        venv.create(VENV, with_pip=True)
+    stamp.unlink(missing_ok=True)
+    print("Installing the locked packages into .venv ...", flush=True)
+    # pip, not a faster installer: it honours the machine's own settings, such as where a CPU build of torch lies.
+    pip = (PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-compile")
+    run(*pip, "-r", "requirements.lock")
+    run(*pip, "--no-deps", "--no-build-isolation", "--editable", ".")
+    stamp.write_text(wanted)
+    print(f"Set up in {time.time() - start:.0f} s")
+
+
+def book() -> None:
+    """execute every notebook that changed and render the book to _build/html"""
+    setup()
+    key = digest([*ROOT.glob("mmrec_helpers/**/*.py"), ROOT / "requirements.lock"]) + os.environ.get(
+        "MMREC_PROFILE", ""
+    )
+    stamp = BUILD / "executed-with.txt"
+    if not stamp.exists() or stamp.read_text() != key:
+        # jupyter-cache looks at code cells only: what they import is our business.
+        for stale in (BUILD / ".jupyter_cache", BUILD / ".doctrees"):
+            shutil.rmtree(stale, ignore_errors=True)
+    run(PYTHON, "-c", "from mmrec_helpers.pocket_shop.shop import open_shop; open_shop()")
+    BUILD.mkdir(exist_ok=True)
+    config = BUILD / "_config.yml"
+    config.write_text(
+        (ROOT / "_config.yml").read_text().replace('execute_notebooks: "off"', "execute_notebooks: cache")
+    )
+    build_html("--config", config)
+    stamp.write_text(key)
+    run(PYTHON, "tools/notebooks.py", "minutes")
+    print(f"The book: {INDEX}")
+
+
+def build_html(*options: str | Path) -> None:
+    """Render the book; a warning is an error."""
+    jupyter_book = "from jupyter_book.cli.main import main; main()"  # the module does nothing under `python -m`
+    run(PYTHON, "-c", jupyter_book, "build", ".", "-W", "-n", "--keep-going", "--quiet", *options)
+
+
+def html() -> None:
+    """render the stored outputs to _build/html, without executing (seconds)"""
+    setup()
+    shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)  # otherwise yesterday's warnings stay hidden
+    build_html()
+    print(f"The book: {INDEX}")
+
+
+def notebooks() -> None:
+    """execute the notebooks in place and store their outputs: make notebooks [ONLY=01]"""
+    setup()
+    run(PYTHON, "tools/notebooks.py", "execute", os.environ.get("ONLY", ""))
+
+
+def export() -> None:
+    """write what comes from the notebooks: setup cells, exercise stubs, mmrec_helpers/lessons"""
+    setup()
+    run(PYTHON, "tools/notebooks.py", "export")
+
+
+def test() -> None:
+    """unit tests, notebooks against their stored outputs, the book's build, its pages in a browser"""
+    setup()
+    run(PYTHON, "-m", "pytest", "--nbval", *sys.argv[2:])
+
+
+def lint() -> None:
+    """ruff and the notebook linter (a part of the tests)"""
+    setup()
+    run(PYTHON, "-m", "ruff", "check")
+    run(PYTHON, "-m", "ruff", "format", "--check")
+    run(PYTHON, "tools/notebooks.py", "lint")
+
+
+def lab() -> None:
+    """open JupyterLab on the notebooks"""
+    setup()
+    run(PYTHON, "-m", "jupyterlab", "notebooks")
+
+
+def results() -> None:
+    """make the recorded results in book/results again (long)"""
+    setup()
+    run(PYTHON, "tools/results.py")
+
+
+def bench() -> None:
+    """print the benchmarks, as ratios against a named reference"""
+    setup()
+    run(PYTHON, "tools/bench.py")
+
+
+def lock() -> None:
+    """resolve pyproject.toml anew into requirements.lock, with the reason beside each pin that is not the newest"""
+    setup()
+    run(PYTHON, "tools/lock.py")
+
+
+def clean() -> None:
+    """remove what was built (not .venv, not the cache of generated shops)"""
+    for folder in (BUILD, ROOT / ".pytest_cache", ROOT / ".ruff_cache"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def help() -> None:
+    """show this list"""
+    for name, task in TASKS.items():
+        print(f"make {name:10s} {task.__doc__}")
+
+
+TASKS = {
+    task.__name__: task
+    for task in (setup, book, test, html, notebooks, export, lab, results, bench, lint, lock, clean, help)
+}
+
+if __name__ == "__main__":
+    name = sys.argv[1] if len(sys.argv) > 1 else "help"
+    if name not in TASKS:
+        raise SystemExit(f"No command {name!r}; there are: {', '.join(TASKS)}")
+    TASKS[name]()
