@@ -57,7 +57,9 @@ def row_of(cards: Sequence[str]) -> HTML:
     return HTML(f'{STYLE}<div class="cards">{"".join(cards)}</div>')
 
 
-def item_card(dataset: RecDataset, item: int, lines: Sequence[str] = (), picture: Image.Image | None = None, **options) -> str:
+def item_card(
+    dataset: RecDataset, item: int, lines: Sequence[str] = (), picture: Image.Image | None = None, **options
+) -> str:
     """HTML of an item's card: its picture (or a sharper one of the same item), title, and the lines given."""
     fields = dataset.item(item)
     return card(picture or fields["image"], fields["title"], lines, **options)

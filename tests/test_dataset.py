@@ -85,8 +85,17 @@ def rows_of(dataset: RecDataset) -> list[list[int]]:
     return found
 
 
+def own_split(dataset: RecDataset) -> Split:
+    """A split as a reader may make one: unused rows lie anywhere, then come one to choose by and two to test on."""
+    part = np.random.default_rng(0).choice([TRAIN, CONTEXT, UNUSED], dataset.num_interactions)
+    for rows in rows_of(dataset):
+        for row, code in zip(rows[::-1], (TEST, TEST, VALID), strict=False):
+            part[row] = code
+    return Split(dataset, part, "own")
+
+
 def all_splits(dataset: RecDataset) -> list[Split]:
-    splits = [dataset.leave_one_out(), dataset.temporal_split(), dataset.temporal_split(0.4, 0.3)]
+    splits = [dataset.leave_one_out(), dataset.temporal_split(), dataset.temporal_split(0.4, 0.3), own_split(dataset)]
     return splits + dataset.by_user_folds(4) + [dataset.hold_out_category(name) for name in CATEGORIES]
 
 
@@ -231,7 +240,7 @@ def test_fingerprint_changes_with_a_picture_that_lies_in_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("user", 2), ("item", 1), ("time", 11), ("rating", 4.5), ("review", "review 0 ")]
+    ("column", "value"), [("user", 2), ("item", 1), ("time", 11), ("rating", 1.5), ("review", "review 0 ")]
 )
 def test_fingerprint_changes_with_any_field_of_an_interaction(small, column, value):
     frame = small.interactions.copy()
@@ -407,6 +416,8 @@ def test_folds_test_every_user_once_and_never_learn_from_whom_they_ask_about(see
                 assert parts[:-1] == [CONTEXT] * (len(rows) - 1)
                 asked[parts[-1]].append(user)
         assert (split.part == TRAIN).any()
+    tested, chosen = ([split.histories(part).users.tolist() for split in splits] for part in ("test", "valid"))
+    assert chosen == tested[1:] + tested[:1]  # split f chooses on the fold that split f + 1 tests on
     with_rows = [user for user, rows in enumerate(rows_of(dataset)) if rows]
     assert sorted(asked[TEST]) == with_rows
     assert sorted(asked[VALID]) == with_rows

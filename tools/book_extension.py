@@ -18,6 +18,12 @@ def follow_repository(app, config) -> None:
     options["launch_buttons"]["colab_url"] = COLAB if public else ""
 
 
+def drop_thebe(app, pagename, templatename, context, doctree) -> None:
+    """Leave out Thebe: the book does not use it, it names a content network, and declared twice it is an error."""
+    scripts = context.get("script_files", [])
+    context["script_files"] = [script for script in scripts if "thebe" not in f"{script} {script.attributes}".lower()]
+
+
 class NotebookStatus(SphinxDirective):
     """A table of each notebook's minutes, device and versions, from ``book/results/notebooks.json``."""
 
@@ -58,6 +64,7 @@ def parsed(directive: SphinxDirective, lines: list[str]) -> list[nodes.Node]:
 def setup(app):
     """Register with Sphinx."""
     app.connect("config-inited", follow_repository)
+    app.connect("html-page-context", drop_thebe, priority=900)  # after whoever adds scripts
     app.add_directive("notebook-status", NotebookStatus)
     app.add_directive("claims-ledger", ClaimsLedger)
     return {"version": "1", "parallel_read_safe": True}

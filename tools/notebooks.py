@@ -18,11 +18,12 @@ STATUS = ROOT / "book" / "results" / "notebooks.json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 MAX_CELLS = 60
 MAX_LINES = 25
+MAX_WIDTH = 88  # columns of a code cell on the rendered page
 MAX_BYTES = 2_000_000
 
 SETUP_CELL = """\
-# Setup: the same cell opens every notebook. It installs the helper package where it is missing, as on Colab,
-# and holds every preinstalled package at its version.
+# Setup: the same cell opens every notebook. Where the helper package is missing, as on
+# Colab, it installs it and holds every preinstalled package at its version.
 import importlib.util
 import subprocess
 import sys
@@ -31,11 +32,12 @@ from pathlib import Path
 REPOSITORY = "{url}"
 if importlib.util.find_spec("mmrec_helpers") is None:
     if not REPOSITORY:
-        raise SystemExit("mmrec_helpers is missing. Run `make setup` in the book's folder and open the notebook there.")
+        raise SystemExit("mmrec_helpers is missing: run `make setup` in the book")
     pip = [sys.executable, "-m", "pip"]
-    held = subprocess.run([*pip, "list", "--format=freeze"], capture_output=True, text=True, check=True).stdout
+    held = subprocess.check_output([*pip, "list", "--format=freeze"], text=True)
     Path("held.txt").write_text(held)
-    subprocess.run([*pip, "install", "-q", "-c", "held.txt", f"mmrec-helpers @ git+{{REPOSITORY}}"], check=True)
+    package = f"mmrec-helpers @ git+{{REPOSITORY}}"
+    subprocess.check_call([*pip, "install", "-q", "-c", "held.txt", package])
 
 from mmrec_helpers.settings import diagnose, load_settings
 
@@ -82,7 +84,10 @@ def stub_of(solution: str, check: str, hint: str) -> str:
     head = solution[: found.start()]  # what follows the markers explains the solution and is not for the stub
     function = re.search(r"def (\w+)\(", head)[1]
     quoted = repr(hint) if '"' in hint else json.dumps(hint, ensure_ascii=False)  # as ruff writes it
-    return f"{head}{found[1]}raise NotImplementedError({quoted})\n\n\nattempt({check}, {function})"
+    indent, call = found[1], f"raise NotImplementedError({quoted})"
+    if len(indent + call) > MAX_WIDTH:  # as ruff writes it
+        call = f"raise NotImplementedError(\n{indent}    {quoted}\n{indent})"
+    return f"{head}{indent}{call}\n\n\nattempt({check}, {function})"
 
 
 def label_of(exercise: dict) -> str:
@@ -241,6 +246,9 @@ def _lint_cell(cell: NotebookNode, before: NotebookNode | None) -> list[str]:
     lines = len(cell.source.splitlines())
     if lines > MAX_LINES:
         faults.append(f"{lines} lines, more than {MAX_LINES}")
+    widest = max(map(len, cell.source.splitlines()), default=0)
+    if widest > MAX_WIDTH and "hide-cell" not in cell.metadata.get("tags", []) and not role(cell):
+        faults.append(f"a line of {widest} characters, more than {MAX_WIDTH}")
     if before is not None and before.cell_type == "code" and not role(cell):
         faults.append("no prose before this code cell")
     if RANDOM.search(cell.source):

@@ -33,6 +33,7 @@ from mmrec_helpers.pocket_shop.wording import told_attributes
 # version of the drawing or of the wording), put here the fingerprint that the failing test shows, and execute every
 # notebook again: each number in the book depends on it. If you did not mean it to, you broke the shop.
 GOLDEN = "PENDING"
+BARE = {"missing_images": 1.0}  # pictures take most of the time, and most tests need none
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +227,7 @@ def test_the_data_set_is_valid_and_of_the_size_it_says(opened, seed):
 
 @pytest.mark.parametrize("cold_share", [0.0, 0.08, 0.5, 1.0])
 def test_purchases_have_no_holes_and_are_those_of_the_data_set(opened, cold_share):
-    dataset, truth = opened(cold_share=cold_share)
+    dataset, truth = opened(cold_share=cold_share, **BARE)
     bought = truth.purchases.rows >= 0
     assert (bought[:, 1:] <= bought[:, :-1]).all()  # -1 only after the last purchase
     user, step, row = steps(dataset)
@@ -298,10 +299,9 @@ def told_in_descriptions(dataset, names) -> list[dict[str, set[str]]]:
     return [{name: one[name] for name in names if name in one} for one in told]
 
 
-@pytest.mark.parametrize("overlap", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("noise", [0.15, 1.0])
+@pytest.mark.parametrize(("overlap", "noise"), [(0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (0.5, 1.0)])
 def test_descriptions_mention_what_the_picture_shows_as_often_as_overlap_says(opened, overlap, noise):
-    dataset, truth = opened(overlap=overlap, noise=noise)
+    dataset, truth = opened(overlap=overlap, noise=noise, **BARE)
     assert np.abs(truth.mentions.mean(axis=0) - overlap).max() < 0.1
     if overlap in (0, 1):
         assert (truth.mentions == overlap).all()
@@ -314,7 +314,7 @@ def test_descriptions_mention_what_the_picture_shows_as_often_as_overlap_says(op
 
 
 def test_descriptions_tell_more_and_nothing_less_with_more_overlap(opened):
-    shops = [opened(overlap=overlap)[0] for overlap in (0.0, 0.5, 0.9, 1.0)]
+    shops = [opened(overlap=overlap, noise=0.0, **BARE)[0] for overlap in (0.0, 0.5, 1.0)]
     told = [told_in_descriptions(dataset, MENTIONABLE) for dataset in shops]
     for less, more in pairwise(told):
         assert all(one.items() <= two.items() for one, two in zip(less, more, strict=True))
@@ -324,7 +324,7 @@ def test_descriptions_tell_more_and_nothing_less_with_more_overlap(opened):
 def test_descriptions_tell_what_only_they_know_whatever_the_overlap(opened):
     names = [name for name in WRITTEN if name != "brand"]
     for overlap in (0.0, 1.0):
-        dataset, truth = opened(overlap=overlap)
+        dataset, truth = opened(overlap=overlap, noise=0.0, **BARE)
         facts = [truth.facts(name) for name in dataset.column("item_id")[1:]]
         assert told_in_descriptions(dataset, names) == [{name: {fact[name]} for name in names} for fact in facts]
         texts = dataset.column("description")[1:]
@@ -340,7 +340,7 @@ def words(text: str) -> list[str]:
 
 def test_noise_moves_the_descriptions_only_and_keeps_their_words_in_order(opened):
     assert moved(opened(), opened(noise=0.9)) == {"description"}
-    clean, dirty = (opened(noise=noise)[0].column("description")[1:] for noise in (0.0, 1.0))
+    clean, dirty = (opened(noise=noise, **BARE)[0].column("description")[1:] for noise in (0.0, 1.0))
     for one, two in zip(clean, dirty, strict=True):
         assert one != two
         rest = iter(words(two))
@@ -348,9 +348,9 @@ def test_noise_moves_the_descriptions_only_and_keeps_their_words_in_order(opened
 
 
 def test_noise_is_the_share_of_soiled_descriptions_and_more_noise_soils_more(opened):
-    clean = opened(noise=0.0)[0].column("description")[1:]
+    clean = opened(noise=0.0, **BARE)[0].column("description")[1:]
     assert not any("<" in text or "&" in text for text in clean)
-    soiled = [opened(noise=noise)[0].column("description")[1:] != clean for noise in (0.0, 0.15, 0.5, 1.0)]
+    soiled = [opened(noise=noise, **BARE)[0].column("description")[1:] != clean for noise in (0.0, 0.15, 0.5, 1.0)]
     for noise, some in zip((0.0, 0.15, 0.5, 1.0), soiled, strict=True):
         assert abs(some.mean() - noise) < 0.1 * (0 < noise < 1) + 1e-9
     assert all((less <= more).all() for less, more in pairwise(soiled))
@@ -361,9 +361,9 @@ def test_missing_images_moves_the_images_only(opened):
 
 
 def test_missing_images_is_the_share_of_items_without_a_picture(opened):
-    shops = [opened(missing_images=share)[0] for share in (0.0, 0.1, 0.5, 1.0)]
+    shops = [opened(missing_images=share)[0] for share in (0.0, 0.5, 1.0)]
     missing = [~dataset.has_image[1:] for dataset in shops]
-    for share, some in zip((0.0, 0.1, 0.5, 1.0), missing, strict=True):
+    for share, some in zip((0.0, 0.5, 1.0), missing, strict=True):
         assert abs(some.mean() - share) < 0.1 * (0 < share < 1) + 1e-9
     assert all((less <= more).all() for less, more in pairwise(missing))
     pictures = [image_bytes(dataset) for dataset in shops]
@@ -377,15 +377,16 @@ def test_drift_moves_change_points_and_histories_only(opened):
 
 
 def test_more_drift_changes_more_tastes_and_earlier(opened):
-    change = [opened(drift=drift)[1].tastes.change for drift in (0.0, 0.06, 0.3, 1.0)]
+    truths = [opened(drift=drift, **BARE)[1] for drift in (0.0, 0.06, 0.3, 1.0)]
+    change = [truth.tastes.change for truth in truths]
     assert (change[0] == MAX_PURCHASES).all()
     assert (change[-1] == FIRST_CHANGE).all()
     for less, more in pairwise(change):
         assert (more <= less).all()
         assert (more < less).mean() > 0.3
-    came = [opened(drift=drift)[1].purchases.lengths > at for drift, at in zip((0.0, 0.06, 0.3), change, strict=False)]
-    assert came[0].sum() == 0
-    assert 0.2 < came[1].mean() < 0.6 < came[2].mean()
+    came = [np.mean(truth.tastes.change < truth.purchases.lengths) for truth in truths]
+    assert came[0] == 0
+    assert 0.2 < came[1] < 0.6 < came[2] < came[3] < 1
 
 
 def test_drift_leaves_what_was_bought_before_the_change(opened):
@@ -407,11 +408,11 @@ def test_cold_share_moves_launches_and_histories_only(opened):
 
 
 def test_cold_share_is_the_share_of_items_launched_in_the_last_tenth_of_the_days(opened):
-    late = [opened(cold_share=share)[1].catalogue.launch >= 0.9 * DAYS for share in (0.0, 0.08, 0.5, 1.0)]
+    late = [opened(cold_share=share, **BARE)[1].catalogue.launch >= 0.9 * DAYS for share in (0.0, 0.08, 0.5, 1.0)]
     for share, some in zip((0.0, 0.08, 0.5, 1.0), late, strict=True):
         assert abs(some.mean() - share) < 0.1 * (0 < share < 1) + 1e-9
     assert all((less <= more).all() for less, more in pairwise(late))
-    one, two = opened()[1].catalogue, opened(cold_share=0.3)[1].catalogue
+    one, two = (opened(cold_share=share, **BARE)[1].catalogue for share in (0.08, 0.5))
     stays = ~(two.launch >= 0.9 * DAYS)
     assert (one.launch == two.launch)[stays].all()
     assert (one.peak == two.peak)[stays].all()
@@ -425,7 +426,8 @@ def test_a_shopper_who_buys_the_same_rates_and_reviews_the_same(opened, knob):
         by_user = dict(list(dataset.interactions.groupby("user")))
         histories.append({user: frame.drop(columns="user") for user, frame in by_user.items() if not came[user]})
     one, two = histories
-    same = [user for user in one if user in two and one[user]["item"].tolist() == two[user]["item"].tolist()]
+    what = ["item", "time"]
+    same = [user for user in one if user in two and one[user][what].to_dict("list") == two[user][what].to_dict("list")]
     assert len(same) > 20
     for user in same:
         assert one[user].to_dict("list") == two[user].to_dict("list")

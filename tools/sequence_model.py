@@ -1,7 +1,7 @@
 """A small sequence model for measuring the Pocket Shop: what can be learnt from ids, or from some attributes alone.
 
 It is SASRec in shape: a causal transformer over item vectors, the same vectors tied to the output, and full
-cross-entropy. It is no part of the book's package; the book builds its own in later chapters.
+cross-entropy. It is an instrument for the shop and no part of the book's package.
 """
 
 import numpy as np
@@ -55,21 +55,21 @@ class SequenceModel(nn.Module):
         return self.norm(hidden[where]) @ vectors.T + self.bias
 
 
-def pad_right(histories: np.ndarray) -> torch.Tensor:
-    """(N, LENGTH) the last items of histories that are padded at the left, now padded at the right."""
-    padded = torch.zeros(len(histories), LENGTH + 1, dtype=torch.long)
+def pad_right(histories: np.ndarray, length: int) -> torch.Tensor:
+    """(N, length) the last items of histories that are padded at the left, now padded at the right."""
+    padded = torch.zeros(len(histories), length, dtype=torch.long)
     for row, history in zip(padded, histories, strict=True):
-        items = history[history > 0][-(LENGTH + 1) :]
+        items = history[history > 0][-length:]
         row[: len(items)] = torch.as_tensor(items)
     return padded
 
 
-def fit(features: np.ndarray, use_ids: bool, sequences: np.ndarray, epochs: int, seed: int = 0) -> SequenceModel:
+def fit(features: np.ndarray, use_ids: bool, sequences: np.ndarray, epochs: int = 20, seed: int = 0) -> SequenceModel:
     """Train on (U, T) sequences of items; ids want a stronger hand against overfitting than attributes."""
     torch.manual_seed(seed)
-    dropout, rate, decay = (0.4, 2e-3, 0.1) if use_ids else (0.1, 4e-3, 0.01)
+    dropout, rate, decay = (0.4, 2e-3, 0.1) if use_ids else (0.2, 4e-3, 0.05)
     model = SequenceModel(features, use_ids, dropout)
-    items = pad_right(sequences)
+    items = pad_right(sequences, LENGTH + 1)
     items = items[(items > 0).sum(dim=1) > 1]
     optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=decay)
     steps = epochs * -(-len(items) // BATCH)
@@ -91,7 +91,7 @@ def fit(features: np.ndarray, use_ids: bool, sequences: np.ndarray, epochs: int,
 @torch.no_grad()
 def score(model: SequenceModel, histories: np.ndarray) -> np.ndarray:
     """(N, I + 1) scores of the next item after each history."""
-    items = pad_right(histories)[:, 1:] if histories.shape[1] > LENGTH else pad_right(histories)[:, :LENGTH]
+    items = pad_right(histories, LENGTH)
     scores = []
     for batch in items.split(512):
         last = (batch > 0).sum(dim=1) - 1

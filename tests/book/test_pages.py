@@ -1,0 +1,218 @@
+"""The built book in a browser: no other host, no errors, readable in each theme and width, folds and search work."""
+
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import nbformat
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SURVEY = Path(__file__).with_name("survey.js").read_text()
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+PAGES = [TOC["root"], *(page["file"] for part in TOC["parts"] for page in part["chapters"]), "search"]
+CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
+THEMES = ("light", "dark")
+WIDTHS = (1280, 390)
+PUBLIC = bool(yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"])
+OVERFLOW = """() => {
+  const root = document.documentElement, wide = [...document.querySelectorAll("article *")];
+  const out = wide.filter((element) => element.getBoundingClientRect().right > innerWidth + 1).slice(0, 5);
+  const names = out.map((element) => `${element.tagName}.${element.className}`);
+  return root.scrollWidth > innerWidth + 1 ? [`${root.scrollWidth} > ${innerWidth}`, ...names] : [];
+}"""
+
+
+def cells_of(page):
+    return nbformat.read(ROOT / f"{page}.ipynb", as_version=4).cells
+
+
+# What needs no browser -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def soup(html):
+    """A built page, parsed; each once."""
+    seen = {}
+
+    def parse(path):
+        if path not in seen:
+            seen[path] = BeautifulSoup(path.read_text(), "html.parser")
+        return seen[path]
+
+    return lambda name: parse(html / name)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_shows_no_traceback(html, page):
+    assert "Traceback (most recent call last)" not in (html / f"{page}.html").read_text()
+
+
+@pytest.mark.parametrize("page", ["index", *PAGES, "genindex"])
+def test_links_within_the_book_lead_somewhere(html, soup, page):
+    dead = []
+    for link in soup(f"{page}.html").find_all("a", href=True):
+        address, anchor = urldefrag(link["href"])
+        parts = urlsplit(address)
+        if parts.scheme:
+            continue
+        target = (html / page).parent / unquote(parts.path) if parts.path else html / f"{page}.html"
+        name = target.resolve().relative_to(html.resolve())
+        found = target.is_file() and (
+            not anchor or target.suffix != ".html" or soup(name).find(id=unquote(anchor)) is not None
+        )
+        if not found:
+            dead.append(link["href"])
+    assert dead == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_launch_buttons_follow_the_repository(soup, page):
+    links = [link["href"] for link in soup(f"{page}.html").find_all("a", href=True)]
+    launch = [link for link in links if "colab.research" in link or "mybinder" in link]
+    assert bool(launch) is (PUBLIC and page in CHAPTERS)
+    if not PUBLIC:
+        assert soup(f"{page}.html").select(".dropdown-launch-buttons, .dropdown-source-buttons") == []
+
+
+# What a reader sees ----------------------------------------------------------------------------------------------
+
+
+class Visit:
+    """A page in one theme: what it asked for, what it complained of, and the survey of it."""
+
+    def __init__(self, context, address, page):
+        self.elsewhere, self.complaints, self.overflow = [], [], {}
+        tab = context.new_page()
+        tab.on("request", lambda request: self.request(request.url, address))
+        tab.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        tab.goto(f"{address}/{page}.html")
+        tab.evaluate("() => window.MathJax?.startup?.promise.then(() => null)")
+        vars(self).update(tab.evaluate(SURVEY))
+        for width in WIDTHS:
+            tab.set_viewport_size({"width": width, "height": 900})
+            self.overflow[width] = tab.evaluate(OVERFLOW)
+        tab.close()
+
+    def request(self, url, address):
+        if not url.startswith((address, "data:", "blob:")):
+            self.elsewhere.append(url)
+
+
+@pytest.fixture(scope="module")
+def contexts(browser):
+    """One browser profile a theme."""
+    contexts = {}
+    for theme in THEMES:
+        # Without motion a colour is at once what it will be, not on its way there.
+        contexts[theme] = browser.new_context(color_scheme=theme, reduced_motion="reduce")
+        contexts[theme].set_default_timeout(10_000)
+        contexts[theme].add_init_script(f"localStorage.setItem('mode', '{theme}')")
+    return contexts
+
+
+@pytest.fixture(scope="module")
+def visits():
+    """Visits already made."""
+    return {}
+
+
+@pytest.fixture
+def visit(contexts, address, visits, page, theme):
+    if (page, theme) not in visits:
+        visits[page, theme] = Visit(contexts[theme], address, page)
+    return visits[page, theme]
+
+
+@pytest.fixture
+def tab(contexts, address, page):
+    """A fresh look at a page, to click on."""
+    tab = contexts["light"].new_page()
+    tab.goto(f"{address}/{page}.html")
+    yield tab
+    tab.close()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("page", PAGES)
+class TestEveryPage:
+    def test_asks_no_other_host(self, visit):
+        assert visit.elsewhere == []
+
+    def test_reports_no_error(self, visit):
+        assert visit.complaints == []
+
+    def test_has_the_theme_asked_for(self, visit, theme):
+        assert visit.theme == theme
+
+    def test_has_one_title(self, visit):
+        assert len(visit.headings) == 1, visit.headings
+
+    def test_images_load_and_have_alternative_text(self, visit):
+        assert (visit.broken, visit.silent) == ([], [])
+
+    def test_images_have_a_ground(self, visit):
+        assert visit.glassy == []  # black ink on a dark page, were it so
+
+    def test_text_stands_out(self, visit):
+        assert visit.faint == []
+
+    @pytest.mark.parametrize("width", WIDTHS)
+    def test_does_not_scroll_sideways(self, visit, width):
+        assert visit.overflow[width] == []
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_without_a_choice_the_theme_is_that_of_the_system(browser, address, theme):
+    with browser.new_context(color_scheme=theme) as context:
+        tab = context.new_page()
+        tab.goto(f"{address}/{TOC['root']}.html")
+        assert tab.evaluate("document.documentElement.dataset.theme") == theme
+
+
+@pytest.mark.parametrize("page", ["book/notation"])
+def test_mathematics_is_set(tab):
+    tab.locator("mjx-container").first.wait_for()
+    assert tab.locator("mjx-container mjx-math").count() > 20
+    assert tab.locator("mjx-merror").count() == 0
+    text = tab.locator("article").inner_text()
+    assert "$$" not in text
+    assert "\\frac" not in text
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+class TestEveryChapter:
+    def test_each_fold_opens_on_a_click(self, tab, page):
+        folded = [cell for cell in cells_of(page) if {"hide-cell", "hide-input"} & set(cell.metadata.get("tags", []))]
+        folds = tab.locator("article details.hide").all()
+        assert len(folds) == len(folded) > 0
+        for fold in folds:
+            source = fold.locator("pre").first
+            assert not source.is_visible()
+            fold.locator("summary").first.click()
+            assert source.is_visible()
+
+    def test_solutions_are_folded(self, tab, page):
+        solutions = tab.locator("article pre", has_text="### BEGIN SOLUTION")
+        assert solutions.count() >= 4
+        assert not any(solution.is_visible() for solution in solutions.all())
+
+    def test_each_widget_has_a_static_view_that_turns(self, tab, page):
+        views = tab.locator("article .static-view").all()
+        assert len(views) >= sum("show_widget(" in cell.source for cell in cells_of(page) if cell.cell_type == "code")
+        assert views
+        for view in views:
+            labels, panels = view.locator("> label").all(), view.locator("> .panel").all()
+            assert len(labels) == len(panels) >= 2
+            for label, shown in zip(labels, panels, strict=True):
+                label.click()
+                assert [panel.is_visible() for panel in panels] == [panel is shown for panel in panels]
+
+
+def test_search_finds_a_word_of_chapter_1(contexts, address):
+    tab = contexts["light"].new_page()
+    tab.goto(f"{address}/search.html?q=leakage")
+    tab.locator("#search-results a[href*='01_data_exploration']").first.wait_for(timeout=10_000)
+    tab.close()
