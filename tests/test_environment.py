@@ -105,6 +105,11 @@ def test_make_has_the_commands_of_the_tasks(load_tool):
     assert set(" ".join(phony).split()) == tasks
 
 
+def test_make_book_finds_what_it_changes_in_the_configuration(load_tool):
+    text = (ROOT / "_config.yml").read_text()
+    assert [text.count(shown) for shown in load_tool("tasks").EXECUTING] == [1, 1]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_documents_name_commands_that_exist(document, load_tool):
     text = (ROOT / document).read_text()

@@ -54,6 +54,23 @@ class ClaimsLedger(SphinxDirective):
         return parsed(self, lines)
 
 
+class RecordedResult(SphinxDirective):
+    """A table of systems by seeds from ``book/results/NAME.json``."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        path = Path(self.env.srcdir) / "book" / "results" / f"{self.arguments[0]}.json"
+        self.env.note_dependency(str(path))
+        run = json.loads(path.read_text())
+        heads = [f"seed {seed}" for seed in run["seeds"]]
+        lines = [f"| {run['metric']} | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
+        lines += [f"| {name} | {' | '.join(f'{v:.3f}' for v in values)} |" for name, values in run["rows"].items()]
+        versions = ", ".join(f"{package} {number}" for package, number in run["versions"].items())
+        lines += ["", f"Recorded by `make results` in {run['minutes']} minutes on {run['device']}; {versions}."]
+        return parsed(self, lines)
+
+
 def parsed(directive: SphinxDirective, lines: list[str]) -> list[nodes.Node]:
     """The nodes of lines of MyST."""
     container = nodes.container()
@@ -67,4 +84,5 @@ def setup(app):
     app.connect("html-page-context", drop_thebe, priority=900)  # after whoever adds scripts
     app.add_directive("notebook-status", NotebookStatus)
     app.add_directive("claims-ledger", ClaimsLedger)
+    app.add_directive("recorded-result", RecordedResult)
     return {"version": "1", "parallel_read_safe": True}

@@ -36,7 +36,7 @@ def separations() -> None:
     for seed in SEEDS:
         for system, ndcg in measure(seed).items():
             rows.setdefault(system, []).append(round(float(ndcg.mean()), 4))
-    record("separations", {"seeds": SEEDS, "NDCG@10": rows, **stamp(time.time() - start)})
+    record("separations", {"metric": "NDCG@10", "seeds": SEEDS, "rows": rows, **stamp(time.time() - start)})
 
 
 if __name__ == "__main__":

@@ -14,6 +14,11 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 BUILD = ROOT / "_build"
 INDEX = BUILD / "html" / "index.html"
+# What `make book` changes in _config.yml; its copy lies in _build, and extensions are looked for from there.
+EXECUTING = {
+    'execute_notebooks: "off"': "execute_notebooks: cache",
+    "book_extension: tools/": "book_extension: ../tools/",
+}
 
 
 def run(*command: str | Path, **options) -> None:
@@ -68,9 +73,10 @@ def book() -> None:
     run(PYTHON, "-c", "from mmrec_helpers.pocket_shop.shop import open_shop; open_shop()")
     BUILD.mkdir(exist_ok=True)
     config = BUILD / "_config.yml"
-    config.write_text(
-        (ROOT / "_config.yml").read_text().replace('execute_notebooks: "off"', "execute_notebooks: cache")
-    )
+    text = (ROOT / "_config.yml").read_text()
+    for shown, executed in EXECUTING.items():
+        text = text.replace(shown, executed)
+    config.write_text(text)
     build_html("--config", config)
     stamp.write_text(key)
     run(PYTHON, "tools/notebooks.py", "minutes")
