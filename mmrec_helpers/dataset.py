@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -102,9 +103,9 @@ class RecDataset:
         rating = frame["rating"].to_numpy()
         order = (np.diff(user) < 0) | ((np.diff(user) == 0) & (np.diff(time) < 0))
         for fault, bad in (
-            (f"the user is not in 0..{self.num_users - 1}", (user < 0) | (user >= self.num_users)),
-            (f"the item is not in 1..{self.num_items}", (item < 1) | (item > self.num_items)),
-            ("the time is not a whole number of seconds since 1970", ~(time >= 0)),
+            (f"the user is not in 0..{self.num_users - 1}", ~((user >= 0) & (user < self.num_users))),
+            (f"the item is not in 1..{self.num_items}", ~((item >= 1) & (item <= self.num_items))),
+            ("the time is not a whole number of seconds since 1970", ~((time >= 0) & (time == np.floor(time)))),
             ("the rating is negative or not a number", ~(rating >= 0)),
             ("rows are not sorted by user and time", np.concatenate([[False], order])),
         ):
@@ -121,12 +122,14 @@ class RecDataset:
             sha.update(np.ascontiguousarray(self.interactions[column].to_numpy(np.int64)).tobytes())
         sha.update(np.ascontiguousarray(self.interactions["rating"].to_numpy(np.float32)).tobytes())
         for text in (*self.interactions["review"], *self.user_ids):
-            sha.update(str(text).encode() + b"\0")
+            sha.update(repr(text).encode() + b"\0")
         raw = self.items.cast_column("image", datasets.Image(decode=False))
         for column in sorted(raw.column_names):
             sha.update(column.encode() + b"\0")
             for value in raw[column]:
-                sha.update((value["bytes"] or b"" if isinstance(value, dict) else str(value).encode()) + b"\0")
+                if isinstance(value, dict):  # a picture, in the table or in a file
+                    value = value["bytes"] or Path(value["path"]).read_bytes()
+                sha.update((value if isinstance(value, bytes) else str(value).encode()) + b"\0")
         return sha.hexdigest()[:16]
 
     # Filters ----------------------------------------------------------------------------------------------------
@@ -166,19 +169,27 @@ class RecDataset:
         """Cut all interactions at two moments that are the same for everybody: shares ``train``, ``valid``, the rest.
 
         Raises:
-            ValueError: the shares leave nothing to test on.
+            ValueError: shares or times leave nothing to test on.
         """
         if train <= 0 or valid < 0 or train + valid >= 1:
             raise ValueError(f"shares must be positive and leave a rest to test on, not train={train}, valid={valid}")
         time = self.interactions["time"].to_numpy()
         cuts = np.quantile(time, [train, train + valid], method="lower")
-        return Split(self, np.searchsorted(cuts, time, side="left"), "temporal")
+        part = np.searchsorted(cuts, time, side="left")
+        if not (part == TEST).any():
+            raise ValueError(f"{self.name}: nothing happened after the last cut, there is nothing to test on")
+        return Split(self, part, "temporal")
 
     def by_user_folds(self, num_folds: int = 5, seed: int = 0) -> list["Split"]:
         """Cut the users into folds. Split f tests on the last interaction of fold f, chooses on that of fold f + 1.
 
         The earlier interactions of both are context: shown as history, never learnt from.
+
+        Raises:
+            ValueError: fewer than three folds leave nobody to learn from.
         """
+        if num_folds < 3:
+            raise ValueError(f"{num_folds} folds leave nobody to learn from: one tests, one chooses; take 3 or more")
         order = np.random.default_rng(seed).permutation(self.num_users)
         fold_of = np.empty(self.num_users, int)
         fold_of[order] = np.arange(self.num_users) % num_folds
@@ -278,11 +289,13 @@ class Split:
             length: T, the longest history shown.
 
         Raises:
-            ValueError: the part is not one to predict.
+            ValueError: the part is not one to predict, or the length is not positive.
         """
-        code = PARTS.index(part)
-        if code not in (VALID, TEST):
+        if part not in ("valid", "test"):
             raise ValueError(f"histories are of 'valid' or 'test', not of {part!r}")
+        if length < 1:
+            raise ValueError(f"a history is at least 1 item long, not {length}")
+        code = PARTS.index(part)
         frame = self.dataset.interactions
         user, item = frame["user"].to_numpy(), frame["item"].to_numpy()
         rows = np.flatnonzero(self.part == code)
@@ -300,7 +313,7 @@ class Split:
         user = self.dataset.interactions["user"].to_numpy()[rows]
         cuts = np.flatnonzero(np.diff(user)) + 1
         item = self.dataset.interactions["item"].to_numpy()
-        return _pad_left(item, [chunk[-length:] for chunk in np.split(rows, cuts)])
+        return _pad_left(item, [chunk[-length:] for chunk in np.split(rows, cuts) if len(rows)])
 
 
 def _pad_left(item: np.ndarray, rows: list[np.ndarray]) -> np.ndarray:

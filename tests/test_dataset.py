@@ -562,3 +562,19 @@ def test_train_sequences_equal_the_slow_reference_on_every_split(seed, length):
 def test_nothing_to_learn_from_gives_no_train_sequence(small):
     split = Split(small, np.full(small.num_interactions, CONTEXT), "nothing")
     assert len(split.train_sequences()) == 0
+
+
+def test_a_history_of_no_length_is_refused(small):
+    with pytest.raises(ValueError, match="at least 1 item"):
+        small.leave_one_out().histories("test", length=0)
+
+
+def test_two_folds_leave_nobody_to_learn_from(small):
+    with pytest.raises(ValueError, match="3 or more"):
+        small.by_user_folds(2)
+
+
+def test_a_temporal_split_without_a_test_part_is_refused(small):
+    same_time = replace(small, interactions=small.interactions.assign(time=7))
+    with pytest.raises(ValueError, match="nothing to test on"):
+        same_time.temporal_split()

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import tasks
 import yaml
 from packaging.markers import Marker
 from packaging.requirements import Requirement
@@ -89,7 +90,7 @@ def test_conda_users_get_the_lock():
     needs = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     pip = [need["pip"] for need in needs if isinstance(need, dict)]
     python = [need.split("=")[1] for need in needs if str(need).startswith("python=")]
-    assert pip == [["-r requirements.lock"]]
+    assert pip == [["-r requirements.lock", "-e ."]]
     assert len(python) == 1
     assert f"{python[0]}.0" in Requirement(f"python{PROJECT['project']['requires-python']}").specifier
 
@@ -97,31 +98,31 @@ def test_conda_users_get_the_lock():
 # The commands ----------------------------------------------------------------------------------------------------
 
 
-def test_make_has_the_commands_of_the_tasks(load_tool):
+def test_make_has_the_commands_of_the_tasks():
     rules = re.findall(r"^([a-z ]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     phony = re.findall(r"^\.PHONY: (.+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    tasks = set(load_tool("tasks").TASKS)
-    assert set(" ".join(rules).split()) == tasks
-    assert set(" ".join(phony).split()) == tasks
+    commands = set(tasks.TASKS)
+    assert set(" ".join(rules).split()) == commands
+    assert set(" ".join(phony).split()) == commands
 
 
-def test_make_book_finds_what_it_changes_in_the_configuration(load_tool):
+def test_make_book_finds_what_it_changes_in_the_configuration():
     text = (ROOT / "_config.yml").read_text()
-    assert [text.count(shown) for shown in load_tool("tasks").EXECUTING] == [1, 1]
+    assert [text.count(shown) for shown in tasks.EXECUTING] == [1, 1]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_documents_name_commands_that_exist(document, load_tool):
+def test_documents_name_commands_that_exist(document):
     text = (ROOT / document).read_text()
     code = re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL)
     named = make_targets("\n".join(code))
     assert named, "a document that names no command: is the pattern of this test out of date?"
-    assert named <= set(load_tool("tasks").TASKS)
+    assert named <= set(tasks.TASKS)
 
 
-def test_how_to_use_lists_each_command_for_readers(load_tool):
+def test_how_to_use_lists_each_command_for_readers():
     listed = set(re.findall(r"^\| `make ([a-z]+)`", (ROOT / "book/how-to-use.md").read_text(), re.MULTILINE))
-    assert set(load_tool("tasks").TASKS) - listed <= {"lint", "lock"}  # for contributors
+    assert set(tasks.TASKS) - listed <= {"lint", "lock"}  # for contributors
 
 
 def test_help_needs_the_standard_library_only():
@@ -139,10 +140,10 @@ def test_unknown_command_is_named():
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
-def test_workflow_calls_what_exists(workflow, load_tool):
+def test_workflow_calls_what_exists(workflow):
     jobs = yaml.safe_load(workflow.read_text())["jobs"]
     shell = "\n".join(step["run"] for job in jobs.values() for step in job["steps"] if "run" in step)
-    assert make_targets(shell) <= set(load_tool("tasks").TASKS)
+    assert make_targets(shell) <= set(tasks.TASKS)
     assert [script for script in re.findall(r"\bbash (\S+)", shell) if not (ROOT / script).exists()] == []
     uploaded = [step.get("with", {}).get("path") for job in jobs.values() for step in job["steps"]]
     assert set(uploaded) <= {None, "_build/html"}

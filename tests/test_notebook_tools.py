@@ -5,9 +5,12 @@ import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
+import book_extension
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+import notebooks as tool
 
 REAL = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -30,13 +33,8 @@ def add(a, b):
 attempt(check_add, add)"""
 
 
-@pytest.fixture(scope="module")
-def tool(load_tool):
-    return load_tool("notebooks")
-
-
 @pytest.fixture
-def good(tool):
+def good():
     """A notebook without faults: setup cell, a figure in cell 3, prose and code, one exercise; 25 cells executed."""
     exercise = {"number": "1.1", "title": "Add", "difficulty": 2, "minutes": 3, "hint": "Use +.", "check": "check_add"}
 
@@ -69,32 +67,32 @@ def cell_with(nb, role):
 # Generated cells -------------------------------------------------------------------------------------------------
 
 
-def test_stub_is_the_solution_without_what_lies_between_the_markers(tool):
+def test_stub_is_the_solution_without_what_lies_between_the_markers():
     assert tool.stub_of(SOLUTION, "check_add", "Use +.") == STUB
 
 
-def test_what_follows_the_markers_is_not_for_the_stub(tool):
+def test_what_follows_the_markers_is_not_for_the_stub():
     assert tool.stub_of(SOLUTION + "  # because + adds", "check_add", "Use +.") == STUB
 
 
-def test_hint_may_hold_quotes(tool):
+def test_hint_may_hold_quotes():
     scope = {"attempt": lambda check, answer: answer(1, 2), "check_add": None}
     with pytest.raises(NotImplementedError, match='Say "plus"'):
         exec(tool.stub_of(SOLUTION, "check_add", 'Say "plus".'), scope)
 
 
 @pytest.mark.parametrize("marker", ["### BEGIN SOLUTION\n", "### END SOLUTION\n"])
-def test_solution_without_markers_is_refused(tool, marker):
+def test_solution_without_markers_is_refused(marker):
     with pytest.raises(ValueError, match="check_add"):
         tool.stub_of(SOLUTION.replace(f"    {marker}", ""), "check_add", "Use +.")
 
 
-def test_label_holds_number_title_difficulty_and_minutes(tool):
+def test_label_holds_number_title_difficulty_and_minutes():
     label = tool.label_of({"number": "1.2", "title": "Count", "difficulty": 4, "minutes": 10})
     assert label == "### Exercise 1.2: Count\n\n*Difficulty ★★★★☆, 10 minutes.*"
 
 
-def test_generate_writes_label_stub_setup_and_folds(tool, good):
+def test_generate_writes_label_stub_setup_and_folds(good):
     assert cell_with(good, "prompt").source.startswith("### Exercise 1.1: Add")
     assert cell_with(good, "prompt").source.endswith("\n\nAdd two numbers.")
     assert cell_with(good, "stub").source == STUB
@@ -102,13 +100,13 @@ def test_generate_writes_label_stub_setup_and_folds(tool, good):
     assert cell_with(good, "check").metadata.tags == cell_with(good, "solution").metadata.tags == ["hide-cell"]
 
 
-def test_generate_twice_changes_nothing(tool, good):
+def test_generate_twice_changes_nothing(good):
     once = nbformat.writes(good)
     tool.generate(good)
     assert nbformat.writes(good) == once
 
 
-def test_tidy_takes_out_widgets_noise_and_times(tool, good):
+def test_tidy_takes_out_widgets_noise_and_times(good):
     html = {"text/html": "<b>static</b>", tool.WIDGET_VIEW: {"model_id": "1"}}
     good.cells[3].outputs = [new_output("display_data", html), new_output("stream", name="stderr", text="9%")]
     good.cells[3].metadata.execution = {"shell.execute_reply": "now"}
@@ -127,7 +125,7 @@ def without_helpers(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mmrec_helpers" else find(name))
 
 
-def test_setup_cell_runs_twice_and_prints_one_line(tool, capsys):
+def test_setup_cell_runs_twice_and_prints_one_line(capsys):
     scope = {}
     for _ in range(2):
         exec(tool.setup_source(), scope)
@@ -136,13 +134,13 @@ def test_setup_cell_runs_twice_and_prints_one_line(tool, capsys):
         assert printed.count("\n") == 1
 
 
-def test_setup_cell_without_package_and_address_says_what_to_do(tool, monkeypatch):
+def test_setup_cell_without_package_and_address_says_what_to_do(monkeypatch):
     without_helpers(monkeypatch)
     with pytest.raises(SystemExit, match="run `make setup`"):
         exec(tool.SETUP_CELL.format(url=""), {})
 
 
-def test_setup_cell_on_colab_holds_preinstalled_packages(tool, monkeypatch, tmp_path):
+def test_setup_cell_on_colab_holds_preinstalled_packages(monkeypatch, tmp_path):
     calls = []
     without_helpers(monkeypatch)
     monkeypatch.setattr(subprocess, "check_output", lambda command, **options: calls.append(command) or "numpy==1.0\n")
@@ -159,7 +157,7 @@ def test_setup_cell_on_colab_holds_preinstalled_packages(tool, monkeypatch, tmp_
 # The rules -------------------------------------------------------------------------------------------------------
 
 
-def faults_of(tool, nb, folder):
+def faults_of(nb, folder):
     path = folder / "01_made.ipynb"
     nbformat.write(nb, path)
     return tool.lint(path)
@@ -217,15 +215,15 @@ FAULTS = {
 }
 
 
-def test_good_notebook_has_no_faults(tool, good, tmp_path):
-    assert faults_of(tool, good, tmp_path) == []
+def test_good_notebook_has_no_faults(good, tmp_path):
+    assert faults_of(good, tmp_path) == []
 
 
 @pytest.mark.parametrize("rule", FAULTS)
-def test_rule_catches_its_fault(tool, good, tmp_path, rule):
+def test_rule_catches_its_fault(good, tmp_path, rule):
     spoil, message = FAULTS[rule]
     spoil(good)
-    assert message in "\n".join(faults_of(tool, good, tmp_path))
+    assert message in "\n".join(faults_of(good, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -238,18 +236,18 @@ def test_rule_catches_its_fault(tool, good, tmp_path, rule):
         "half = total/work/2",
     ],
 )
-def test_rules_let_good_code_pass(tool, good, tmp_path, text):
+def test_rules_let_good_code_pass(good, tmp_path, text):
     good.cells[5].source = text
-    assert faults_of(tool, good, tmp_path) == []
+    assert faults_of(good, tmp_path) == []
 
 
-def test_rules_let_a_line_that_ends_in_a_colon_pass(tool, good, tmp_path):
+def test_rules_let_a_line_that_ends_in_a_colon_pass(good, tmp_path):
     printed("PLAN B:\nnone\n")(good)
-    assert faults_of(tool, good, tmp_path) == []
+    assert faults_of(good, tmp_path) == []
 
 
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
-def test_notebook_has_no_faults(tool, path):
+def test_notebook_has_no_faults(path):
     assert tool.lint(path) == []
 
 
@@ -259,9 +257,9 @@ def test_notebook_has_no_faults(tool, path):
 @pytest.mark.parametrize(
     ("url", "colab"), [("", ""), ("https://example.org/book", "https://colab.research.google.com")]
 )
-def test_buttons_follow_the_address(load_tool, url, colab):
+def test_buttons_follow_the_address(url, colab):
     config = SimpleNamespace(html_theme_options={"repository_url": url, "launch_buttons": {"thebe": False}})
-    load_tool("book_extension").follow_repository(app=None, config=config)
+    book_extension.follow_repository(app=None, config=config)
     options = config.html_theme_options
     assert options["launch_buttons"]["colab_url"] == colab
     assert options["use_repository_button"] is options["use_issues_button"] is bool(url)

@@ -56,9 +56,8 @@ def main() -> None:
         start = time.perf_counter()
         dataset, _ = open_shop(0, cache=Path(cache))
         loaded = time.perf_counter() - start
-    print(
-        f"{'Pocket Shop, laptop size':28s} {loaded * 1e3:9.1f} ms   {generated / loaded:7.1f} times as fast as drawn anew"
-    )
+    name, ratio = "Pocket Shop, laptop size", generated / loaded
+    print(f"{name:28s} {loaded * 1e3:9.1f} ms   {ratio:7.1f} times as fast as drawn anew")
     frame = dataset.interactions
     assert len(k_core_by_pandas(frame, 5)) == dataset.k_core(5).num_interactions
     user, item = frame["user"].to_numpy(), frame["item"].to_numpy()

@@ -151,12 +151,17 @@ def tidy(nb: NotebookNode) -> None:
         if cell.cell_type != "code":
             continue
         cell.metadata.pop("execution", None)
-        cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+        cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr" and not _is_progress_bar(out)]
         for out in cell.outputs:
             if "data" in out:  # a widget is dead on paper: its static view, the HTML beside it, stays
                 out.data.pop(WIDGET_VIEW, None)
     for number, cell in enumerate(nb.cells):
         cell.id = f"cell-{number:02d}"
+
+
+def _is_progress_bar(out: NotebookNode) -> bool:
+    """A widget without a static view."""
+    return WIDGET_VIEW in out.get("data", {}) and "text/html" not in out.data
 
 
 def execute(only: str) -> None:
@@ -233,6 +238,8 @@ def _lint_notebook(nb: NotebookNode, path: Path) -> list[str]:
 RANDOM = re.compile(
     r"np\.random\.(?!default_rng\(\w|Generator|SeedSequence)|default_rng\(\)|^(import|from) random\b", re.MULTILINE
 )
+TORCH_RANDOM = re.compile(r"torch\.(rand|randn|randint|randperm)\(")
+TORCH_SEED = re.compile(r"manual_seed\(|generator=")
 ABSOLUTE = re.compile(r"(?<![\w.:/<])/(home|root|tmp|work|Users|usr|var|mnt|content)/|\b[A-Z]:\\(\\|(?![nt])\w+[\\.])")
 
 
@@ -251,8 +258,10 @@ def _lint_cell(cell: NotebookNode, before: NotebookNode | None) -> list[str]:
         faults.append(f"a line of {widest} characters, more than {MAX_WIDTH}")
     if before is not None and before.cell_type == "code" and not role(cell):
         faults.append("no prose before this code cell")
-    if RANDOM.search(cell.source):
-        faults.append("randomness without a seed: use np.random.default_rng(seed)")
+    if RANDOM.search(cell.source) or (TORCH_RANDOM.search(cell.source) and not TORCH_SEED.search(cell.source)):
+        faults.append(
+            "randomness without a seed: use np.random.default_rng(seed) or, just before it, torch.manual_seed"
+        )
     for out in cell.outputs:
         data = out.get("data", {})
         if out.output_type == "error":

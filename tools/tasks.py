@@ -59,6 +59,12 @@ def setup() -> None:
     print(f"Set up in {time.time() - start:.0f} s")
 
 
+def generate_shop() -> None:
+    """Generate the profile's Pocket Shop, unless it is in the cache."""
+    imports = "from mmrec_helpers import settings; from mmrec_helpers.pocket_shop.shop import open_shop"
+    run(PYTHON, "-c", f"{imports}; open_shop(size=settings.load_settings().shop_size)")
+
+
 def book() -> None:
     """execute every notebook that changed and render the book to _build/html"""
     setup()
@@ -70,7 +76,7 @@ def book() -> None:
         # jupyter-cache looks at code cells only: what they import is our business.
         for stale in (BUILD / ".jupyter_cache", BUILD / ".doctrees"):
             shutil.rmtree(stale, ignore_errors=True)
-    run(PYTHON, "-c", "from mmrec_helpers.pocket_shop.shop import open_shop; open_shop()")
+    generate_shop()
     BUILD.mkdir(exist_ok=True)
     config = BUILD / "_config.yml"
     text = (ROOT / "_config.yml").read_text()
@@ -112,6 +118,7 @@ def export() -> None:
 def test() -> None:
     """unit tests, notebooks against their stored outputs, the book's build, its pages in a browser"""
     setup()
+    generate_shop()  # else its progress bar would be an output that the stored notebook has not
     run(PYTHON, "-m", "pytest", "--nbval", *sys.argv[2:])
 
 

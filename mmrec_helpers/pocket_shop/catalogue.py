@@ -133,9 +133,10 @@ def pick(draws: np.ndarray, num: int | np.ndarray) -> np.ndarray:
     return np.floor(draws * num).astype(np.int64)
 
 
-def bell(rng: np.random.Generator, num: int) -> np.ndarray:
-    """(num,) draws of mean 0 and variance 1, near enough normal; sums of uniforms are the same on every machine."""
-    return rng.random((num, 12)).sum(axis=1) - 6.0
+def bell(draws: np.ndarray) -> np.ndarray:
+    """(N,) values of mean 0 and variance 1, near enough normal, from (N, 12) uniform draws: no function of the
+    machine's mathematics library is asked, so they are the same everywhere."""
+    return draws.sum(axis=1) - 6.0
 
 
 def make_catalogue(seed: int, num_items: int, cold_share: float, brands: tuple[str, ...]) -> Catalogue:
@@ -165,7 +166,7 @@ def make_catalogue(seed: int, num_items: int, cold_share: float, brands: tuple[s
         attributes=attributes,
         price=np.round(price, 2),
         launch=launch,
-        popularity=bell(stream(seed, "popularity"), num_items),
+        popularity=bell(stream(seed, "popularity").random((num_items, 12))),
         peak=np.where(fame[:, 0] < FASHIONABLE, launch + fame[:, 1] * (DAYS - launch), np.inf),
         look=pick(stream(seed, "looks").random(num_items), 2**31),
         brands=brands,

@@ -141,7 +141,9 @@ class _TasteSampler:
         self.owner, self.place = np.nonzero(moment.rows >= 0)  # (S,) shopper and number of each step
         rows = moment.rows[self.owner, self.place]
         # (S,) the place of what was bought among the alternatives of its category
-        self.bought = np.array([np.searchsorted(world.members[world.catalogue.category[row]], row) for row in rows])
+        self.bought = np.array(
+            [np.searchsorted(world.members[world.catalogue.category[row]], row) for row in rows], int
+        )
         self.category = world.catalogue.category[rows]
         self.values = world.catalogue.attributes[rows]  # (S, A) of what was bought
         self.worth = self._alternatives(world, moment, rows)  # (S, M) exp(utility to everybody), 0 if not for sale
@@ -256,7 +258,8 @@ def change_log_prior(drift: float, lengths: np.ndarray) -> np.ndarray:
     """(N, MAX_PURCHASES + 1) log P(change at a past purchase); the last column is no change among the past ones."""
     steps = np.arange(MAX_PURCHASES)
     with np.errstate(divide="ignore"):
-        change = np.log(drift) + (steps - FIRST_CHANGE) * np.log1p(-drift)
+        stay = max(np.log1p(-drift), -1e9)  # finite, so that no step of it is none
+        change = np.log(drift) + (steps - FIRST_CHANGE) * stay
         past = (steps >= FIRST_CHANGE) & (steps < lengths[:, None])
-        never = np.maximum(lengths - FIRST_CHANGE, 0) * np.log1p(-drift)
+        never = np.maximum(lengths - FIRST_CHANGE, 0) * stay
         return np.concatenate([np.where(past, change, -np.inf), never[:, None]], axis=1)

@@ -193,7 +193,7 @@ def open_shop(
     if size not in SIZES:
         raise ValueError(f"there is no shop of size {size!r}; sizes are {', '.join(SIZES)}")
     set_knobs = Knobs(**knobs)
-    key = {"seed": seed, "size": size, **asdict(set_knobs)}
+    key = {"seed": seed, "size": size, **{name: float(value) for name, value in asdict(set_knobs).items()}}
     key |= {"versions": [SHOP_VERSION, DRAWING_VERSION, WORDING_VERSION]}
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
     folder = (cache or load_settings().cache) / "pocket_shop" / f"{size}-seed{seed}-{name}"
@@ -216,10 +216,20 @@ def _mentions(seed: int, size: str, knobs: Knobs) -> np.ndarray:
 
 
 def _generate(folder: Path, seed: int, size: str, knobs: Knobs) -> None:
-    """Write a shop's files to a folder of another name, then rename it: no half shop is ever found."""
+    """Write a shop's files to a folder of another name, then rename it: no half shop is ever found or left."""
     part = folder.with_name(f"{folder.name}.part{os.getpid()}")
-    shutil.rmtree(part, ignore_errors=True)
+    shutil.rmtree(part, ignore_errors=True)  # a killed process of the same number may have left one
     part.mkdir(parents=True)
+    try:
+        _write(part, seed, size, knobs)
+        if not folder.exists():  # another process may have been first; its shop is the same, to the byte
+            part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write(part: Path, seed: int, size: str, knobs: Knobs) -> None:
+    """Write a shop's files into a folder."""
     catalogue = _catalogue(seed, size, knobs)
     with ArrowWriter(path=str(part / "items.arrow"), features=ITEM_FEATURES, writer_batch_size=256) as writer:
         for item in _items(catalogue, seed, size, knobs):
@@ -228,10 +238,6 @@ def _generate(folder: Path, seed: int, size: str, knobs: Knobs) -> None:
     tastes, purchases = _purchases(catalogue, seed, size, knobs)
     np.savez(part / "truth.npz", **asdict(tastes), rows=purchases.rows, days=purchases.days)
     _interactions(catalogue, tastes, purchases, seed).to_parquet(part / "interactions.parquet", index=False)
-    try:
-        part.rename(folder)
-    except OSError:  # another process was first; its shop is the same, to the byte
-        shutil.rmtree(part)
 
 
 def _read(folder: Path, seed: int, size: str, knobs: Knobs) -> tuple[RecDataset, Truth]:
@@ -294,6 +300,15 @@ def _purchases(catalogue: Catalogue, seed: int, size: str, knobs: Knobs) -> tupl
     return Tastes(**fields), Purchases(np.concatenate(rows), np.concatenate(days))
 
 
+def _draws_of(purchases: Purchases, seed: int, purpose: str, width: int) -> np.ndarray:
+    """(number of purchases, width) uniform draws that belong to shopper and step, whatever the others buy."""
+    draws = []
+    for chunk, start in enumerate(range(0, len(purchases.rows), CHUNK)):
+        bought = purchases.rows[start : start + CHUNK] >= 0
+        draws.append(stream(seed, purpose, chunk).random((*bought.shape, width))[bought])
+    return np.concatenate(draws)
+
+
 def _interactions(catalogue: Catalogue, tastes: Tastes, purchases: Purchases, seed: int) -> pd.DataFrame:
     """The table of interactions, with ratings and reviews that agree with the tastes."""
     user, step = np.nonzero(purchases.rows >= 0)
@@ -302,10 +317,10 @@ def _interactions(catalogue: Catalogue, tastes: Tastes, purchases: Purchases, se
     cared = taste >= 0
     met = cared & (taste == catalogue.attributes[row])
     share = np.where(cared.any(axis=1), met.sum(axis=1) / np.maximum(cared.sum(axis=1), 1), 0.5)
-    mood = bell(stream(seed, "moods"), len(row))
+    mood = bell(_draws_of(purchases, seed, "moods", 12))
     rating = np.clip(np.floor(2.4 + 3.0 * share + 0.7 * mood), 1, 5).astype(np.int64)
 
-    draws = stream(seed, "reviews").random((len(row), NUM_DRAWS_REVIEW + 1))
+    draws = _draws_of(purchases, seed, "reviews", NUM_DRAWS_REVIEW + 1)
     # The review speaks of one attribute: one that was met where the shopper is happy, else one that was missed.
     speaks = np.where((rating >= 4)[:, None], met, cared & ~met)
     rank = np.floor(draws[:, -1] * speaks.sum(axis=1)).astype(int) + 1

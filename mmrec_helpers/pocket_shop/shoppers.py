@@ -50,7 +50,7 @@ MEAN_EXTRA = 12.5
 MIN_PURCHASES = 3
 MAX_PURCHASES = 60
 CHUNK = 4096
-"""Shoppers simulated at once: bounds memory, and never changes what a shopper buys."""
+"""Shoppers simulated at once, which bounds memory. Each chunk has random streams of its own."""
 
 COMPLEMENT_OF = np.array([CATEGORIES.index(COMPLEMENTS[name]) for name in CATEGORIES])
 
@@ -222,7 +222,8 @@ def shop(world: World, tastes: Tastes, days: np.ndarray, draws: np.ndarray) -> P
         draws: (U, T, 2) uniform, for category and item.
     """
     catalogue = world.catalogue
-    rows = np.full(days.shape, -1)
+    rows, when = np.full(days.shape, -1), np.full(days.shape, float(DAYS))
+    count = np.zeros(len(days), int)  # purchases so far: a visit with nothing to buy is none
     bought = np.zeros((len(days), catalogue.num_items), bool)
     last = np.full(len(days), -1)
     for step in range(days.shape[1]):
@@ -230,13 +231,15 @@ def shop(world: World, tastes: Tastes, days: np.ndarray, draws: np.ndarray) -> P
         if not len(active):
             break
         category = choose(category_chances(tastes.favourites[active], last[active]), draws[active, step, 0])
-        taste = tastes.at(step)
+        taste = tastes.at(count)
         for kind in np.unique(category):
             users = active[category == kind]
             chances = world.within(kind, taste[users], days[users, step], bought[users])
             place = choose(chances, draws[users, step, 1])
-            rows[users, step] = np.where(place >= 0, world.members[kind][place], -1)
-        done = active[rows[active, step] >= 0]
-        bought[done, rows[done, step]] = True
-        last[done] = catalogue.category[rows[done, step]]
-    return Purchases(rows, days)
+            done, place = users[place >= 0], place[place >= 0]
+            rows[done, count[done]] = world.members[kind][place]
+            when[done, count[done]] = days[done, step]
+            bought[done, world.members[kind][place]] = True
+            last[done] = kind
+            count[done] += 1
+    return Purchases(rows, when)

@@ -163,7 +163,7 @@ def test_a_taste_that_never_changes_is_inferred_at_drift_zero_and_one_that_surel
     _, moment = micro_shop(0.2, (2, 3, 5), 6)
     for drift in (0.0, 1.0):
         exact = np.array([exact_next_item(world, drift, moment, shopper) for shopper in range(len(moment.now))])
-        found = Oracle(world, drift).inferring(moment, sweeps=200, chains=8)
+        found = Oracle(world, drift).inferring(moment, sweeps=400, chains=8)
         assert distances(found, exact).max() < 0.03
 
 
