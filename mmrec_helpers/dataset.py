@@ -11,7 +11,17 @@ import pandas as pd
 from PIL import Image
 
 INTERACTION_COLUMNS = ("user", "item", "time", "rating", "review")
-ITEM_COLUMNS = ("item_id", "title", "description", "category", "brand", "price", "image")
+ITEM_FEATURES = datasets.Features(
+    {
+        "item_id": datasets.Value("string"),
+        "title": datasets.Value("string"),
+        "description": datasets.Value("string"),
+        "category": datasets.Value("string"),
+        "brand": datasets.Value("string"),
+        "price": datasets.Value("float32"),
+        "image": datasets.Image(),
+    }
+)
 
 TRAIN, VALID, TEST, CONTEXT, UNUSED = range(5)
 """What a split does with an interaction: learn from it, choose by it, test on it, only show it as history, drop it."""
@@ -26,7 +36,7 @@ class RecDataset:
 
     Attributes:
         name: what the data set is called in tables.
-        items: a ``datasets.Dataset`` with the columns ITEM_COLUMNS; row ``i - 1`` holds item ``i``. ``image`` is an
+        items: a ``datasets.Dataset`` with the columns ITEM_FEATURES; row ``i - 1`` holds item ``i``. ``image`` is an
             ``Image`` feature, None where the item has none.
         interactions: one row an interaction with the columns INTERACTION_COLUMNS, sorted by user and time; what
             happened at the same time keeps the order of its source. ``time`` is Unix time in seconds.
@@ -94,7 +104,7 @@ class RecDataset:
         frame = self.interactions
         for kind, wanted, found in (
             ("interactions", INTERACTION_COLUMNS, frame.columns),
-            ("items", ITEM_COLUMNS, self.items.column_names),
+            ("items", ITEM_FEATURES, self.items.column_names),
         ):
             missing = [column for column in wanted if column not in found]
             if missing:

@@ -12,19 +12,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mmrec_helpers.dataset import CONTEXT, TEST, TRAIN, UNUSED, VALID, RecDataset, Split, k_core_mask
+from mmrec_helpers.dataset import CONTEXT, ITEM_FEATURES, TEST, TRAIN, UNUSED, VALID, RecDataset, Split, k_core_mask
 
-FEATURES = datasets.Features(
-    {
-        "item_id": datasets.Value("string"),
-        "title": datasets.Value("string"),
-        "description": datasets.Value("string"),
-        "category": datasets.Value("string"),
-        "brand": datasets.Value("string"),
-        "price": datasets.Value("float32"),
-        "image": datasets.Image(),
-    }
-)
 CATEGORIES = ("mug", "lamp", "desk")
 SEEDS = range(5)
 
@@ -45,7 +34,7 @@ def catalogue(num: int, **changes: list) -> datasets.Dataset:
         "price": [float(i) for i in numbers],
         "image": [picture(i) if i % 3 else None for i in numbers],
     }
-    return datasets.Dataset.from_dict(columns | changes, features=FEATURES)
+    return datasets.Dataset.from_dict(columns | changes, features=ITEM_FEATURES)
 
 
 def rec_dataset(rows: list[tuple[int, int, int]], num_users: int | None = None, **items: list) -> RecDataset:
@@ -129,7 +118,7 @@ def test_a_number_of_no_item_is_an_index_error(small, item):
 
 
 def test_column_is_indexed_by_item_number_and_its_padding_is_none(small):
-    for name in FEATURES:
+    for name in ITEM_FEATURES:
         column = small.column(name)
         assert column.shape == (5,)
         assert column[0] is None

@@ -263,3 +263,30 @@ def test_buttons_follow_the_address(url, colab):
     options = config.html_theme_options
     assert options["launch_buttons"]["colab_url"] == colab
     assert options["use_repository_button"] is options["use_issues_button"] is bool(url)
+
+
+# The lessons -----------------------------------------------------------------------------------------------------
+
+
+def code_of(module):
+    """A module's text without nbdev's comments, which name paths."""
+    return [line for line in module.read_text().splitlines() if not line.startswith("# ")]
+
+
+def test_a_lesson_is_what_its_notebook_exports(tmp_path):
+    cells = ["#| default_exp toy", "#| export\ndef double(x):\n    return 2 * x", "double(2)"]
+    notebook = tmp_path / "02_toy.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell(cell) for cell in cells]), notebook)
+    tool.export_lesson(notebook, tmp_path / "lessons")
+    names = {}
+    exec((tmp_path / "lessons" / "toy.py").read_text(), names)
+    assert names["double"](21) == 42
+    assert "double(2)" not in code_of(tmp_path / "lessons" / "toy.py")
+
+
+def test_lessons_are_exported_anew_after_each_change(tmp_path):
+    for path in REAL:
+        tool.export_lesson(path, tmp_path)
+    fresh = {module.name: code_of(module) for module in tmp_path.glob("*.py")}
+    stored = {module.name: code_of(module) for module in tool.LESSONS.glob("*.py") if module.name != "__init__.py"}
+    assert fresh == stored, "run `make export`"

@@ -15,6 +15,7 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
 STATUS = ROOT / "book" / "results" / "notebooks.json"
+LESSONS = ROOT / "mmrec_helpers" / "lessons"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 MAX_CELLS = 60
 MAX_LINES = 25
@@ -125,8 +126,6 @@ def generate(nb: NotebookNode) -> None:
 
 def export() -> None:
     """Write all that comes from the notebooks: generated cells, and the lessons of `#| export` cells."""
-    from nbdev.export import nb_export
-
     for path in paths():
         nb = read(path)
         before = nbformat.writes(nb)
@@ -134,8 +133,16 @@ def export() -> None:
         if nbformat.writes(nb) != before:
             write(nb, path)
             print(f"{path.name}: generated cells changed; execute it with `make notebooks ONLY={path.name[:2]}`")
-        if any(cell.source.startswith("#| default_exp") for cell in nb.cells):
-            nb_export(path, lib_path=ROOT / "mmrec_helpers" / "lessons")
+        export_lesson(path, LESSONS)
+
+
+def export_lesson(path: Path, lessons: Path) -> None:
+    """Write what a notebook's `#| export` cells define into the module that its `#| default_exp` cell names."""
+    from nbdev.export import nb_export
+
+    if any(cell.source.startswith("#| default_exp") for cell in read(path).cells):
+        lessons.mkdir(exist_ok=True)
+        nb_export(path, lib_path=lessons)
 
 
 # Execution ------------------------------------------------------------------------------------------------------

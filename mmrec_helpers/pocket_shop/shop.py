@@ -17,7 +17,7 @@ from datasets.arrow_writer import ArrowWriter
 from PIL import Image
 from tqdm.auto import tqdm
 
-from mmrec_helpers.dataset import Histories, RecDataset
+from mmrec_helpers.dataset import ITEM_FEATURES, Histories, RecDataset
 from mmrec_helpers.pocket_shop.catalogue import (
     DAY,
     MENTIONABLE,
@@ -62,17 +62,6 @@ SIZES = {"tiny": (240, 600), "laptop": (1_200, 3_000), "gpu": (20_000, 100_000)}
 """Items and shoppers."""
 PIXELS = 64
 """Edge of the stored pictures."""
-ITEM_FEATURES = datasets.Features(
-    {
-        "item_id": datasets.Value("string"),
-        "title": datasets.Value("string"),
-        "description": datasets.Value("string"),
-        "category": datasets.Value("string"),
-        "brand": datasets.Value("string"),
-        "price": datasets.Value("float32"),
-        "image": datasets.Image(),
-    }
-)
 
 
 @dataclass(frozen=True)
