@@ -269,6 +269,10 @@ class Histories:
     def __len__(self) -> int:
         return len(self.users)
 
+    def take(self, rows: np.ndarray | slice) -> "Histories":
+        """Some of the moments."""
+        return Histories(self.users[rows], self.items[rows], self.targets[rows], self.times[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class Split:

@@ -117,8 +117,8 @@ class Truth:
     def change_of(self, user_id: str) -> int | None:
         """The purchase, counted from 0, from which on a shopper's second taste holds; None if it never came to that."""
         shopper = _number(user_id)
-        change = int(self.tastes.change[shopper])
-        return change if change < self.purchases.lengths[shopper] else None
+        change, length = int(self.tastes.change[shopper]), (self.purchases.rows[shopper] >= 0).sum()
+        return change if change < length else None
 
     def taste_of(self, user_id: str, step: int) -> dict[str, str]:
         """What a shopper cares for at a purchase, counted from 0: attribute name -> value name."""
