@@ -19,7 +19,7 @@ STYLE = """<style>
  line-height:1.35;box-sizing:border-box}
 .card img,.card .no-image{display:block;width:100%;border-radius:5px;margin:0 0 6px;background:#eceff1}
 .card .no-image{aspect-ratio:1;display:flex;align-items:center;justify-content:center;color:#59636e}
-.card b{display:block}.card small{color:#59636e;font-size:12px}
+.card b{display:block}.card small{display:block;color:#59636e;font-size:12px}
 .card.changed{border-color:#b3261e;border-left:5px solid #b3261e}
 .static-view{margin:6px 0}.static-view>label{display:inline-block;padding:3px 10px;margin:0 4px 4px 0;cursor:pointer;
  background:#e7ebef;color:#1f2328;border:1px solid #b8c0c8;border-radius:14px;font-size:13px}
@@ -48,7 +48,7 @@ def card(picture: Image.Image | None, title: str, lines: Sequence[str] = (), wid
     image = '<span class="no-image">no image</span>'
     if picture is not None:
         image = f'<img src="{data_uri(picture)}" alt="{escape(title, quote=True)}">'
-    small = "<br>".join(f"<small>{escape(str(line))}</small>" for line in lines)
+    small = "".join(f"<small>{escape(str(line))}</small>" for line in lines)
     return f'<div class="card {extra}" style="width:{width}px">{image}<b>{escape(title)}</b>{small}</div>'
 
 

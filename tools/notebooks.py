@@ -103,12 +103,18 @@ def role(cell: NotebookNode) -> str:
     return cell.metadata.get("book", {}).get("role", "")
 
 
+def fold(cell: NotebookNode, what: str) -> None:
+    """Say on the rendered page what a folded cell holds."""
+    cell.metadata.mystnb = {"code_prompt_show": f"Show {what}", "code_prompt_hide": f"Hide {what}"}
+
+
 def generate(nb: NotebookNode) -> None:
     """Write the setup cell, and label and stub of each exercise, in place."""
     exercises = {cell.metadata.book["exercise"]["check"]: cell for cell in nb.cells if role(cell) == "solution"}
     for cell in nb.cells:
         if role(cell) == "setup":
             cell.source = setup_source()
+            fold(cell, "the setup")
             cell.metadata.tags = ["hide-input", "nbval-ignore-output"]
         elif role(cell) == "prompt":
             exercise = exercises[cell.metadata.book["check"]].metadata.book["exercise"]
@@ -120,6 +126,7 @@ def generate(nb: NotebookNode) -> None:
                 solution.source, cell.metadata.book["check"], solution.metadata.book["exercise"]["hint"]
             )
         elif role(cell) in ("check", "solution"):
+            fold(cell, "the check" if role(cell) == "check" else "a solution")
             cell.metadata.tags = ["hide-cell"]
             cell.metadata.jupyter = {"source_hidden": True}
 
@@ -261,7 +268,7 @@ def _lint_cell(cell: NotebookNode, before: NotebookNode | None) -> list[str]:
     if lines > MAX_LINES:
         faults.append(f"{lines} lines, more than {MAX_LINES}")
     widest = max(map(len, cell.source.splitlines()), default=0)
-    if widest > MAX_WIDTH and "hide-cell" not in cell.metadata.get("tags", []) and not role(cell):
+    if widest > MAX_WIDTH and role(cell) in ("", "stub"):  # the others are folded
         faults.append(f"a line of {widest} characters, more than {MAX_WIDTH}")
     if before is not None and before.cell_type == "code" and not role(cell):
         faults.append("no prose before this code cell")
