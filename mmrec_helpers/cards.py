@@ -49,7 +49,7 @@ def card(picture: Image.Image | None, title: str, lines: Sequence[str] = (), wid
     if picture is not None:
         image = f'<img src="{data_uri(picture)}" alt="{escape(title, quote=True)}">'
     small = "".join(f"<small>{escape(str(line))}</small>" for line in lines)
-    return f'<div class="card {extra}" style="width:{width}px">{image}<b>{escape(title)}</b>{small}</div>'
+    return f'<div class="card {extra}" style="flex:0 1 {width}px;min-width:min(100%,{width}px)">{image}<b>{escape(title)}</b>{small}</div>'
 
 
 def row_of(cards: Sequence[str]) -> HTML:

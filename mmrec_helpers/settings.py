@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-PROFILES = ("laptop", "gpu", "paper")
+PROFILES = ("laptop", "gpu")
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Settings:
     """What a notebook needs to know of the machine it runs on."""
 
     profile: str
-    """``laptop`` (CPU, no network), ``gpu`` (one GPU, larger shop) or ``paper`` (real data, hub models)."""
+    """``laptop`` (CPU, no network) or ``gpu`` (one GPU, larger shop)."""
     data: str
     """``pocket``, or ``SOURCE:PATH`` of real data."""
     device: str
@@ -26,7 +26,7 @@ class Settings:
     @property
     def shop_size(self) -> str:
         """Size of the Pocket Shop in this profile."""
-        return "laptop" if self.profile == "laptop" else "gpu"
+        return self.profile
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -37,7 +37,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """
     profile = environ.get("MMREC_PROFILE", "laptop")
     if profile not in PROFILES:
-        raise ValueError(f"MMREC_PROFILE is {profile!r}; it must be one of {', '.join(PROFILES)}")
+        raise ValueError(f"MMREC_PROFILE is {profile!r}; this version of the book has only {', '.join(PROFILES)}")
     data = environ.get("MMREC_DATA", "pocket")
     if data != "pocket":
         raise ValueError(f"MMREC_DATA is {data!r}; this version of the book reads only 'pocket', the Pocket Shop")

@@ -48,7 +48,7 @@ class ClaimsLedger(SphinxDirective):
         for row in yaml.safe_load(path.read_text()):
             lines += [f"**{row['claim']}** {{cite}}`{row['paper']}`, {row['place']}.", ""]
             lines += ["| Where | What |", "|---|---|"]
-            for field, label in (("theirs", "Paper"), ("ours", "Pocket Shop"), ("real", "Real data")):
+            for field, label in (("theirs", "Paper"), ("ours", "Here"), ("real", "Real data")):
                 lines.append(f"| {label} | {row[field]} |")
             lines += [f"| Verdict | **{row['verdict']}** |", f"| Shown in | {row['cell']} |", ""]
         return parsed(self, lines)
