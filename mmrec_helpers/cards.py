@@ -33,7 +33,10 @@ STYLE = """<style>
 def data_uri(picture: Image.Image) -> str:
     """A picture as text that an <img> can hold."""
     buffer = io.BytesIO()
-    picture.convert("RGB").quantize(128).save(buffer, "PNG", optimize=True)
+    paper = Image.new("RGBA", picture.size, "white")  # what is transparent shows white, not black
+    Image.alpha_composite(paper, picture.convert("RGBA")).convert("RGB").quantize(128).save(
+        buffer, "PNG", optimize=True
+    )
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
@@ -49,7 +52,9 @@ def card(picture: Image.Image | None, title: str, lines: Sequence[str] = (), wid
     if picture is not None:
         image = f'<img src="{data_uri(picture)}" alt="{escape(title, quote=True)}">'
     small = "".join(f"<small>{escape(str(line))}</small>" for line in lines)
-    return f'<div class="card {extra}" style="flex:0 1 {width}px;min-width:min(100%,{width}px)">{image}<b>{escape(title)}</b>{small}</div>'
+    style = f"flex:0 1 {width}px;min-width:min(100%,{width}px)"
+    body = f"{image}<b>{escape(title)}</b>{small}"
+    return f'<div class="card {escape(extra, quote=True)}" style="{style}">{body}</div>'
 
 
 def row_of(cards: Sequence[str]) -> HTML:

@@ -109,12 +109,18 @@ class RecDataset:
             missing = [column for column in wanted if column not in found]
             if missing:
                 raise ValueError(f"{self.name}: {kind} lack the columns {', '.join(missing)}")
+        for column, kind in ITEM_FEATURES.items():
+            if self.items.features[column] != kind:
+                raise ValueError(f"{self.name}: the items' {column} is {self.items.features[column]}, not {kind}")
+        for kind, names in (("user_ids", self.user_ids), ("item_id", self.items["item_id"])):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{self.name}: {kind} are not all different")
         user, item, time = (frame[column].to_numpy() for column in ("user", "item", "time"))
         rating = frame["rating"].to_numpy()
         order = (np.diff(user) < 0) | ((np.diff(user) == 0) & (np.diff(time) < 0))
         for fault, bad in (
-            (f"the user is not in 0..{self.num_users - 1}", ~((user >= 0) & (user < self.num_users))),
-            (f"the item is not in 1..{self.num_items}", ~((item >= 1) & (item <= self.num_items))),
+            (f"the user is not in 0..{self.num_users - 1}", ~((user >= 0) & (user < self.num_users) & (user % 1 == 0))),
+            (f"the item is not in 1..{self.num_items}", ~((item >= 1) & (item <= self.num_items) & (item % 1 == 0))),
             ("the time is not a whole number of seconds since 1970", ~((time >= 0) & (time == np.floor(time)))),
             ("the rating is negative or not a number", ~(rating >= 0)),
             ("rows are not sorted by user and time", np.concatenate([[False], order])),
@@ -132,14 +138,14 @@ class RecDataset:
             sha.update(np.ascontiguousarray(self.interactions[column].to_numpy(np.int64)).tobytes())
         sha.update(np.ascontiguousarray(self.interactions["rating"].to_numpy(np.float32)).tobytes())
         for text in (*self.interactions["review"], *self.user_ids):
-            sha.update(repr(text).encode() + b"\0")
+            sha.update(_spelt(text) + b"\0")
         raw = self.items.cast_column("image", datasets.Image(decode=False))
         for column in sorted(raw.column_names):
             sha.update(column.encode() + b"\0")
             for value in raw[column]:
                 if isinstance(value, dict):  # a picture, in the table or in a file
                     value = value["bytes"] or Path(value["path"]).read_bytes()
-                sha.update((value if isinstance(value, bytes) else str(value).encode()) + b"\0")
+                sha.update((value if isinstance(value, bytes) else _spelt(value)) + b"\0")
         return sha.hexdigest()[:16]
 
     # Filters ----------------------------------------------------------------------------------------------------
@@ -184,6 +190,8 @@ class RecDataset:
         if train <= 0 or valid < 0 or train + valid >= 1:
             raise ValueError(f"shares must be positive and leave a rest to test on, not train={train}, valid={valid}")
         time = self.interactions["time"].to_numpy()
+        if not len(time):
+            raise ValueError(f"{self.name}: there are no interactions to split")
         cuts = np.quantile(time, [train, train + valid], method="lower")
         part = np.searchsorted(cuts, time, side="left")
         if not (part == TEST).any():
@@ -235,6 +243,11 @@ class RecDataset:
         part[first[first < len(user)]] = TEST
         part[(first[user] == len(user)) & (self._from_end == 0)] = VALID
         return Split(self, part, f"unseen category {category}")
+
+
+def _spelt(value: object) -> bytes:
+    """A field as bytes: the same for all string types, another for None than for the text "None"."""
+    return repr(str(value) if isinstance(value, str) else value).encode()
 
 
 def k_core_mask(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:

@@ -28,6 +28,7 @@ SETUP_CELL = """\
 import importlib.util
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 REPOSITORY = "{url}"
@@ -36,9 +37,10 @@ if importlib.util.find_spec("mmrec_helpers") is None:
         raise SystemExit("mmrec_helpers is missing: run `make setup` in the book")
     pip = [sys.executable, "-m", "pip"]
     held = subprocess.check_output([*pip, "list", "--format=freeze"], text=True)
-    Path("held.txt").write_text(held)
+    constraints = Path(tempfile.mkdtemp()) / "held.txt"
+    constraints.write_text(held)
     package = f"mmrec-helpers @ git+{{REPOSITORY}}"
-    subprocess.check_call([*pip, "install", "-q", "-c", "held.txt", package])
+    subprocess.check_call([*pip, "install", "-q", "-c", constraints, package])
 
 from mmrec_helpers.settings import diagnose, load_settings
 
@@ -182,6 +184,8 @@ def execute(only: str) -> None:
     """Execute notebooks in a fresh kernel each and store them with their outputs."""
     from nbclient import NotebookClient
 
+    if os.environ.get("MMREC_PROFILE", "laptop") != "laptop":
+        raise SystemExit("Stored outputs are of the laptop profile: unset MMREC_PROFILE")
     for path in paths(only):
         nb = read(path)
         generate(nb)
@@ -199,12 +203,14 @@ def record(name: str, seconds: float) -> None:
     known = json.loads(STATUS.read_text()) if STATUS.exists() else {}
     known[name] = {
         "seconds": round(seconds),
-        "profile": os.environ.get("MMREC_PROFILE", "laptop"),
+        "profile": "laptop",
         "device": f"{os.cpu_count()} CPU cores, {platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("mmrec-helpers", "torch", "transformers", "datasets")},
     }
-    STATUS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    part = STATUS.with_suffix(".part")
+    part.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    part.replace(STATUS)
 
 
 def minutes() -> None:
@@ -212,8 +218,10 @@ def minutes() -> None:
     from jupyter_cache import get_cache
 
     cache = get_cache(ROOT / "_build" / ".jupyter_cache")
-    for record in sorted(cache.list_cache_records(), key=lambda record: record.uri):
-        print(f"{Path(record.uri).name}: {record.data.get('execution_seconds', 0) / 60:.1f} min")
+    runs = sorted(cache.list_cache_records(), key=lambda run: run.created)
+    latest = {Path(run.uri).name: run for run in runs if Path(run.uri).exists()}  # older runs stay in the cache
+    for name, run in sorted(latest.items()):
+        print(f"{name}: {run.data.get('execution_seconds', 0) / 60:.1f} min")
 
 
 # Linting --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +19,7 @@ from mmrec_helpers.dataset import RecDataset
 from mmrec_helpers.lessons.leakage import bootstrap_interval, hit_at_10, window_scores
 from mmrec_helpers.pocket_shop import shoppers
 from mmrec_helpers.pocket_shop.shop import open_shop
+from mmrec_helpers.settings import load_settings
 
 RESULTS = Path(__file__).resolve().parent.parent / "book" / "results"
 SEEDS = (0, 1, 2)
@@ -26,8 +29,14 @@ LENGTHS = (10, 20, 40, 80, 160, 320)
 
 def stamp(seconds: float) -> dict:
     """Where and with what a run was made."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return {
         "minutes": round(seconds / 60, 1),
+        "peak_gb": round(
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6), 1
+        ),
+        "profile": load_settings().profile,
+        "commit": commit,
         "device": f"{os.cpu_count()} CPU cores, {platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("mmrec-helpers", "numpy", "torch")},
@@ -47,7 +56,10 @@ def separations() -> None:
     for seed in SEEDS:
         for system, ndcg in measure(seed).items():
             rows.setdefault(system, []).append(round(float(ndcg.mean()), 4))
-    record("separations", {"metric": "NDCG@10", "seeds": SEEDS, "rows": rows, **stamp(time.time() - start)})
+            print(f"seed {seed}: {system} {rows[system][-1]}", flush=True)
+    run = {"metric": "NDCG@10", "seeds": SEEDS, "rows": rows}
+    run["fingerprints"] = [open_shop(seed)[0].fingerprint for seed in SEEDS]
+    record("separations", run | stamp(time.time() - start))
 
 
 def leakage_gain(dataset: RecDataset, shuffle: bool) -> np.ndarray:
@@ -82,6 +94,7 @@ def leakage() -> None:
             dataset, _ = open_shop(seed, cache=Path(cache))
         gains["no fashion"].append(leakage_gain(dataset, shuffle=False))
     run = {"metric": "gain in HR@10", "seeds": list(range(5))}
+    run["fingerprints"] = [open_shop(seed)[0].fingerprint for seed in run["seeds"]]
     run["rows"] = {name: [round(float(gain.mean()), 4) for gain in shops] for name, shops in gains.items()}
     run["intervals"] = {
         name: bootstrap_interval(np.concatenate(shops)).round(4).tolist() for name, shops in gains.items()

@@ -64,7 +64,7 @@ def pad_right(histories: np.ndarray, length: int) -> torch.Tensor:
     return padded
 
 
-def fit(features: np.ndarray, use_ids: bool, sequences: np.ndarray, epochs: int = 20, seed: int = 0) -> SequenceModel:
+def fit(features: np.ndarray, use_ids: bool, sequences: np.ndarray, epochs: int = 50, seed: int = 0) -> SequenceModel:
     """Train on (U, T) sequences of items; ids want a stronger hand against overfitting than attributes."""
     torch.manual_seed(seed)
     dropout, rate, decay = (0.4, 2e-3, 0.1) if use_ids else (0.2, 4e-3, 0.05)

@@ -43,13 +43,16 @@ def setup() -> None:
             f"The book needs Python 3.11 or newer, this is {sys.version.split()[0]}: make setup PYTHON=..."
         )
     stamp = VENV / "book-setup.txt"
-    wanted = digest([ROOT / "requirements.lock", ROOT / "pyproject.toml"])
-    if stamp.exists() and stamp.read_text() == wanted:
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    wanted = digest([ROOT / "requirements.lock", ROOT / "pyproject.toml"]) + f" Python {version}"
+    if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
     start = time.time()
-    if not PYTHON.exists():
-        venv.create(VENV, with_pip=True)
     stamp.unlink(missing_ok=True)
+    probe = [str(PYTHON), "-c", f"import pip, sys; sys.exit('%d.%d' % sys.version_info[:2] != '{version}')"]
+    if not PYTHON.exists() or subprocess.run(probe, stderr=subprocess.DEVNULL).returncode:
+        # none yet, or broken off half-way, or of another Python
+        venv.EnvBuilder(clear=True, symlinks=True, with_pip=True).create(VENV)
     print("Installing the locked packages into .venv ...", flush=True)
     # pip, not a faster installer: it honours the machine's own settings, such as where a CPU build of torch lies.
     pip = (PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-compile")
@@ -76,6 +79,8 @@ def book() -> None:
         # jupyter-cache looks at code cells only: what they import is our business.
         for stale in (BUILD / ".jupyter_cache", BUILD / ".doctrees"):
             shutil.rmtree(stale, ignore_errors=True)
+        BUILD.mkdir(exist_ok=True)
+        stamp.write_text(key)  # before the build: what it caches until it breaks off belongs to this key
     generate_shop()
     BUILD.mkdir(exist_ok=True)
     config = BUILD / "_config.yml"
@@ -84,7 +89,6 @@ def book() -> None:
         text = text.replace(shown, executed)
     config.write_text(text)
     build_html("--config", config)
-    stamp.write_text(key)
     run(PYTHON, "tools/notebooks.py", "minutes")
     print(f"The book: {INDEX}")
 
@@ -165,6 +169,10 @@ def help() -> None:
     for name, task in TASKS.items():
         print(f"make {name:10s} {task.__doc__}")
 
+
+# A relative path means one folder for us, another for a notebook's kernel.
+if "MMREC_CACHE" in os.environ:
+    os.environ["MMREC_CACHE"] = str(Path(os.environ["MMREC_CACHE"]).expanduser().absolute())
 
 TASKS = {
     task.__name__: task

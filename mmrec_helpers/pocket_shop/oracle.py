@@ -2,8 +2,9 @@
 
 ``Oracle.omniscient`` ranks by P(next item | the shopper's true taste, history). No recommender sees tastes.
 
-``Oracle.inferring`` knows the world's rules but not the shopper, and ranks by P(next item | history). It is the best
-that any recommender can do, however much data it learns from. The favourites are few enough to weigh every set of
+``Oracle.inferring`` knows the world's rules but not the shopper, and ranks by P(next item | items and times bought). It
+is the best that any recommender can do from purchases alone, however many it learns from; ratings and reviews tell more
+of a taste than it uses. The favourites are few enough to weigh every set of
 them. The tastes before and after the change, and the purchase of the change, are sampled from their posterior by
 Gibbs sampling {cite}`geman1984gibbs`: draw one attribute's value at a time, given everything else.
 """

@@ -3,8 +3,9 @@
 import hashlib
 import io
 import json
-import os
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -127,7 +128,11 @@ class Truth:
         return {name: self.catalogue.values(name)[value] for name, value in pairs if value >= 0}
 
     def scores(self, dataset: RecDataset, histories: Histories) -> np.ndarray:
-        """(N, I + 1) P(next item | true taste, history) for the items of ``dataset``; column 0, the padding, is 0."""
+        """(N, I + 1) P(next item | true taste, history) for the items of ``dataset``; column 0, the padding, is 0.
+
+        Takes a few arrays of 8 N I bytes: on a large shop ask for some thousand moments at once, by
+        ``histories.take``.
+        """
         shoppers, moment = self._moment(dataset, histories)
         return self._columns(dataset, self.oracle.omniscient(self.tastes.take(shoppers), moment))
 
@@ -206,13 +211,18 @@ def _mentions(seed: int, size: str, knobs: Knobs) -> np.ndarray:
 
 def _generate(folder: Path, seed: int, size: str, knobs: Knobs) -> None:
     """Write a shop's files to a folder of another name, then rename it: no half shop is ever found or left."""
-    part = folder.with_name(f"{folder.name}.part{os.getpid()}")
-    shutil.rmtree(part, ignore_errors=True)  # a killed process of the same number may have left one
-    part.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob("*.part*"):  # by processes that were killed
+        if time.time() - left.stat().st_mtime > DAY:
+            shutil.rmtree(left, ignore_errors=True)
+    part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part", dir=folder.parent))
     try:
         _write(part, seed, size, knobs)
-        if not folder.exists():  # another process may have been first; its shop is the same, to the byte
+        try:
             part.rename(folder)
+        except OSError:  # another process may have been first; its shop is the same, to the byte
+            if not folder.exists():
+                raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSERS += ("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",)
+BROWSERS += ("/Applications/Chromium.app/Contents/MacOS/Chromium",)
 # The browser itself must be quiet too: no updates, no reports, no start page.
 FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
 FLAGS += ["--disable-sync", "--no-first-run"]
