@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from html import unescape
 from itertools import pairwise
@@ -561,3 +562,14 @@ def test_changes_and_tastes_are_told_by_name(dataset, truth):
             for attribute, value in zip(TASTE_ATTRIBUTES, holds, strict=True):
                 assert named.get(attribute) == (truth.catalogue.values(attribute)[value] if value >= 0 else None)
     assert 0.2 < np.mean(came) < 0.6
+
+
+def test_the_laptop_shop_is_drawn_in_ten_seconds_and_read_in_one(tmp_path):
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        open_shop(size="laptop", cache=tmp_path)
+        seconds.append(time.perf_counter() - start)
+    print(f"drawn in {seconds[0]:.1f} s, read in {seconds[1]:.2f} s")
+    assert seconds[0] < 10
+    assert seconds[1] < 1

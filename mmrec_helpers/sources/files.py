@@ -1,0 +1,186 @@
+"""Raw files read strictly: every fault names the file, the 1-based line and the mend."""
+
+import csv
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv as arrow_csv
+
+MISSING = ("", "NA", "N/A", "NULL", "NaN", "None", "nan", "null")
+"""How files write a number that is not there. An id is missing only where its field is empty: NA may be a name."""
+
+
+def existing(path: Path) -> Path:
+    """The path of a file that is there.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file; put it there, or correct the path")
+    return path
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(1-based line, its text with the line end) of a UTF-8 file, plain or gzip whatever its name ends in.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is empty, cut off, damaged or not UTF-8.
+    """
+    with existing(path).open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    number = 0
+    with gzip.open(path) if packed else path.open("rb") as file:
+        try:
+            for number, line in enumerate(file, 1):
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(
+                f"{path}, after line {number}: the gzip file is cut off or damaged ({error}); fetch it again"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}, line {number}: not UTF-8 ({error}); save the file as UTF-8") from error
+    if number == 0:
+        raise ValueError(f"{path}, line 1: the file is empty; fetch or export it again")
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, dict]]:
+    """(1-based line, object) of a file with one JSON object a line; blank lines are skipped.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: as of ``text_lines``, or a line is no JSON object.
+    """
+    for number, line in text_lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{path}, line {number}: no whole JSON object ({error}); fetch the file again, or delete the line"
+            ) from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number}: {type(row).__name__} instead of an object; delete the line")
+        yield number, row
+
+
+def to_number(value: object, path: Path, line: int, field: str) -> float:
+    """A JSON field as a number, NaN where it is missing.
+
+    Raises:
+        ValueError: the field holds something else.
+    """
+    if value is None or (isinstance(value, str) and value.strip() in MISSING):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{path}, line {line}: {field} is {value!r:.80}, not a number; correct it or leave it empty"
+        ) from error
+
+
+def read_csv(
+    path: Path, columns: dict[str, str], numbers: tuple[str, ...] = (), optional: tuple[str, ...] = ()
+) -> pd.DataFrame:
+    """Columns of a UTF-8 CSV file with a header; blank lines are skipped.
+
+    Args:
+        path: the file.
+        columns: our name of each column -> the file's.
+        numbers: our names of the columns to read as float64, NaN where a field is one of MISSING; the rest is text.
+        optional: our names of the columns that the file may lack.
+
+    Returns:
+        One row a record, with our names of the columns that the file has.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is empty or not UTF-8, a column is missing, a record has a field too few or too many or
+            a quote that never ends, or a field is no number.
+    """
+    header = next(csv.reader(line for _, line in text_lines(path)), [])
+    columns = {ours: theirs for ours, theirs in columns.items() if ours not in optional or theirs in header}
+    for name in columns.values():
+        if header.count(name) != 1:
+            raise ValueError(
+                f"{path}, line 1: {header.count(name)} columns {name!r} among {', '.join(header)}; "
+                f"there must be one: rename it in the file, or map it in columns.json"
+            )
+    try:
+        table = arrow_csv.read_csv(
+            str(path),
+            read_options=arrow_csv.ReadOptions(block_size=8 << 20),  # a record, quoted line ends and all, must fit
+            parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+            convert_options=arrow_csv.ConvertOptions(
+                include_columns=list(dict.fromkeys(columns.values())),
+                column_types={name: pa.string() for name in columns.values()},
+                strings_can_be_null=False,
+            ),
+        )
+    except (pa.ArrowException, OSError) as error:  # Arrow is fast but does not know the line
+        _find_fault(path, len(header))
+        raise ValueError(f"{path}: not a readable CSV file ({error}); export it again") from error
+    with path.open("rb") as file:  # Arrow forgives quotes that never end, and swallows the records behind them
+        if any(b'"' in block for block in iter(lambda: file.read(1 << 24), b"")):
+            _find_fault(path, len(header))
+    found = {ours: table.column(theirs) for ours, theirs in columns.items()}
+    for name in numbers:
+        if name in found:
+            found[name] = _as_numbers(found[name], path, columns[name])
+    return pd.DataFrame({name: column.to_pandas() for name, column in found.items()})
+
+
+def _as_numbers(column: pa.ChunkedArray, path: Path, name: str) -> pa.ChunkedArray:
+    text = pc.utf8_trim_whitespace(column)
+    text = pc.if_else(pc.is_in(text, value_set=pa.array(MISSING)), None, text)
+    try:
+        return pc.cast(text, pa.float64())
+    except pa.ArrowInvalid as error:
+        for row, value in enumerate(text.to_pylist()):
+            try:
+                pc.cast(pa.scalar(value, pa.string()), pa.float64())
+            except pa.ArrowInvalid:
+                line = next(line for number, (line, _) in enumerate(_records(path)) if number == row + 1)
+                raise ValueError(
+                    f"{path}, line {line}: {name} is {value!r:.80}, not a number; correct it or leave it empty"
+                ) from error
+        raise
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(1-based line where it begins, fields) of every CSV record, the header too; slow, to find the line of a fault."""
+    lines = (line for _, line in text_lines(path))
+    reader = csv.reader(lines, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            raise ValueError(
+                f"{path}, line {line}: a CSV record begins here that cannot be read ({error}); "
+                f"close its quotes, double the quotes within"
+            ) from error
+        if fields is None:
+            return
+        if fields:
+            yield line, fields
+
+
+def _find_fault(path: Path, width: int) -> None:
+    """Raise ValueError with the line of the first record that is faulty, if one is."""
+    for line, fields in _records(path):
+        if len(fields) != width:
+            raise ValueError(
+                f"{path}, line {line}: {len(fields)} fields, but the header names {width}; "
+                f"complete the record, or put text that holds commas between double quotes"
+            )
