@@ -16,7 +16,7 @@ from mmrec_helpers.dataset import RecDataset
 STYLE = """<style>
 .cards{display:flex;flex-wrap:wrap;gap:10px;margin:6px 0}
 .card{background:#fff;color:#1f2328;border:1px solid #d0d4d9;border-radius:8px;padding:8px;font-size:13px;
- line-height:1.35;box-sizing:border-box}
+ line-height:1.35;box-sizing:border-box;overflow-wrap:anywhere}
 .card img,.card .no-image{display:block;width:100%;border-radius:5px;margin:0 0 6px;background:#eceff1}
 .card .no-image{aspect-ratio:1;display:flex;align-items:center;justify-content:center;color:#59636e}
 .card b{display:block}.card small{display:block;color:#59636e;font-size:12px}

@@ -41,12 +41,15 @@ class RecDataset:
         interactions: one row an interaction with the columns INTERACTION_COLUMNS, sorted by user and time; what
             happened at the same time keeps the order of its source. ``time`` is Unix time in seconds.
         user_ids: (U,) the source's own name of each user.
+        timed: False where the source tells the order of each user's interactions and no moments; ``time`` is then the
+            place in that order, and cannot be compared between users.
     """
 
     name: str
     items: datasets.Dataset
     interactions: pd.DataFrame
     user_ids: np.ndarray
+    timed: bool = True
 
     @property
     def num_items(self) -> int:
@@ -185,8 +188,10 @@ class RecDataset:
         """Cut all interactions at two moments that are the same for everybody: shares ``train``, ``valid``, the rest.
 
         Raises:
-            ValueError: shares or times leave nothing to test on.
+            ValueError: shares or times leave nothing to test on, or there are no times.
         """
+        if not self.timed:
+            raise ValueError(f"{self.name} tells orders, not times: no moment is the same for everybody")
         if train <= 0 or valid < 0 or train + valid >= 1:
             raise ValueError(f"shares must be positive and leave a rest to test on, not train={train}, valid={valid}")
         time = self.interactions["time"].to_numpy()

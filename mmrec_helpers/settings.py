@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROFILES = ("laptop", "gpu")
+SOURCES = ("folder", "amazon", "microlens")
+"""Kinds of real data; ``mmrec_helpers.sources`` reads them."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,10 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     if profile not in PROFILES:
         raise ValueError(f"MMREC_PROFILE is {profile!r}; this version of the book has only {', '.join(PROFILES)}")
     data = environ.get("MMREC_DATA", "pocket")
-    if data != "pocket":
-        raise ValueError(f"MMREC_DATA is {data!r}; this version of the book reads only 'pocket', the Pocket Shop")
+    source, _, path = data.partition(":")
+    if data != "pocket" and (source not in SOURCES or not path.strip()):
+        forms = ", ".join(f"{source}:PATH" for source in SOURCES)
+        raise ValueError(f"MMREC_DATA is {data!r}; write pocket for the Pocket Shop, or one of {forms}")
     cache_home = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     cache = Path(environ.get("MMREC_CACHE") or Path(cache_home) / "mmrec").expanduser()
     return Settings(profile, data, "cpu" if profile == "laptop" else _best_device(), cache)

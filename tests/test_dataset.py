@@ -567,3 +567,10 @@ def test_a_temporal_split_without_a_test_part_is_refused(small):
     same_time = replace(small, interactions=small.interactions.assign(time=7))
     with pytest.raises(ValueError, match="nothing to test on"):
         same_time.temporal_split()
+
+
+def test_data_without_times_have_no_temporal_split_whatever_is_filtered(small):
+    untimed = replace(small, timed=False).keep(np.ones(small.num_interactions, bool))
+    with pytest.raises(ValueError, match="test tells orders, not times"):
+        untimed.temporal_split()
+    untimed.leave_one_out()

@@ -24,6 +24,12 @@ def test_unknown_value_is_named_with_its_variable(variable):
         load_settings({variable: "toaster"})
 
 
+@pytest.mark.parametrize("data", ["folder", "folder:", "folder: ", "csv:here", "", "pocket:here"])
+def test_data_of_no_known_form_is_refused(data):
+    with pytest.raises(ValueError, match=r"write pocket .*, or one of folder:PATH, amazon:PATH, microlens:PATH"):
+        load_settings({"MMREC_DATA": data})
+
+
 def test_gpu_profile_uses_the_large_shop():
     assert load_settings({"MMREC_PROFILE": "gpu"}).shop_size == "gpu"
 

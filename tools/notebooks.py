@@ -15,6 +15,7 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
 STATUS = ROOT / "book" / "results" / "notebooks.json"
+EXECUTED = ROOT / "_build" / "executed"
 LESSONS = ROOT / "mmrec_helpers" / "lessons"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 MAX_CELLS = 70
@@ -181,11 +182,16 @@ def _is_progress_bar(out: NotebookNode) -> bool:
 
 
 def execute(only: str) -> None:
-    """Execute notebooks in a fresh kernel each and store them with their outputs."""
+    """Execute notebooks in a fresh kernel each and store them with their outputs.
+
+    Only the laptop profile's outputs on the Pocket Shop belong to the book. Others go to EXECUTED.
+    """
     from nbclient import NotebookClient
 
-    if os.environ.get("MMREC_PROFILE", "laptop") != "laptop":
-        raise SystemExit("Stored outputs are of the laptop profile: unset MMREC_PROFILE")
+    from mmrec_helpers.settings import load_settings
+
+    settings = load_settings()
+    of_the_book = (settings.profile, settings.data) == ("laptop", "pocket")
     for path in paths(only):
         nb = read(path)
         generate(nb)
@@ -193,9 +199,13 @@ def execute(only: str) -> None:
         NotebookClient(nb, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
         seconds = time.time() - start
         tidy(nb)
-        write(nb, path)
-        record(path.stem, seconds)
-        print(f"{path.name}: {seconds / 60:.1f} min")
+        if of_the_book:
+            write(nb, path)
+            record(path.stem, seconds)
+        else:
+            EXECUTED.mkdir(parents=True, exist_ok=True)
+            write(nb, EXECUTED / path.name)
+        print(f"{path.name}: {seconds / 60:.1f} min" + ("" if of_the_book else f", in {EXECUTED / path.name}"))
 
 
 def record(name: str, seconds: float) -> None:

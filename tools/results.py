@@ -16,15 +16,23 @@ import numpy as np
 from separations import measure
 
 from mmrec_helpers.dataset import RecDataset
-from mmrec_helpers.lessons.leakage import bootstrap_interval, hit_at_10, window_scores
+from mmrec_helpers.lessons.exploration import bootstrap_interval, leakage_lab
+from mmrec_helpers.opening import open_data
 from mmrec_helpers.pocket_shop import shoppers
 from mmrec_helpers.pocket_shop.shop import open_shop
+from mmrec_helpers.portrait import curves, portrait
 from mmrec_helpers.settings import load_settings
+from mmrec_helpers.sources.cleanup import CleanUp
 
 RESULTS = Path(__file__).resolve().parent.parent / "book" / "results"
 SEEDS = (0, 1, 2)
-LENGTHS = (10, 20, 40, 80, 160, 320)
-"""Days that the recommenders of the leakage lab may look at."""
+REAL_DATA = {
+    "MovieLens": "folder:{home}/movielens-posters",
+    "Gift Cards": "amazon:{home}/amazon-2018-raw/Gift_Cards_5.json.gz",
+    "Magazines": "amazon:{home}/amazon-2018-raw/Magazine_Subscriptions_5.json.gz",
+    "MicroLens": "microlens:{home}/microlens-50k",
+}
+"""What MMREC_DATA is for each real data set in the folder MMREC_DATA_HOME."""
 
 
 def stamp(seconds: float) -> dict:
@@ -64,23 +72,8 @@ def separations() -> None:
 
 def leakage_gain(dataset: RecDataset, shuffle: bool) -> np.ndarray:
     """(N,) HR@10 that a best-seller list gains by looking past the test moment; chapter 1's leakage lab."""
-    split = dataset.leave_one_out()
-    train = split.interactions("train").sort_values("time", kind="stable")
-    times, items = train["time"].to_numpy(), train["item"].to_numpy()
-    if shuffle:
-        items = np.random.default_rng(0).permutation(items)
-
-    def hits(part: str, begin: float, end: float) -> np.ndarray:
-        case = split.histories(part)
-        scores = window_scores(items, times, case.times, begin, end, dataset.num_items)
-        return hit_at_10(scores, case.items, case.targets[:, 0])
-
-    tested = []
-    for before, after in ((1, 0), (0.5, 0.5)):
-        on_valid = {days: hits("valid", -before * days, after * days).mean() for days in LENGTHS}
-        best = max(on_valid, key=on_valid.get)
-        tested.append(hits("test", -before * best, after * best))
-    return tested[1] - tested[0]
+    lab = leakage_lab(dataset, shuffle)
+    return lab["peeking"][1] - lab["honest"][1]
 
 
 def leakage() -> None:
@@ -102,7 +95,38 @@ def leakage() -> None:
     record("leakage", run | stamp(time.time() - start))
 
 
-RUNS = {"separations": separations, "leakage": leakage}
+def real_data() -> None:
+    """Chapter 1's numbers on the Pocket Shop and on the real data sets of MMREC_DATA_HOME."""
+    home = os.environ.get("MMREC_DATA_HOME")
+    if not home:
+        raise SystemExit("real_data needs MMREC_DATA_HOME: the folder that holds the real data sets")
+    start, sets = time.time(), {}
+    for name, data in {"Pocket Shop": "pocket", **REAL_DATA}.items():
+        dataset, _, cleanup = open_data(load_settings({**os.environ, "MMREC_DATA": data.format(home=home)}))
+        sets[name] = {"fingerprint": dataset.fingerprint, **numbers_of(dataset)}
+        if cleanup:
+            sets[name]["clean-up"] = changes(cleanup)
+        if dataset.timed:
+            gains = {"as it was": leakage_gain(dataset, False), "items shuffled": leakage_gain(dataset, True)}
+            sets[name]["peeking gains"] = {
+                kind: np.round([gain.mean(), *bootstrap_interval(gain)], 4).tolist() for kind, gain in gains.items()
+            }
+        print(name, flush=True)
+    record("real-data", {"seeds": [0], "sets": sets} | stamp(time.time() - start))
+
+
+def changes(cleanup: CleanUp) -> list[dict]:
+    """Everything that was dropped or repaired while reading, one entry a reason."""
+    return cleanup.table().query("action in ('dropped', 'repaired')").to_dict("records")
+
+
+def numbers_of(dataset: RecDataset) -> dict[str, dict]:
+    """Portrait and curves of a data set as they are recorded, with six digits."""
+    exact = json.dumps({"portrait": portrait(dataset), "curves": curves(dataset)})
+    return json.loads(exact, parse_float=lambda text: float(f"{float(text):.6g}"))
+
+
+RUNS = {"separations": separations, "leakage": leakage, "real-data": real_data}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or RUNS:

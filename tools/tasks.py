@@ -14,6 +14,8 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 BUILD = ROOT / "_build"
 INDEX = BUILD / "html" / "index.html"
+# What a reader may ask notebooks to run on.
+CHOICES = ("MMREC_PROFILE", "MMREC_DATA")
 # What `make book` changes in _config.yml; its copy lies in _build, and extensions are looked for from there.
 EXECUTING = {
     'execute_notebooks: "off"': "execute_notebooks: cache",
@@ -63,7 +65,9 @@ def setup() -> None:
 
 
 def generate_shop() -> None:
-    """Generate the profile's Pocket Shop, unless it is in the cache."""
+    """Generate the profile's Pocket Shop, unless it is in the cache or other data are asked for."""
+    if os.environ.get("MMREC_DATA", "pocket") != "pocket":
+        return
     imports = "from mmrec_helpers import settings; from mmrec_helpers.pocket_shop.shop import open_shop"
     run(PYTHON, "-c", f"{imports}; open_shop(size=settings.load_settings().shop_size)")
 
@@ -71,9 +75,8 @@ def generate_shop() -> None:
 def book() -> None:
     """execute every notebook that changed and render the book to _build/html"""
     setup()
-    key = digest([*ROOT.glob("mmrec_helpers/**/*.py"), ROOT / "requirements.lock"]) + os.environ.get(
-        "MMREC_PROFILE", ""
-    )
+    key = digest([*ROOT.glob("mmrec_helpers/**/*.py"), ROOT / "requirements.lock"])
+    key += "".join(f"\n{name}={os.environ.get(name, '')}" for name in CHOICES)
     stamp = BUILD / "executed-with.txt"
     if not stamp.exists() or stamp.read_text() != key:
         # jupyter-cache looks at code cells only: what they import is our business.
@@ -108,7 +111,7 @@ def html() -> None:
 
 
 def notebooks() -> None:
-    """execute the notebooks in place and store their outputs: make notebooks [ONLY=01]"""
+    """execute the notebooks and store their outputs (of other data or profiles in _build/executed): [ONLY=01]"""
     setup()
     run(PYTHON, "tools/notebooks.py", "execute", os.environ.get("ONLY", ""))
 
@@ -121,6 +124,8 @@ def export() -> None:
 
 def test() -> None:
     """unit tests, notebooks against their stored outputs, the book's build, its pages in a browser"""
+    for name in CHOICES:  # stored outputs, which the tests compare, are of the defaults
+        os.environ.pop(name, None)
     setup()
     generate_shop()  # else its progress bar would be an output that the stored notebook has not
     run(PYTHON, "-m", "pytest", "--nbval", *sys.argv[2:])
@@ -132,6 +137,14 @@ def lint() -> None:
     run(PYTHON, "-m", "ruff", "check")
     run(PYTHON, "-m", "ruff", "format", "--check")
     run(PYTHON, "tools/notebooks.py", "lint")
+
+
+def data() -> None:
+    """fetch a public data set: make data NAME=movielens (or microlens, amazon-2018:Gift_Cards, ...) [TO=folder]"""
+    setup()
+    name = os.environ.get("NAME", "")
+    folder = os.environ.get("TO") or ROOT / "data" / name.partition(":")[0]
+    run(PYTHON, "-m", "mmrec_helpers.sources.download", name, folder)
 
 
 def lab() -> None:
@@ -173,10 +186,13 @@ def help() -> None:
 # A relative path means one folder for us, another for a notebook's kernel.
 if "MMREC_CACHE" in os.environ:
     os.environ["MMREC_CACHE"] = str(Path(os.environ["MMREC_CACHE"]).expanduser().absolute())
+source, _, path = os.environ.get("MMREC_DATA", "").partition(":")
+if path.strip():
+    os.environ["MMREC_DATA"] = f"{source}:{Path(path).expanduser().absolute()}"
 
 TASKS = {
     task.__name__: task
-    for task in (setup, book, test, html, notebooks, export, lab, results, bench, lint, lock, clean, help)
+    for task in (setup, book, test, html, notebooks, export, data, lab, results, bench, lint, lock, clean, help)
 }
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ TIME_UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 
 
 def build(
-    interactions: pd.DataFrame, items: pd.DataFrame, images: Path, cleanup: CleanUp
+    interactions: pd.DataFrame, items: pd.DataFrame, images: Path, cleanup: CleanUp, timed: bool = True
 ) -> tuple[RecDataset, CleanUp]:
     """Clean raw columns up and number their users and items in order of first appearance.
 
@@ -42,6 +42,7 @@ def build(
         items: one row an item as read, with ``item`` and any of TEXT_FIELDS, ``price`` and ``image_url``, all text.
         images: folder of the files ``<item id>.(jpg|jpeg|png|webp)``; need not exist.
         cleanup: the report to add to; its source becomes the data set's name.
+        timed: whether ``time`` is a moment, not a place in the user's order.
 
     Returns:
         The data set, its columns as RecDataset demands (``items`` has ``image_url`` too where the source has it), and
@@ -77,7 +78,7 @@ def build(
     order = np.lexsort((numbered["time"], numbered["user"]))  # stable: the same second keeps its file order
     numbered = numbered.iloc[order].reset_index(drop=True)
     table = _items(items, item_ids, images, cleanup)
-    dataset = RecDataset(cleanup.source, table, numbered, user_ids)
+    dataset = RecDataset(cleanup.source, table, numbered, user_ids, timed)
     return dataset.validate(), cleanup.check()
 
 

@@ -7,7 +7,8 @@ Layout, every CSV in UTF-8 with a header::
     images/            <item>.jpg, .jpeg, .png or .webp                   optional
     columns.json       optional: the files' own names, as COLUMNS below
 
-Other columns are not read. How rows are cleaned up stands in ``build``.
+Other columns are not read. How rows are cleaned up stands in ``build``. A folder of MovieLens as published needs no
+columns.json: MOVIELENS stands for it.
 """
 
 import json
@@ -26,6 +27,14 @@ are called otherwise; ``items`` may be a list of such tables, joined by ``item``
 gives it); ``images`` is the name of their folder."""
 FIELDS = {"interactions": ("user", "item", "time", "rating", "review"), "items": ("item", *TEXT_FIELDS, "price")}
 REQUIRED = {"interactions": ("user", "item", "time"), "items": ("item",)}
+MOVIELENS = {
+    "interactions": {"file": "ratings.csv", "user": "userId", "item": "movieId", "time": "timestamp"},
+    "items": [
+        {"file": "movies.csv", "item": "movieId", "category": "genres"},
+        {"file": "overviews.csv", "item": "movieId", "description": "overview"},
+    ],
+}
+"""MovieLens; ``overviews.csv`` (and ``images``) are not part of it, but read where somebody added them."""
 
 
 def read_folder(path: Path | str, columns: dict | None = None) -> tuple[RecDataset, CleanUp]:
@@ -33,7 +42,8 @@ def read_folder(path: Path | str, columns: dict | None = None) -> tuple[RecDatas
 
     Args:
         path: the folder; its name becomes the data set's.
-        columns: the files' own names, as COLUMNS; default is what ``columns.json`` in the folder says, if there.
+        columns: the files' own names, as COLUMNS; default is what ``columns.json`` in the folder says, if there, and
+            MOVIELENS where ``ratings.csv`` stands in place of ``interactions.csv``.
 
     Returns:
         The data set and the report of the clean-up.
@@ -51,6 +61,11 @@ def read_folder(path: Path | str, columns: dict | None = None) -> tuple[RecDatas
             columns = json.loads(told.read_text("utf-8"))
         except ValueError as error:
             raise ValueError(f"{told}: not JSON in UTF-8 ({error}); correct it, or delete it") from error
+    elif columns is None and (path / "ratings.csv").is_file() and not (path / "interactions.csv").exists():
+        present = [
+            table for table in MOVIELENS["items"] if table["file"] == "movies.csv" or (path / table["file"]).exists()
+        ]
+        columns = MOVIELENS | {"items": present}
     layout = _layout({} if columns is None else columns, told)
     interactions = _read_table(path, layout["interactions"], "interactions")
     tables = [_read_table(path, table, "items") for table in layout["items"]]

@@ -1,8 +1,8 @@
 """MicroLens: ``*_pairs.tsv``, ``*_titles.csv`` and, where there, ``covers/<item>.jpg`` in one folder.
 
 A line of pairs is: user, TAB, the user's items in time order, separated by spaces. There are no timestamps, so ``time``
-is the position in the user's line, from 0. It orders one user's history and nothing else: a temporal split over users
-means nothing here. Every rating counts 1.
+is the position in the user's line, from 0, and the data set is not ``timed``: a temporal split over users would mean
+nothing. Every rating counts 1.
 """
 
 from pathlib import Path
@@ -46,7 +46,8 @@ def read_microlens(path: Path | str) -> tuple[RecDataset, CleanUp]:
         columns["user"] += [user] * len(items)
         columns["item"] += items
         columns["time"] += range(len(items))
-    return build(pd.DataFrame(columns), read_csv(titles, {"item": "item", "title": "title"}), path / "covers", cleanup)
+    items = read_csv(titles, {"item": "item", "title": "title"})
+    return build(pd.DataFrame(columns), items, path / "covers", cleanup, timed=False)
 
 
 def _only(folder: Path, pattern: str) -> Path:

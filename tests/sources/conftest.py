@@ -1,6 +1,5 @@
-"""Shared by the tests of the sources: a small shop that each test soils in its own way, and the real files."""
+"""Shared by the tests of the sources: a small shop that each test soils in its own way."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -34,11 +33,3 @@ class Shop:
 @pytest.fixture
 def shop(tmp_path):
     return Shop(tmp_path / "my shop")
-
-
-@pytest.fixture(scope="session")
-def real():
-    """The folder of the real files."""
-    if "MMREC_DATA_HOME" not in os.environ:
-        pytest.skip("MMREC_DATA_HOME is not set: it names the folder of the real data sets")
-    return Path(os.environ["MMREC_DATA_HOME"])

@@ -6,7 +6,6 @@ import json
 import pytest
 from PIL import Image
 
-from mmrec_helpers.sources import open_data
 from mmrec_helpers.sources.amazon import read_amazon
 
 REVIEWS_2018 = [
@@ -71,7 +70,7 @@ def fault(path, kind: type[Exception] = ValueError) -> str:
 def test_the_edition_of_2018_is_read(folder):
     (folder / "images").mkdir()
     Image.new("RGB", (4, 3)).save(folder / "images" / "P1.jpg")
-    dataset, cleanup = open_data(f"amazon:{folder}")
+    dataset, cleanup = read_amazon(folder)
     assert repr(dataset) == "RecDataset(Mills_5: 2 users, 2 items, 3 interactions)"
     assert dataset.interactions["review"].tolist() == ["café 😀", "Salt &amp; <b>pepper</b>", ""]
     assert dataset.interactions["rating"].tolist() == [4, 5, 3]
@@ -97,7 +96,7 @@ def test_the_edition_of_2018_is_read(folder):
 def test_the_edition_of_2023_is_read_packed_or_not(tmp_path, ending, write):
     (tmp_path / f"Mills{ending}").write_bytes(write(REVIEWS_2023))
     (tmp_path / f"meta_Mills{ending}").write_bytes(write(METADATA_2023))
-    dataset, cleanup = open_data(f"amazon:{tmp_path / f'Mills{ending}'}")
+    dataset, cleanup = read_amazon(tmp_path / f"Mills{ending}")
     assert dataset.name == "Mills"
     assert dataset.interactions["time"].tolist() == [1609459100, 1609459200]
     assert dataset.interactions["rating"].tolist() == [2, 5]

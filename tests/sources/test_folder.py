@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from mmrec_helpers.dataset import ITEM_FEATURES
-from mmrec_helpers.sources import open_data
 from mmrec_helpers.sources.folder import read_folder
 
 
@@ -33,7 +32,7 @@ def fault(shop, kind: type[Exception] = ValueError, **options) -> str:
 def test_a_clean_shop_is_read_whole(shop):
     shop.picture("mug.png")
     shop.picture("lamp.jpeg", (5, 4))
-    dataset, cleanup = open_data(f"folder:{shop.path}")
+    dataset, cleanup = read_folder(shop.path)
     assert repr(dataset) == "RecDataset(my shop: 2 users, 2 items, 3 interactions)"
     assert dataset.user_ids.tolist() == ["ann", "bob"]  # in order of first appearance
     assert dataset.items["item_id"][:] == ["mug", "lamp"]
@@ -374,16 +373,14 @@ def test_a_mapping_that_is_no_json_is_named(own):
     assert fault(own).startswith("columns.json: not JSON in UTF-8")
 
 
-# open_data ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("data", ["pocket", "folder", "folder:", "folder: ", "csv:here", ""])
-def test_what_names_no_data_is_refused(data):
-    with pytest.raises(ValueError, match="write one of folder:PATH, amazon:PATH, microlens:PATH"):
-        open_data(data)
-
-
-@pytest.mark.parametrize("source", ["folder", "amazon", "microlens"])
-def test_a_path_that_is_not_there_is_named(tmp_path, source):
-    with pytest.raises(FileNotFoundError, match="gone"):
-        open_data(f"{source}:{tmp_path / 'gone'}")
+def test_movielens_as_published_needs_no_mapping(shop):
+    for name in ("interactions.csv", "items.csv"):
+        (shop.path / name).unlink()
+    shop.write("ratings.csv", ("userId,movieId,rating,timestamp", "1,7,4.5,900", "1,9,2,800"))
+    shop.write("movies.csv", ("movieId,title,genres", "7,Alien (1979),Horror|Sci-Fi", "9,Heat (1995),Action"))
+    dataset, _ = read_folder(shop.path)
+    assert dataset.timed
+    assert dataset.interactions["item"].tolist() == [2, 1]
+    assert dataset.items["category"][:] == ["Horror|Sci-Fi", "Action"]
+    shop.write("overviews.csv", ("movieId,tmdbId,overview", "9,949,A thief and a policeman."))
+    assert read_folder(shop.path)[0].items["description"][:] == ["", "A thief and a policeman."]

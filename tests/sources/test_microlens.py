@@ -3,7 +3,6 @@
 import pytest
 from PIL import Image
 
-from mmrec_helpers.sources import open_data
 from mmrec_helpers.sources.microlens import read_microlens
 
 
@@ -17,11 +16,12 @@ def folder(tmp_path):
 def test_pairs_titles_and_covers_are_read(folder):
     (folder / "covers").mkdir()
     Image.new("RGB", (4, 3)).save(folder / "covers" / "10.jpg")
-    dataset, cleanup = open_data(f"microlens:{folder}")
+    dataset, cleanup = read_microlens(folder)
     assert repr(dataset) == "RecDataset(Tiny: 2 users, 2 items, 4 interactions)"
     assert dataset.user_ids.tolist() == ["7", "8"]
     assert dataset.interactions["item"].tolist() == [1, 2, 1, 2]
     assert dataset.interactions["time"].tolist() == [0, 1, 2, 0]  # the position: there are no timestamps
+    assert not dataset.timed
     assert set(dataset.interactions["rating"]) == {1}
     assert dataset.items["item_id"][:] == ["30", "10"]
     assert dataset.items["title"][:] == ["", "fish, fried"]

@@ -1,19 +1,10 @@
 """The readers on the published files (``MMREC_DATA_HOME``): counts as published, each difference a counted clean-up."""
 
-import json
-
 import pytest
 
-from mmrec_helpers.sources import open_data
+from mmrec_helpers.sources.amazon import read_amazon
 from mmrec_helpers.sources.folder import read_folder
-
-MOVIELENS = {
-    "interactions": {"file": "ratings.csv", "user": "userId", "item": "movieId", "time": "timestamp"},
-    "items": [
-        {"file": "movies.csv", "item": "movieId", "category": "genres"},
-        {"file": "overviews.csv", "item": "movieId", "description": "overview"},
-    ],
-}
+from mmrec_helpers.sources.microlens import read_microlens
 
 
 def changes(cleanup) -> dict[tuple[str, str], int]:
@@ -27,7 +18,7 @@ def size(dataset) -> tuple[int, int, int]:
 
 
 def test_movielens_with_posters(real):
-    dataset, cleanup = read_folder(real / "movielens-posters", columns=MOVIELENS)
+    dataset, cleanup = read_folder(real / "movielens-posters")
     assert size(dataset) == (610, 9_742 - 18, 100_836)
     assert changes(cleanup) == {("item rows", "nobody interacted with the item"): 18}
     assert dataset.has_image.sum() == cleanup.total("read", "images") == 3_548
@@ -35,15 +26,6 @@ def test_movielens_with_posters(real):
     toys = dataset.item(1)
     assert (toys["item_id"], toys["image"].size) == ("1", (112, 168))
     assert toys["title"] == "Toy Story (1995)"
-
-
-def test_a_folder_of_links_with_a_mapping_opens_by_name(real, tmp_path):
-    for name in ("ratings.csv", "movies.csv", "overviews.csv", "images"):
-        (tmp_path / name).symlink_to(real / "movielens-posters" / name)
-    (tmp_path / "columns.json").write_text(json.dumps(MOVIELENS))
-    dataset, _ = open_data(f"folder:{tmp_path}")
-    assert size(dataset) == (610, 9_724, 100_836)
-    assert dataset.has_image.sum() == 3_548
 
 
 @pytest.mark.parametrize(
@@ -73,7 +55,7 @@ def test_a_folder_of_links_with_a_mapping_opens_by_name(real, tmp_path):
     ],
 )
 def test_amazon_2018(real, category, published, wanted, with_address):
-    dataset, cleanup = open_data(f"amazon:{real / 'amazon-2018-raw' / f'{category}_5.json.gz'}")
+    dataset, cleanup = read_amazon(real / "amazon-2018-raw" / f"{category}_5.json.gz")
     users, items, interactions = published
     assert cleanup.total("read") == interactions
     assert changes(cleanup) == wanted
@@ -83,7 +65,7 @@ def test_amazon_2018(real, category, published, wanted, with_address):
 
 
 def test_microlens_50k(real):
-    dataset, cleanup = open_data(f"microlens:{real / 'microlens-50k'}")
+    dataset, cleanup = read_microlens(real / "microlens-50k")
     assert size(dataset) == (50_000, 19_220, 359_708)
     assert changes(cleanup) == {}
     assert cleanup.count("the title is empty") == cleanup.count("the user has one interaction") == 0

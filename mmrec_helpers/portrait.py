@@ -1,0 +1,156 @@
+"""A data set's portrait: the numbers behind the figures of chapter 1, to put data sets side by side."""
+
+import numpy as np
+import pandas as pd
+
+from mmrec_helpers.dataset import RecDataset
+from mmrec_helpers.lessons.exploration import later_share, learn_bpe
+
+DAY = 86400
+CONTEXT = 1024
+"""Tokens that GPT-2 reads at once."""
+STEPS = np.linspace(0, 1, 41)
+"""Where the curves of tail, history and gap are read off."""
+
+
+def portrait(dataset: RecDataset) -> dict[str, float | None]:
+    """The numbers, by what they say; None where the data cannot tell. Shares are of 1."""
+    frame = dataset.interactions
+    lengths, sales = _lengths(dataset), _sales(dataset)
+    core = dataset.k_core(5)
+    pairs = len(frame.drop_duplicates(["user", "item"]))
+    return {
+        "users": dataset.num_users,
+        "items": dataset.num_items,
+        "interactions": len(frame),
+        "density": pairs / (dataset.num_users * dataset.num_items),
+        "interactions that repeat an item": 1 - pairs / len(frame),
+        "interactions of the top fifth of the items": sales[: dataset.num_items // 5].sum() / len(frame),
+        "items of fewer than 5 interactions": (sales < 5).mean(),
+        "history, median": np.median(lengths),
+        "history, mean": lengths.mean(),
+        **_repeats(dataset, "category"),
+        **_repeats(dataset, "brand"),
+        **_times(dataset),
+        "users lost to the 5-core": 1 - core.num_users / dataset.num_users,
+        "items lost to the 5-core": 1 - core.num_items / dataset.num_items,
+        "interactions lost to the 5-core": 1 - core.num_interactions / len(frame),
+        **_content(dataset),
+    }
+
+
+def curves(dataset: RecDataset) -> dict[str, list[float | None] | None]:
+    """The figures of the chapter as few points.
+
+    Returns:
+        ``tail``: share of the interactions on the best-selling STEPS of the items. ``history``: STEPS-quantiles of the
+        history lengths. ``gap``: STEPS-quantiles of the seconds between two interactions of a user. ``fresh``: in each
+        24th of the time, the share of interactions on items first seen in the 90 days before (None where nothing
+        happened). The latter two are None where there are no times.
+    """
+    sales, gap = _sales(dataset), _gaps(dataset)
+    tail = np.interp(STEPS, np.linspace(0, 1, len(sales) + 1), np.r_[0, np.cumsum(sales)] / sales.sum())
+    found = {"tail": tail, "history": np.quantile(_lengths(dataset), STEPS), "gap": None, "fresh": None}
+    if dataset.timed:
+        time, fresh = dataset.interactions["time"].to_numpy(), _is_fresh(dataset)
+        part = np.minimum((time - time.min()) * 24 // max(time.max() - time.min(), 1), 23)
+        in_part = np.bincount(part, minlength=24)
+        share = np.bincount(part, weights=fresh, minlength=24) / np.maximum(in_part, 1)
+        found |= {"gap": np.quantile(gap, STEPS) if len(gap) else None, "fresh": np.where(in_part > 0, share, np.nan)}
+    return {
+        name: None if points is None else [None if np.isnan(point) else float(point) for point in points]
+        for name, points in found.items()
+    }
+
+
+def in_words(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Portraits, a column each, as text for readers: shares in per cent, a dash for what cannot be told."""
+
+    def told(number: float) -> str:
+        if np.isnan(number):
+            return "-"
+        if number > 1:
+            return f"{number:,.1f}".removesuffix(".0")
+        return f"{number:.2%}" if 0 < number < 0.01 else f"{number:.1%}"
+
+    return numbers.astype(float).map(told)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return values.mean() if len(values) else None
+
+
+def _lengths(dataset: RecDataset) -> np.ndarray:
+    """(U,) interactions of each user."""
+    return np.bincount(dataset.interactions["user"], minlength=dataset.num_users)
+
+
+def _sales(dataset: RecDataset) -> np.ndarray:
+    """(I,) interactions of each item, best seller first."""
+    return np.sort(np.bincount(dataset.interactions["item"], minlength=dataset.num_items + 1)[1:])[::-1]
+
+
+def _gaps(dataset: RecDataset) -> np.ndarray:
+    """Seconds between each interaction and the one before of the same user."""
+    user, time = (dataset.interactions[name].to_numpy() for name in ("user", "time"))
+    return np.diff(time)[np.diff(user) == 0]
+
+
+def _is_fresh(dataset: RecDataset) -> np.ndarray:
+    """(N,) bool: the item was first seen in the 90 days before."""
+    time = dataset.interactions["time"]
+    return (time - dataset.interactions.groupby("item")["time"].transform("min") < 90 * DAY).to_numpy()
+
+
+def _repeats(dataset: RecDataset, field: str) -> dict[str, float | None]:
+    """How often an interaction has the value of the one before, and of a random other one; where both are known."""
+    values = dataset.column(field)
+    items = dataset.interactions["item"].to_numpy()
+    anyone = np.random.default_rng(0).permutation(items)
+    follows = np.diff(dataset.interactions["user"]) == 0
+    tells = len(set(values[1:]) - {""}) > 1
+    shares = {}
+    for name, other in (("the one before", items[:-1]), ("a random one", anyone[1:])):
+        now, then = values[items[1:][follows]], values[other[follows]]
+        known = (now != "") & (then != "")
+        shares[f"{field} as {name}"] = _mean((now == then)[known]) if tells else None
+    return shares
+
+
+def _times(dataset: RecDataset) -> dict[str, float | None]:
+    names = (
+        "gaps shorter than an hour",
+        "on items first seen in 90 days (second half)",
+        "leave-one-out: test cases with training after them",
+        "leave-one-out: training after a test case, mean",
+    )
+    if not dataset.timed:
+        return dict.fromkeys(names)
+    time = dataset.interactions["time"].to_numpy()
+    second_half = time > (time.min() + time.max()) / 2
+    later = later_share(dataset.leave_one_out())
+    found = map(_mean, (_gaps(dataset) < 3600, _is_fresh(dataset)[second_half], later > 0, later))
+    return dict(zip(names, found, strict=True))
+
+
+def _content(dataset: RecDataset) -> dict[str, float | None]:
+    """Pictures and texts; tokens are those of a tokenizer learnt on the data set's own titles and descriptions."""
+    titles, descriptions = list(dataset.items["title"]), list(dataset.items["description"])
+    tokenizer = learn_bpe(titles + descriptions, 4000)
+    attributes = [
+        f"category: {category}, brand: {brand}"
+        for category, brand in zip(dataset.items["category"], dataset.items["brand"], strict=True)
+    ]
+    title, attribute, description = (
+        np.array([0, *map(len, tokenizer.encode_batch(texts))]) for texts in (titles, attributes, descriptions)
+    )  # (I + 1,) tokens
+    history = np.bincount(dataset.interactions["user"], weights=description[dataset.interactions["item"]])
+    described = description > 0
+    return {
+        "items with a picture": dataset.has_image[1:].mean(),
+        "items with a description": described[1:].mean(),
+        "tokens of a title": title[1:].mean(),
+        "tokens of the attributes": attribute[1:].mean() if any(dataset.items["category"]) else None,
+        "tokens of a description": _mean(description[described]),
+        "histories of more than 1,024 tokens": (history > CONTEXT).mean() if described.any() else None,
+    }

@@ -1,0 +1,54 @@
+"""Every chapter runs from top to bottom on real data (``MMREC_DATA_HOME``) and on a reader's own small folder."""
+
+import random
+
+import nbformat
+import pytest
+import results
+
+import notebooks as tool
+
+COUNTS = {
+    "MovieLens": "610 users, 9,724 items, 100,836 interactions",
+    "Gift Cards": "458 users, 148 items, 2,969 interactions",
+    "Magazines": "348 users, 157 items, 2,328 interactions",
+    "MicroLens": "50,000 users, 19,220 items, 359,708 interactions",
+}
+"""As data/README.md of the data's folder, less what the clean-up counts (tests/sources/test_real_files.py)."""
+
+
+def printed(nb) -> str:
+    """All that a notebook's cells printed."""
+    outputs = [out for cell in nb.cells for out in cell.get("outputs", [])]
+    assert not [out for out in outputs if out.output_type == "error"]
+    return "".join(out.get("text", "") for out in outputs)
+
+
+def execute_all(monkeypatch, tmp_path, data: str) -> dict[str, str]:
+    """Notebook -> all that it printed on these data; the stored notebooks stay as they are."""
+    monkeypatch.setenv("MMREC_DATA", data)
+    monkeypatch.setattr(tool, "EXECUTED", tmp_path / "executed")
+    stored = {path: path.read_bytes() for path in [*tool.paths(), tool.STATUS]}
+    tool.execute("")
+    assert {path: path.read_bytes() for path in stored} == stored
+    executed = {path.stem: nbformat.read(tmp_path / "executed" / path.name, 4) for path in tool.paths()}
+    return {name: printed(nb) for name, nb in executed.items()}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_chapters_run_on_real_data(real, monkeypatch, tmp_path, name):
+    for text in execute_all(monkeypatch, tmp_path, results.REAL_DATA[name].format(home=real)).values():
+        assert COUNTS[name] in text
+        assert "interactions kept" in text  # the report of the clean-up
+
+
+def test_chapters_run_on_a_small_folder_of_ones_own(monkeypatch, tmp_path):
+    rng, shop = random.Random(0), tmp_path / "shop"
+    shop.mkdir()
+    rows = [
+        f"u{user},i{rng.randrange(25)},{rng.randrange(10**7)}" for user in range(30) for _ in range(rng.randint(1, 12))
+    ]
+    (shop / "interactions.csv").write_text("\n".join(["user,item,time", *rows]))
+    (shop / "items.csv").write_text("\n".join(["item,title", *(f"i{item},Thing {item}" for item in range(25))]))
+    for text in execute_all(monkeypatch, tmp_path, f"folder:{shop}").values():
+        assert f"{len(rows)} interactions read" in text
