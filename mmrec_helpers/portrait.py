@@ -14,7 +14,14 @@ STEPS = np.linspace(0, 1, 41)
 
 
 def portrait(dataset: RecDataset) -> dict[str, float | None]:
-    """The numbers, by what they say; None where the data cannot tell. Shares are of 1."""
+    """The numbers by label, None where the data cannot tell; shares are of 1.
+
+    ``density`` is of distinct (user, item) pairs. ``category repeats`` is how often an interaction has the category of
+    the user's one before, ``category by chance`` that of a random one. ``on new items, second half`` is the share of
+    the interactions in the second half of the time whose item was first seen in the 90 days before. ``tests with later
+    training`` is the share of leave-one-out's test cases that have training interactions after them, ``training later,
+    mean`` what share of these that is. Tokens are those of a tokenizer learnt on the data set's own texts.
+    """
     frame = dataset.interactions
     lengths, sales = _lengths(dataset), _sales(dataset)
     core = dataset.k_core(5)
@@ -24,17 +31,17 @@ def portrait(dataset: RecDataset) -> dict[str, float | None]:
         "items": dataset.num_items,
         "interactions": len(frame),
         "density": pairs / (dataset.num_users * dataset.num_items),
-        "interactions that repeat an item": 1 - pairs / len(frame),
-        "interactions of the top fifth of the items": sales[: dataset.num_items // 5].sum() / len(frame),
-        "items of fewer than 5 interactions": (sales < 5).mean(),
+        "repeats of an item": 1 - pairs / len(frame),
+        "share of the top fifth": sales[: dataset.num_items // 5].sum() / len(frame),
+        "items taken under 5 times": (sales < 5).mean(),
         "history, median": np.median(lengths),
         "history, mean": lengths.mean(),
         **_repeats(dataset, "category"),
         **_repeats(dataset, "brand"),
         **_times(dataset),
-        "users lost to the 5-core": 1 - core.num_users / dataset.num_users,
-        "items lost to the 5-core": 1 - core.num_items / dataset.num_items,
-        "interactions lost to the 5-core": 1 - core.num_interactions / len(frame),
+        "users lost, 5-core": 1 - core.num_users / dataset.num_users,
+        "items lost, 5-core": 1 - core.num_items / dataset.num_items,
+        "interactions lost, 5-core": 1 - core.num_interactions / len(frame),
         **_content(dataset),
     }
 
@@ -110,19 +117,19 @@ def _repeats(dataset: RecDataset, field: str) -> dict[str, float | None]:
     follows = np.diff(dataset.interactions["user"]) == 0
     tells = len(set(values[1:]) - {""}) > 1
     shares = {}
-    for name, other in (("the one before", items[:-1]), ("a random one", anyone[1:])):
+    for name, other in (("repeats", items[:-1]), ("by chance", anyone[1:])):
         now, then = values[items[1:][follows]], values[other[follows]]
         known = (now != "") & (then != "")
-        shares[f"{field} as {name}"] = _mean((now == then)[known]) if tells else None
+        shares[f"{field} {name}"] = _mean((now == then)[known]) if tells else None
     return shares
 
 
 def _times(dataset: RecDataset) -> dict[str, float | None]:
     names = (
-        "gaps shorter than an hour",
-        "on items first seen in 90 days (second half)",
-        "leave-one-out: test cases with training after them",
-        "leave-one-out: training after a test case, mean",
+        "gaps under an hour",
+        "on new items, second half",
+        "tests with later training",
+        "training later, mean",
     )
     if not dataset.timed:
         return dict.fromkeys(names)
@@ -134,7 +141,7 @@ def _times(dataset: RecDataset) -> dict[str, float | None]:
 
 
 def _content(dataset: RecDataset) -> dict[str, float | None]:
-    """Pictures and texts; tokens are those of a tokenizer learnt on the data set's own titles and descriptions."""
+    """Pictures and texts."""
     titles, descriptions = list(dataset.items["title"]), list(dataset.items["description"])
     tokenizer = learn_bpe(titles + descriptions, 4000)
     attributes = [
@@ -152,5 +159,5 @@ def _content(dataset: RecDataset) -> dict[str, float | None]:
         "tokens of a title": title[1:].mean(),
         "tokens of the attributes": attribute[1:].mean() if any(dataset.items["category"]) else None,
         "tokens of a description": _mean(description[described]),
-        "histories of more than 1,024 tokens": (history > CONTEXT).mean() if described.any() else None,
+        "histories over 1,024 tokens": (history > CONTEXT).mean() if described.any() else None,
     }

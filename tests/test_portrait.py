@@ -43,42 +43,42 @@ def test_counts_equal_brute_force(tiny):
     pairs = {(row.user, row.item) for row in rows}
     assert found["density"] == len(pairs) / (tiny.num_users * tiny.num_items)
     top = sum(count for _, count in sales.most_common(tiny.num_items // 5))
-    assert found["interactions of the top fifth of the items"] == top / len(rows)
-    assert found["items of fewer than 5 interactions"] == pytest.approx(
+    assert found["share of the top fifth"] == top / len(rows)
+    assert found["items taken under 5 times"] == pytest.approx(
         sum(sales[item] < 5 for item in range(1, tiny.num_items + 1)) / tiny.num_items
     )
     assert found["history, mean"] == pytest.approx(np.mean(list(lengths.values())))
     pairs = [(a, b) for a, b in itertools.pairwise(rows) if a.user == b.user]
-    assert found["gaps shorter than an hour"] == pytest.approx(np.mean([b.time - a.time < 3600 for a, b in pairs]))
+    assert found["gaps under an hour"] == pytest.approx(np.mean([b.time - a.time < 3600 for a, b in pairs]))
     category = tiny.column("category")
     same = np.mean([category[a.item] == category[b.item] for a, b in pairs])
-    assert found["category as the one before"] == pytest.approx(same)
+    assert found["category repeats"] == pytest.approx(same)
     first = {}
     for row in sorted(rows, key=lambda row: row.time):
         first.setdefault(row.item, row.time)
     middle = (min(row.time for row in rows) + max(row.time for row in rows)) / 2
     fresh = [row.time - first[row.item] < 90 * DAY for row in rows if row.time > middle]
-    assert found["on items first seen in 90 days (second half)"] == pytest.approx(np.mean(fresh))
+    assert found["on new items, second half"] == pytest.approx(np.mean(fresh))
 
 
 def test_repeated_pairs_are_one_pair_of_the_density():
     found = portrait(dataset_of([(0, 1, 0), (0, 1, 1), (0, 2, 2), (1, 2, 3)]))
     assert found["density"] == 3 / 4
-    assert found["interactions that repeat an item"] == 1 / 4
+    assert found["repeats of an item"] == 1 / 4
 
 
 def test_an_unknown_category_neither_agrees_nor_disagrees():
     rows = [(0, 1, 0), (0, 2, 1), (0, 3, 2), (0, 4, 3), (0, 4, 4)]
     found = portrait(dataset_of(rows, category=["a", "", "b", "c"]))
-    assert found["category as the one before"] == 1 / 2  # only b, c and c, c are known
-    assert found["brand as the one before"] is None
+    assert found["category repeats"] == 1 / 2  # only b, c and c, c are known
+    assert found["brand repeats"] is None
 
 
 def test_what_cannot_be_told_is_none(tiny):
     untimed = replace(tiny, timed=False)
     timed, found = portrait(tiny), portrait(untimed)
     silent = {name for name in timed if found[name] is None}
-    assert silent == {name for name in timed if "gap" in name or "first seen" in name or "leave-one-out" in name}
+    assert silent == {name for name in timed if "gap" in name or "new" in name or "training" in name}
     assert (curves(untimed)["gap"], curves(untimed)["fresh"]) == (None, None)
     wordless = portrait(dataset_of([(0, 1, 0), (0, 2, 1), (1, 2, 2)]))
     assert wordless["tokens of a description"] is wordless["tokens of the attributes"] is None

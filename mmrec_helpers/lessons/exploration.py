@@ -68,10 +68,11 @@ def leakage_lab(dataset, shuffle=False, days=(10, 20, 40, 80, 160, 320)):
     return tested
 
 # %% ../../notebooks/01_data_exploration.ipynb #cell-54
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+
 def learn_bpe(texts, vocab_size):
     """A byte-pair tokenizer learnt from texts."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
     tokenizer = Tokenizer(models.BPE(unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     options = {"special_tokens": ["?"], "show_progress": False}
