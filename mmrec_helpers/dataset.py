@@ -115,7 +115,7 @@ class RecDataset:
         for column, kind in ITEM_FEATURES.items():
             if self.items.features[column] != kind:
                 raise ValueError(f"{self.name}: the items' {column} is {self.items.features[column]}, not {kind}")
-        for kind, names in (("user_ids", self.user_ids), ("item_id", self.items["item_id"])):
+        for kind, names in (("user_ids", self.user_ids), ("item_id", self.items["item_id"][:])):
             if len(set(names)) < len(names):
                 raise ValueError(f"{self.name}: {kind} are not all different")
         user, item, time = (frame[column].to_numpy() for column in ("user", "item", "time"))
@@ -156,8 +156,7 @@ class RecDataset:
     def keep(self, rows: np.ndarray) -> "RecDataset":
         """The data set of some interactions (bool mask), with the users and items that are left renumbered."""
         frame = self.interactions[rows]
-        users, user = np.unique(frame["user"].to_numpy(), return_inverse=True)
-        items, item = np.unique(frame["item"].to_numpy(), return_inverse=True)
+        (users, user), (items, item) = (_numbered(frame[column].to_numpy(int)) for column in ("user", "item"))
         frame = frame.assign(user=user.astype(np.int32), item=(item + 1).astype(np.int32)).reset_index(drop=True)
         return replace(self, items=self.items.select(items - 1), interactions=frame, user_ids=self.user_ids[users])
 
@@ -255,16 +254,23 @@ def _spelt(value: object) -> bytes:
     return repr(str(value) if isinstance(value, str) else value).encode()
 
 
+def _numbered(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The codes that occur, sorted, and the place of each entry among them: np.unique without its sort."""
+    occurs = np.bincount(codes) > 0
+    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[codes]
+
+
 def k_core_mask(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
     """Mask of the interactions in the k-core: drop users and items of fewer than ``k`` until none is left."""
     keep = np.ones(len(user), bool)
+    users, items = np.bincount(user), np.bincount(item)
     while True:
-        users, items = np.bincount(user[keep], minlength=1), np.bincount(item[keep], minlength=1)
-        enough = keep.copy()
-        enough[keep] = (users[user[keep]] >= k) & (items[item[keep]] >= k)
-        if enough.sum() == keep.sum():
+        drop = keep & ((users < k)[user] | (items < k)[item])
+        if not drop.any():
             return keep
-        keep = enough
+        keep &= ~drop
+        users -= np.bincount(user[drop], minlength=len(users))
+        items -= np.bincount(item[drop], minlength=len(items))
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -55,28 +56,31 @@ def build(
     user, user_ids = pd.factorize(frame["user"])
     item, item_ids = pd.factorize(frame["item"])
     user_ids, item_ids = user_ids.to_numpy(object), item_ids.to_numpy(object)
+    time = frame["time"].to_numpy(np.int64)
+    moment = user * (time.max() + 1) + time  # fits, for the times allowed, up to 92 million users
+    order = np.argsort(moment, kind="stable")  # the same second keeps its file order
+    order = order[~_repeated(moment[order], item[order])]
+    cleanup.add("the same user, item and second stands before", len(frame) - len(order))
     numbered = pd.DataFrame(
         {
-            "user": user.astype(np.int32),
-            "item": (item + 1).astype(np.int32),
-            "time": frame["time"].to_numpy(np.int64),
-            "rating": frame["rating"].to_numpy(np.float32),
-            "review": frame["review"].to_numpy(object),
-        }
+            "user": user[order].astype(np.int32),
+            "item": (item[order] + 1).astype(np.int32),
+            "time": time[order],
+            "rating": frame["rating"].to_numpy(np.float32)[order],
+            "review": frame["review"].astype("str").array.take(order),
+        },
+        copy=False,
     )
-    repeated = numbered.duplicated(["user", "item", "time"])
-    cleanup.add("the same user, item and second stands before", repeated.sum())
-    numbered = numbered[~repeated]
     cleanup.add("", len(numbered), action="kept")
 
-    lost = len(set(interactions["user"].drop(frame.index)) - set(user_ids) - {""})
+    dropped = np.ones(len(interactions), bool)
+    dropped[frame.index] = False
+    lost = len(set(interactions["user"][dropped]).difference(user_ids, {""}))
     cleanup.add("", len(user_ids) + lost, of="users", action="read")
     cleanup.add("no interaction of the user is left", lost, of="users")
     cleanup.add("the user has one interaction", (np.bincount(numbered["user"]) == 1).sum(), of="users", action="noted")
     cleanup.add("", len(user_ids), of="users", action="kept")
 
-    order = np.lexsort((numbered["time"], numbered["user"]))  # stable: the same second keeps its file order
-    numbered = numbered.iloc[order].reset_index(drop=True)
     table = _items(items, item_ids, images, cleanup)
     dataset = RecDataset(cleanup.source, table, numbered, user_ids, timed)
     return dataset.validate(), cleanup.check()
@@ -92,7 +96,8 @@ def _complete(raw: pd.DataFrame, cleanup: CleanUp) -> pd.DataFrame:
             "time": _seconds(raw["time"].to_numpy(np.float64), cleanup),
             "rating": raw.get("rating", 1.0),
             "review": raw.get("review", ""),
-        }
+        },
+        copy=False,
     )
     keep = np.ones(len(frame), bool)
     for reason, bad in (
@@ -107,7 +112,16 @@ def _complete(raw: pd.DataFrame, cleanup: CleanUp) -> pd.DataFrame:
         keep &= ~bad.to_numpy()
     if not keep.any():
         raise ValueError(f"no interaction is left; correct the files by these counts\n{cleanup}")
-    return frame[keep]
+    return frame if keep.all() else frame[keep]
+
+
+def _repeated(moment: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Mask of the rows, sorted by moment (a user's second), that stand before; only rows of one moment are compared."""
+    same = moment[1:] == moment[:-1]
+    tied = np.append(same, False) | np.append(False, same)
+    repeated = np.zeros(len(moment), bool)
+    repeated[tied] = pd.DataFrame({"moment": moment[tied], "item": item[tied]}).duplicated()
+    return repeated
 
 
 def _seconds(time: np.ndarray, cleanup: CleanUp) -> np.ndarray:
@@ -131,10 +145,10 @@ def _items(raw: pd.DataFrame, ids: np.ndarray, images: Path, cleanup: CleanUp) -
     ):
         cleanup.add(reason, repeated.sum(), of="item rows")
     rows = rows.drop_duplicates("item").set_index("item")
-    used = rows.index.isin(ids)
-    cleanup.add("nobody interacted with the item", (~used).sum(), of="item rows")
-    cleanup.add("", used.sum(), of="item rows", action="kept")
-    cleanup.add("the item has no row: its fields are empty", len(ids) - used.sum(), of="items", action="repaired")
+    used = (rows.index.get_indexer(ids) >= 0).sum()
+    cleanup.add("nobody interacted with the item", len(rows) - used, of="item rows")
+    cleanup.add("", used, of="item rows", action="kept")
+    cleanup.add("the item has no row: its fields are empty", len(ids) - used, of="items", action="repaired")
 
     fields = dict.fromkeys([*TEXT_FIELDS, *rows.columns, "price"])
     texts = rows.reindex(ids, fill_value="").reindex(columns=list(fields), fill_value="")
@@ -151,7 +165,7 @@ def _items(raw: pd.DataFrame, ids: np.ndarray, images: Path, cleanup: CleanUp) -
     columns = {"item_id": ids, **texts, "price": prices, "image": pictures}
     extra = {name: datasets.Value("string") for name in texts if name not in ITEM_FEATURES}
     features = datasets.Features({**ITEM_FEATURES, **extra})
-    return datasets.Dataset.from_dict({name: columns[name] for name in features}, features=features)
+    return datasets.Dataset(pa.table({name: columns[name] for name in features}, features.arrow_schema))
 
 
 def _price(text: str) -> float | None:

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -123,16 +124,15 @@ def read_csv(
             parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
             convert_options=arrow_csv.ConvertOptions(
                 include_columns=list(dict.fromkeys(columns.values())),
-                column_types={name: pa.string() for name in columns.values()},
+                column_types={name: pa.large_string() for name in columns.values()},
                 strings_can_be_null=False,
             ),
         )
     except (pa.ArrowException, OSError) as error:  # Arrow is fast but does not know the line
         _find_fault(path, len(header))
         raise ValueError(f"{path}: not a readable CSV file ({error}); export it again") from error
-    with path.open("rb") as file:  # Arrow forgives quotes that never end, and swallows the records behind them
-        if any(b'"' in block for block in iter(lambda: file.read(1 << 24), b"")):
-            _find_fault(path, len(header))
+    if not _quotes_are_sound(path):  # Arrow forgives quotes that never end, and swallows the records behind them
+        _find_fault(path, len(header))
     found = {ours: table.column(theirs) for ours, theirs in columns.items()}
     for name in numbers:
         if name in found:
@@ -141,14 +141,17 @@ def read_csv(
 
 
 def _as_numbers(column: pa.ChunkedArray, path: Path, name: str) -> pa.ChunkedArray:
-    text = pc.utf8_trim_whitespace(column)
-    text = pc.if_else(pc.is_in(text, value_set=pa.array(MISSING)), None, text)
+    try:
+        return pc.cast(column, pa.float64())
+    except pa.ArrowInvalid:  # some are missing, or padded with spaces
+        text = pc.utf8_trim_whitespace(column)
+    text = pc.if_else(pc.is_in(text, value_set=pa.array(MISSING, pa.large_string())), None, text)
     try:
         return pc.cast(text, pa.float64())
     except pa.ArrowInvalid as error:
         for row, value in enumerate(text.to_pylist()):
             try:
-                pc.cast(pa.scalar(value, pa.string()), pa.float64())
+                pc.cast(pa.scalar(value, pa.large_string()), pa.float64())
             except pa.ArrowInvalid:
                 line = next(line for number, (line, _) in enumerate(_records(path)) if number == row + 1)
                 raise ValueError(
@@ -174,6 +177,24 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
             return
         if fields:
             yield line, fields
+
+
+def _quotes_are_sound(path: Path) -> bool:
+    """Whether each quote plainly opens a field, closes one, or is half of a doubled one; a no wants a closer look."""
+    before, behind = np.zeros((2, 256), bool)
+    before[list(b',\n"')] = behind[list(b',\r\n"')] = True
+    inside = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20) + file.readline():  # whole lines: no quote is first or last in its block
+            signs = np.frombuffer(b"\n" + block + b"\n", np.uint8)
+            quotes = np.flatnonzero(signs == ord('"'))
+            opening, closing = quotes[inside::2], quotes[1 - inside :: 2]
+            if not (before[signs[opening - 1]].all() and behind[signs[closing + 1]].all()):
+                return False
+            if b"\r" in block and block.count(b"\r") > block.count(b"\r\n"):
+                return False
+            inside ^= len(quotes) % 2
+    return not inside
 
 
 def _find_fault(path: Path, width: int) -> None:
