@@ -88,7 +88,7 @@ class RecDataset:
 
     def column(self, name: str) -> np.ndarray:
         """(I + 1,) a field of every item, indexed by item number; entry 0, the padding, is None."""
-        return np.array([None, *self.items[name]], dtype=object)
+        return np.array([None, *self.items[name][:]], dtype=object)
 
     @cached_property
     def has_image(self) -> np.ndarray:
