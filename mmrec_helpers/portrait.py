@@ -17,7 +17,9 @@ def portrait(dataset: RecDataset) -> dict[str, float | None]:
     """The numbers by label, None where the data cannot tell; shares are of 1.
 
     ``density`` is of distinct (user, item) pairs. ``category repeats`` is how often an interaction has the category of
-    the user's one before, ``category by chance`` that of a random one. ``on new items, second half`` is the share of
+    the user's one before, ``category in any order`` that of another one of the user, ``category by chance`` that of
+    anybody's. ``last decided by file order`` is the share of users whose last two interactions have the same time. ``on
+    new items, second half`` is the share of
     the interactions in the second half of the time whose item was first seen in the 90 days before. ``tests with later
     training`` is the share of leave-one-out's test cases that have training interactions after them, ``training later,
     mean`` what share of these that is. Tokens are those of a tokenizer learnt on the data set's own texts.
@@ -32,7 +34,8 @@ def portrait(dataset: RecDataset) -> dict[str, float | None]:
         "interactions": len(frame),
         "density": pairs / (dataset.num_users * dataset.num_items),
         "repeats of an item": 1 - pairs / len(frame),
-        "share of the top fifth": sales[: dataset.num_items // 5].sum() / len(frame),
+        "share of the top fifth": _top_fifth(dataset),
+        "share of the top fifth, 5-core": _top_fifth(core) if core.num_items else None,
         "items taken under 5 times": (sales < 5).mean(),
         "history, median": np.median(lengths),
         "history, mean": lengths.mean(),
@@ -73,14 +76,17 @@ def curves(dataset: RecDataset) -> dict[str, list[float | None] | None]:
 def in_words(numbers: pd.DataFrame) -> pd.DataFrame:
     """Portraits, a column each, as text for readers: shares in per cent, a dash for what cannot be told."""
 
-    def told(number: float) -> str:
-        if np.isnan(number):
-            return "-"
-        if number > 1:
-            return f"{number:,.1f}".removesuffix(".0")
-        return f"{number:.2%}" if 0 < number < 0.01 else f"{number:.1%}"
+    def told(row: pd.Series) -> list[str]:
+        if row.name in ("users", "items", "interactions"):
+            form = "{:,.0f}"
+        elif row.name.startswith(("history,", "tokens", "characters")):
+            form = "{:,.1f}"
+        else:
+            form = "{:.2%}" if row.between(0, 0.01, inclusive="neither").any() else "{:.1%}"
+        return ["-" if np.isnan(number) else form.format(number) for number in row]
 
-    return numbers.astype(float).map(told)
+    rows = [told(row) for _, row in numbers.astype(float).iterrows()]
+    return pd.DataFrame(rows, numbers.index, numbers.columns)
 
 
 def _mean(values: np.ndarray) -> float | None:
@@ -95,6 +101,11 @@ def _lengths(dataset: RecDataset) -> np.ndarray:
 def _sales(dataset: RecDataset) -> np.ndarray:
     """(I,) interactions of each item, best seller first."""
     return np.sort(np.bincount(dataset.interactions["item"], minlength=dataset.num_items + 1)[1:])[::-1]
+
+
+def _top_fifth(dataset: RecDataset) -> float:
+    """Share of the interactions on the best-selling fifth of the items, on one item at least."""
+    return _sales(dataset)[: max(1, dataset.num_items // 5)].sum() / dataset.num_interactions
 
 
 def _gaps(dataset: RecDataset) -> np.ndarray:
@@ -113,20 +124,28 @@ def _repeats(dataset: RecDataset, field: str) -> dict[str, float | None]:
     """How often an interaction has the value of the one before, and of a random other one; where both are known."""
     values = dataset.column(field)
     items = dataset.interactions["item"].to_numpy()
-    anyone = np.random.default_rng(0).permutation(items)
-    follows = np.diff(dataset.interactions["user"]) == 0
+    user = dataset.interactions["user"].to_numpy()
+    rng = np.random.default_rng(0)
+    anyone = rng.permutation(items)
+    own = items[np.lexsort((rng.random(len(items)), user))]  # each user's in any order
+    follows = np.diff(user) == 0
     tells = len(set(values[1:]) - {""}) > 1
     shares = {}
-    for name, other in (("repeats", items[:-1]), ("by chance", anyone[1:])):
-        now, then = values[items[1:][follows]], values[other[follows]]
-        known = (now != "") & (then != "")
-        shares[f"{field} {name}"] = _mean((now == then)[known]) if tells else None
+    for name, now, other in (
+        ("repeats", items[1:], items[:-1]),
+        ("in any order", own[1:], own[:-1]),
+        ("by chance", items[1:], anyone[1:]),
+    ):
+        first, second = values[now[follows]], values[other[follows]]
+        known = (first != "") & (second != "")
+        shares[f"{field} {name}"] = _mean((first == second)[known]) if tells else None
     return shares
 
 
 def _times(dataset: RecDataset) -> dict[str, float | None]:
     names = (
         "gaps under an hour",
+        "last decided by file order",
         "on new items, second half",
         "tests with later training",
         "training later, mean",
@@ -136,7 +155,11 @@ def _times(dataset: RecDataset) -> dict[str, float | None]:
     time = dataset.interactions["time"].to_numpy()
     second_half = time > (time.min() + time.max()) / 2
     later = later_share(dataset.leave_one_out())
-    found = map(_mean, (_gaps(dataset) < 3600, _is_fresh(dataset)[second_half], later > 0, later))
+    last = np.flatnonzero(np.diff(dataset.interactions["user"], append=-1))
+    last = last[_lengths(dataset) > 1]
+    found = map(
+        _mean, (_gaps(dataset) < 3600, time[last] == time[last - 1], _is_fresh(dataset)[second_half], later > 0, later)
+    )
     return dict(zip(names, found, strict=True))
 
 
@@ -156,8 +179,10 @@ def _content(dataset: RecDataset) -> dict[str, float | None]:
     return {
         "items with a picture": dataset.has_image[1:].mean(),
         "items with a description": described[1:].mean(),
+        "characters of a title": np.mean([len(text) for text in titles]),
         "tokens of a title": title[1:].mean(),
         "tokens of the attributes": attribute[1:].mean() if any(dataset.items["category"]) else None,
-        "tokens of a description": _mean(description[described]),
+        "tokens of a description, mean": _mean(description[described]),
+        "tokens of a description, median": np.median(description[described]) if described.any() else None,
         "histories over 1,024 tokens": (history > CONTEXT).mean() if described.any() else None,
     }

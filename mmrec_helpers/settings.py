@@ -40,7 +40,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     profile = environ.get("MMREC_PROFILE", "laptop")
     if profile not in PROFILES:
         raise ValueError(f"MMREC_PROFILE is {profile!r}; this version of the book has only {', '.join(PROFILES)}")
-    data = environ.get("MMREC_DATA", "pocket")
+    data = environ.get("MMREC_DATA") or "pocket"
     source, _, path = data.partition(":")
     if data != "pocket" and (source not in SOURCES or not path.strip()):
         forms = ", ".join(f"{source}:PATH" for source in SOURCES)

@@ -42,13 +42,22 @@ def test_chapters_run_on_real_data(real, monkeypatch, tmp_path, name):
         assert "interactions kept" in text  # the report of the clean-up
 
 
-def test_chapters_run_on_a_small_folder_of_ones_own(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("users", "items", "most", "last"),
+    [
+        pytest.param(30, 25, 12, 10**7, id="small"),
+        pytest.param(9, 8, 2, 0, id="no item 18, nobody to test on, one moment"),
+    ],
+)
+def test_chapters_run_on_a_folder_of_ones_own(monkeypatch, tmp_path, users, items, most, last):
     rng, shop = random.Random(0), tmp_path / "shop"
     shop.mkdir()
     rows = [
-        f"u{user},i{rng.randrange(25)},{rng.randrange(10**7)}" for user in range(30) for _ in range(rng.randint(1, 12))
+        f"u{user},i{item},{10**9 + rng.randint(0, last)}"
+        for user in range(users)
+        for item in rng.sample(range(items), rng.randint(1, most))
     ]
     (shop / "interactions.csv").write_text("\n".join(["user,item,time", *rows]))
-    (shop / "items.csv").write_text("\n".join(["item,title", *(f"i{item},Thing {item}" for item in range(25))]))
+    (shop / "items.csv").write_text("\n".join(["item,title", *(f"i{item},Thing {item}" for item in range(items))]))
     for text in execute_all(monkeypatch, tmp_path, f"folder:{shop}").values():
-        assert f"{len(rows)} interactions read" in text
+        assert f"{len(rows)} interactions kept" in text

@@ -78,10 +78,10 @@ def test_what_cannot_be_told_is_none(tiny):
     untimed = replace(tiny, timed=False)
     timed, found = portrait(tiny), portrait(untimed)
     silent = {name for name in timed if found[name] is None}
-    assert silent == {name for name in timed if "gap" in name or "new" in name or "training" in name}
+    assert silent == {name for name in timed if any(word in name for word in ("gap", "new", "training", "file"))}
     assert (curves(untimed)["gap"], curves(untimed)["fresh"]) == (None, None)
     wordless = portrait(dataset_of([(0, 1, 0), (0, 2, 1), (1, 2, 2)]))
-    assert wordless["tokens of a description"] is wordless["tokens of the attributes"] is None
+    assert wordless["tokens of a description, median"] is wordless["tokens of the attributes"] is None
 
 
 def test_curves_begin_and_end_where_they_must(tiny):
@@ -100,12 +100,21 @@ def test_a_part_of_the_time_in_which_nothing_happened_has_no_share():
     assert (fresh[0], fresh[-1], set(fresh[1:-1])) == (1, 0, {None})
 
 
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(None, "-"), (0, "0.0%"), (0.004, "0.40%"), (0.25, "25.0%"), (1, "100.0%"), (1234, "1,234"), (6.5, "6.5")],
-)
-def test_numbers_in_words(number, text):
-    assert in_words(pd.DataFrame({"a": {"row": number}})).loc["row", "a"] == text
+def test_numbers_in_words_depend_on_what_they_count():
+    rows = {"users": [1, 1234], "history, median": [1, 70.5], "density": [1, 0.004], "category repeats": [0.25, None]}
+    words = in_words(pd.DataFrame(rows, index=["a", "b"]).T)
+    assert words.to_numpy().tolist() == [["1", "1,234"], ["1.0", "70.5"], ["100.00%", "0.40%"], ["25.0%", "-"]]
+
+
+def test_a_last_interaction_that_shares_its_time_is_decided_by_the_file():
+    found = portrait(dataset_of([(0, 1, 0), (0, 2, 5), (0, 3, 5), (1, 1, 2), (1, 2, 3), (2, 1, 9)]))
+    assert found["last decided by file order"] == 1 / 2  # user 2 has no second to last
+
+
+def test_one_item_of_few_is_the_top_fifth():
+    found = portrait(dataset_of([(0, 1, 0), (1, 1, 1), (1, 2, 2)]))
+    assert found["share of the top fifth"] == pytest.approx(2 / 3)
+    assert found["share of the top fifth, 5-core"] is None  # nobody is left
 
 
 @pytest.mark.parametrize("name", ["Pocket Shop", *results.REAL_DATA])

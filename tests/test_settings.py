@@ -14,6 +14,10 @@ def test_defaults_are_the_laptop_profile_on_the_pocket_shop():
     assert settings.cache == Path("somewhere/mmrec")
 
 
+def test_a_variable_that_is_set_to_nothing_is_not_set():
+    assert load_settings({"MMREC_DATA": ""}).data == "pocket"
+
+
 def test_cache_folder_can_be_set():
     assert load_settings({"MMREC_CACHE": "~/here"}).cache == Path.home() / "here"
 
@@ -24,7 +28,7 @@ def test_unknown_value_is_named_with_its_variable(variable):
         load_settings({variable: "toaster"})
 
 
-@pytest.mark.parametrize("data", ["folder", "folder:", "folder: ", "csv:here", "", "pocket:here"])
+@pytest.mark.parametrize("data", ["folder", "folder:", "folder: ", "csv:here", "pocket:here"])
 def test_data_of_no_known_form_is_refused(data):
     with pytest.raises(ValueError, match=r"write pocket .*, or one of folder:PATH, amazon:PATH, microlens:PATH"):
         load_settings({"MMREC_DATA": data})

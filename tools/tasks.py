@@ -66,7 +66,7 @@ def setup() -> None:
 
 def generate_shop() -> None:
     """Generate the profile's Pocket Shop, unless it is in the cache or other data are asked for."""
-    if os.environ.get("MMREC_DATA", "pocket") != "pocket":
+    if (os.environ.get("MMREC_DATA") or "pocket") != "pocket":
         return
     imports = "from mmrec_helpers import settings; from mmrec_helpers.pocket_shop.shop import open_shop"
     run(PYTHON, "-c", f"{imports}; open_shop(size=settings.load_settings().shop_size)")

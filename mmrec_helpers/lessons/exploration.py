@@ -42,22 +42,22 @@ def hit_at_10(scores, history, target):
     return np.clip((10 - better) / equal, 0, 1)
 
 # %% ../../notebooks/01_data_exploration.ipynb #cell-46
-def leakage_lab(dataset, shuffle=False, days=(10, 20, 40, 80, 160, 320)):
+def leakage_lab(dataset, shuffle_seed=None, days=(10, 20, 40, 80, 160, 320)):
     """Recommender -> (days chosen, (N,) HR@10 on at most 20,000 test cases)."""
-    split = dataset.leave_one_out()
-    cases = {part: split.histories(part) for part in ("valid", "test")}
+    split, whole = dataset.leave_one_out(), dataset.num_interactions
+    cases = {part: split.histories(part, whole) for part in ("valid", "test")}
     train = split.interactions("train").sort_values("time", kind="stable")
     items, times = train["item"].to_numpy(), train["time"].to_numpy()
-    if shuffle:
-        items = np.random.default_rng(0).permutation(items)
+    if shuffle_seed is not None:
+        items = np.random.default_rng(shuffle_seed).permutation(items)
 
     def hits(part, begin, end):
         found = []
         for start in range(0, min(len(cases[part]), 20_000), 1000):  # bounds memory
             case = cases[part].take(slice(start, start + 1000))
             window = items, times, case.times, begin, end, dataset.num_items
-            scores = window_scores(*window)
-            found.append(hit_at_10(scores, case.items, case.targets[:, 0]))
+            target = case.targets[:, 0]
+            found.append(hit_at_10(window_scores(*window), case.items, target))
         return np.concatenate(found)
 
     tested = {}

@@ -37,7 +37,7 @@ FIELDS = {
         "review": "text",
     },
 }
-REVIEWS = re.compile(r"(?!meta_)(?P<category>.+?)(_5)?(?P<ending>\.jsonl?(\.gz)?)")
+REVIEWS = re.compile(r"(?!meta_|columns\.json)(?P<category>.+?)(_5)?(?P<ending>\.jsonl?(\.gz)?)")
 
 
 def read_amazon(path: Path | str) -> tuple[RecDataset, CleanUp]:

@@ -27,6 +27,7 @@ MAX_PIXELS = 50_000_000
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP")
 TEXT_FIELDS = ("title", "description", "category", "brand")
+EARLY = 631_152_000  # 1990: no shop kept such a log before, but a date written as 20240501 is read as 1970
 LAST_SECOND = 1e11
 TIME_UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 
@@ -73,6 +74,8 @@ def build(
     )
     cleanup.add("", len(numbered), action="kept")
 
+    if timed:
+        cleanup.add("the time lies before 1990: is it in seconds?", (time < EARLY).sum(), action="noted")
     dropped = np.ones(len(interactions), bool)
     dropped[frame.index] = False
     lost = len(set(interactions["user"][dropped]).difference(user_ids, {""}))

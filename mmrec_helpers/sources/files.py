@@ -113,9 +113,10 @@ def read_csv(
     columns = {ours: theirs for ours, theirs in columns.items() if ours not in optional or theirs in header}
     for name in columns.values():
         if header.count(name) != 1:
+            split = "; are the columns separated by commas?" if len(header) == 1 else ""
             raise ValueError(
                 f"{path}, line 1: {header.count(name)} columns {name!r} among {', '.join(header)}; "
-                f"there must be one: rename it in the file, or map it in columns.json"
+                f"there must be one: rename it in the file, or map it in columns.json{split}"
             )
     try:
         table = arrow_csv.read_csv(
@@ -136,11 +137,12 @@ def read_csv(
     found = {ours: table.column(theirs) for ours, theirs in columns.items()}
     for name in numbers:
         if name in found:
-            found[name] = _as_numbers(found[name], path, columns[name])
+            mend = "write Unix seconds" if name == "time" else "correct it or leave it empty"
+            found[name] = _as_numbers(found[name], path, columns[name], mend)
     return pd.DataFrame({name: column.to_pandas() for name, column in found.items()})
 
 
-def _as_numbers(column: pa.ChunkedArray, path: Path, name: str) -> pa.ChunkedArray:
+def _as_numbers(column: pa.ChunkedArray, path: Path, name: str, mend: str) -> pa.ChunkedArray:
     try:
         return pc.cast(column, pa.float64())
     except pa.ArrowInvalid:  # some are missing, or padded with spaces
@@ -154,9 +156,7 @@ def _as_numbers(column: pa.ChunkedArray, path: Path, name: str) -> pa.ChunkedArr
                 pc.cast(pa.scalar(value, pa.large_string()), pa.float64())
             except pa.ArrowInvalid:
                 line = next(line for number, (line, _) in enumerate(_records(path)) if number == row + 1)
-                raise ValueError(
-                    f"{path}, line {line}: {name} is {value!r:.80}, not a number; correct it or leave it empty"
-                ) from error
+                raise ValueError(f"{path}, line {line}: {name} is {value!r:.80}, not a number; {mend}") from error
         raise
 
 

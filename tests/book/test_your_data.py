@@ -16,7 +16,7 @@ def block(root, begin: str) -> str:
 
 def test_the_example_prints_what_the_page_shows(root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    exec(block(root, "python"), {})
+    exec(block(root, r"python(?=\n)"), {})
     assert capsys.readouterr().out == block(root, r"text(?=\nRecDataset)")
 
 

@@ -284,7 +284,12 @@ def test_a_link_out_of_the_images_folder_is_not_followed(shop):
         ("interactions.csv", b"", "interactions.csv, line 1: the file is empty; fetch or export it again"),
         ("items.csv", b"", "items.csv, line 1: the file is empty"),
         ("interactions.csv", b"user,time\na,1\n", "interactions.csv, line 1: 0 columns 'item' among user, time; there"),
-        ("interactions.csv", b"user;item;time\na;b;1\n", "interactions.csv, line 1: 0 columns 'user' among user;item"),
+        (
+            "interactions.csv",
+            b"user;item;time\na;b;1\n",
+            "interactions.csv, line 1: 0 columns 'user' among user;item;time; there must be one: rename it in the "
+            "file, or map it in columns.json; are the columns separated by commas?",
+        ),
         ("interactions.csv", b"user,item,time,time\na,b,1,2\n", "interactions.csv, line 1: 2 columns 'time' among"),
         ("items.csv", b"item,name\nmug,Mug\n", "items.csv, line 1: no column 'title'; rename it in the file, or map"),
         ("interactions.csv", b"user,item,time\na,b,1\n\na,b\n", "interactions.csv, line 4: 2 fields, but the header"),
@@ -296,7 +301,7 @@ def test_a_link_out_of_the_images_folder_is_not_followed(shop):
         (
             "interactions.csv",
             b'user,item,time,review\na,mug,1,"two\nlines"\nb,mug,yesterday,\n',
-            "interactions.csv, line 4: time is 'yesterday', not a number; correct it or leave it empty",
+            "interactions.csv, line 4: time is 'yesterday', not a number; write Unix seconds",
         ),
         ("interactions.csv", b"user,item,time,rating\na,b,1,five\n", "interactions.csv, line 2: rating is 'five', not"),
     ],
@@ -384,3 +389,9 @@ def test_movielens_as_published_needs_no_mapping(shop):
     assert dataset.items["category"][:] == ["Horror|Sci-Fi", "Action"]
     shop.write("overviews.csv", ("movieId,tmdbId,overview", "9,949,A thief and a policeman."))
     assert read_folder(shop.path)[0].items["description"][:] == ["", "A thief and a policeman."]
+
+
+def test_a_date_written_as_a_number_is_pointed_at(shop):
+    frame, cleanup = interactions(shop, "ann,mug,20240501,5", "ann,lamp,1714521600,5")
+    assert frame["time"].tolist() == [20240501, 1714521600]
+    assert cleanup.count("the time lies before 1990: is it in seconds?") == 1
