@@ -1,0 +1,288 @@
+"""Pictures and texts as vectors of a pretrained encoder; those of a data set are kept on disk.
+
+How an encoder is named stands in ``mmrec_helpers.checkpoints``. Its config.json tells what it is: CLIP or SigLIP
+(pictures and texts), a network of timm (pictures), or a transformer whose token vectors are pooled as
+sentence-transformers does (texts). Weights are read from safetensors only; no code that comes with a model is run.
+"""
+
+import hashlib
+import json
+import re
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from tqdm.auto import tqdm
+
+from mmrec_helpers.checkpoints import CHOICES, find_checkpoint, read_json, revision
+from mmrec_helpers.dataset import RecDataset
+from mmrec_helpers.settings import load_settings
+from mmrec_helpers.torchvision_mend import mend_torchvision
+
+FEATURES_VERSION = 1
+"""Raise it when the same model gives other vectors."""
+BATCH = 64
+POOLINGS = {"mean": "mean", "pooling_mode_mean_tokens": "mean", "cls": "cls", "pooling_mode_cls_token": "cls"}
+"""As new and old versions of sentence-transformers write them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Vectors of N pictures or texts in the order in which they were given. Of a data set, row i - 1 is item i.
+
+    Attributes:
+        vectors: (N, D) float32 on the CPU; zeros where there was nothing to encode. Of unit length only where the
+            encoder itself ends with that.
+        present: (N,) bool, False where the picture is None or the text is None or blank.
+        truncated: (N,) bool, True where a text is longer than the encoder reads, and its end was cut off.
+    """
+
+    vectors: torch.Tensor
+    present: torch.Tensor
+    truncated: torch.Tensor
+
+
+# Data sets ------------------------------------------------------------------------------------------------------------
+
+
+def encode_images(dataset: RecDataset, encoder: str | Path) -> Features:
+    """The vectors of all items' pictures, read from the settings' cache where they were made before.
+
+    Raises:
+        FileNotFoundError, ConnectionError: the model is not there, see ``find_checkpoint``.
+        ValueError: the folder holds no model that can be used, or one that sees no pictures.
+    """
+    pictures = dataset.items.select_columns(["image"])["image"]
+    return _kept(dataset, encoder, ["image"], lambda model: embed_pictures(pictures, model))
+
+
+def encode_texts(
+    dataset: RecDataset, encoder: str | Path, fields: str | Sequence[str] = ("title", "description")
+) -> Features:
+    """The vectors of all items' texts, read from the settings' cache where they were made before.
+
+    Args:
+        dataset: the items.
+        encoder: the model's name or folder.
+        fields: text columns of ``dataset.items``; what is not blank is joined by ``". "``.
+
+    Raises:
+        FileNotFoundError, ConnectionError: the model is not there, see ``find_checkpoint``.
+        ValueError: there is no such field, the folder holds no model that can be used, or one that reads no texts.
+    """
+    fields = [fields] if isinstance(fields, str) else list(fields)
+    known = [name for name, kind in dataset.items.features.items() if getattr(kind, "dtype", "") == "string"]
+    if not fields or not set(fields) <= set(known):
+        raise ValueError(f"{dataset.name}: no texts are in {fields}; they are in {', '.join(known)}")
+    rows = zip(*(dataset.items[field] for field in fields), strict=True)
+    texts = (". ".join(part.strip() for part in row if part and part.strip()) for row in rows)
+    return _kept(dataset, encoder, fields, lambda model: embed_texts(list(texts), model))
+
+
+def _kept(dataset: RecDataset, encoder: str | Path, what: list[str], make: Callable[["Encoder"], Features]) -> Features:
+    """Read features, or make and write them; the model is loaded only to make them."""
+    folder = find_checkpoint(encoder)
+    key = json.dumps([FEATURES_VERSION, dataset.fingerprint, revision(folder), what])
+    name = re.sub(r"[^\w.-]+", "-", str(encoder))[-60:] + "-" + hashlib.sha256(key.encode()).hexdigest()[:16]
+    target = load_settings().cache / "features" / f"{name}.npz"
+    if target.exists():
+        try:
+            with np.load(target) as stored:
+                return Features(*(torch.from_numpy(stored[part]) for part in ("vectors", "present", "truncated")))
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+            pass  # damaged: made again
+    features = make(_load(folder, str(encoder)))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{name}.part") as part:
+        np.savez(Path(part) / target.name, **{name: tensor.numpy() for name, tensor in vars(features).items()})
+        (Path(part) / target.name).replace(target)
+    return features
+
+
+# Lists ----------------------------------------------------------------------------------------------------------------
+
+
+def embed_pictures(pictures: Sequence[Image.Image | None], encoder: "str | Path | Encoder") -> Features:
+    """The vectors of some pictures; errors as those of ``encode_images``."""
+    model = load_encoder(encoder)
+    vectors = torch.zeros(len(pictures), model.pictures([Image.new("RGB", (32, 32))]).shape[1])
+    present = torch.zeros(len(pictures), dtype=torch.bool)
+    for start in tqdm(range(0, len(pictures), BATCH), desc=f"pictures, {Path(model.name).name}", unit="batch", delay=3):
+        batch = enumerate(pictures[start : start + BATCH], start)
+        batch = {row: picture.convert("RGB") for row, picture in batch if picture is not None}
+        if batch:
+            vectors[list(batch)] = model.pictures(list(batch.values()))
+            present[list(batch)] = True
+    return Features(vectors, present, torch.zeros_like(present))
+
+
+def embed_texts(texts: Sequence[str | None], encoder: "str | Path | Encoder") -> Features:
+    """The vectors of some texts; errors as those of ``encode_texts``."""
+    model = load_encoder(encoder)
+    texts = [(text or "").strip() for text in texts]
+    vectors = torch.zeros(len(texts), model.texts(["a"])[0].shape[1])
+    truncated = torch.zeros(len(texts), dtype=torch.bool)
+    # Texts of like length share a batch, so that little of it is padding.
+    order = sorted((row for row, text in enumerate(texts) if text), key=lambda row: -len(texts[row]))
+    for start in tqdm(range(0, len(order), BATCH), desc=f"texts, {Path(model.name).name}", unit="batch", delay=3):
+        rows = order[start : start + BATCH]
+        vectors[rows], truncated[rows] = model.texts([texts[row] for row in rows])
+    return Features(vectors, torch.tensor([bool(text) for text in texts], dtype=torch.bool), truncated)
+
+
+# Models ---------------------------------------------------------------------------------------------------------------
+
+
+class Encoder:
+    """A loaded model."""
+
+    def __init__(self, folder: Path, name: str):
+        self.folder, self.name, self.device = folder, name, load_settings().device
+
+    def pictures(self, pictures: list[Image.Image]) -> torch.Tensor:
+        """(B, D) vectors of B pictures in RGB."""
+        raise ValueError(f"{self.name} sees no pictures; there are {CHOICES}")
+
+    def texts(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, D) vectors of B texts, and (B,) bool whether each was cut."""
+        raise ValueError(f"{self.name} reads no texts; there are {CHOICES}")
+
+
+class _Transformer(Encoder):
+    """A model and a tokenizer of transformers; in float32, whatever precision the weights are stored in."""
+
+    def __init__(self, folder: Path, name: str):
+        from transformers import AutoModel
+
+        super().__init__(folder, name)
+        options = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
+        model, report = AutoModel.from_pretrained(folder, **options)
+        if lacking := sorted(key for key in report["missing_keys"] if "pooler" not in key):  # they would be random
+            raise ValueError(f"{folder}: the weights lack {lacking[0]} (and {len(lacking) - 1} more); fetch them again")
+        self.model = model.float().to(self.device)
+
+    @cached_property
+    def tokenizer(self):
+        """The folder's tokenizer."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+
+    def tokens(self, texts: list[str], limit: int, padding: bool | str) -> tuple[dict, torch.Tensor]:
+        """The tokens of B texts, at most ``limit`` each, and (B,) bool whether each was cut."""
+        longer = self.tokenizer(texts, truncation=True, max_length=limit + 1)["input_ids"]
+        tokens = self.tokenizer(texts, truncation=True, max_length=limit, padding=padding, return_tensors="pt")
+        return tokens.to(self.device), torch.tensor([len(ids) > limit for ids in longer])
+
+
+class _TwoTowers(_Transformer):
+    """CLIP or SigLIP: the projected vectors of ``get_image_features`` and ``get_text_features``."""
+
+    @cached_property
+    def processor(self):
+        """What the folder says of sizes and shades."""
+        from transformers import AutoImageProcessor
+
+        return AutoImageProcessor.from_pretrained(self.folder, trust_remote_code=False)
+
+    @torch.inference_mode()
+    def pictures(self, pictures: list[Image.Image]) -> torch.Tensor:
+        return _projected(
+            self.model.get_image_features(**self.processor(pictures, return_tensors="pt").to(self.device))
+        )
+
+    @torch.inference_mode()
+    def texts(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        # SigLIP takes its vector from the last place, and was trained on texts padded to the full length.
+        padding = "max_length" if self.model.config.model_type == "siglip" else True
+        tokens, cut = self.tokens(texts, self.model.config.text_config.max_position_embeddings, padding)
+        return _projected(self.model.get_text_features(**tokens)), cut
+
+
+class _Sentences(_Transformer):
+    """A transformer with the pooling and the normalisation that its sentence-transformers' files ask for."""
+
+    def __init__(self, folder: Path, name: str):
+        self.pooling, self.unit = _sentence_modules(folder)
+        super().__init__(folder, name)
+        told = read_json(folder / "sentence_bert_config.json", {})
+        self.lower = told.get("do_lower_case", False)
+        limits = (self.tokenizer.model_max_length, self.model.config.max_position_embeddings)
+        self.limit = told.get("max_seq_length") or min(limits)
+
+    @torch.inference_mode()
+    def texts(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens, cut = self.tokens([text.lower() for text in texts] if self.lower else texts, self.limit, padding=True)
+        hidden = self.model(**tokens).last_hidden_state  # (B, T, D)
+        mask = tokens["attention_mask"][:, :, None]  # (B, T, 1)
+        vectors = hidden[:, 0] if self.pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
+        return (torch.nn.functional.normalize(vectors) if self.unit else vectors).cpu(), cut
+
+
+class _Network(Encoder):
+    """A network of timm: its pooled features, before the classifier."""
+
+    def __init__(self, folder: Path, name: str):
+        import timm
+
+        super().__init__(folder, name)
+        self.model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval().to(self.device)
+        wanted = timm.data.resolve_model_data_config(self.model)
+        self.transform = timm.data.create_transform(**wanted, is_training=False)
+
+    @torch.inference_mode()
+    def pictures(self, pictures: list[Image.Image]) -> torch.Tensor:
+        return self.model(torch.stack([self.transform(picture) for picture in pictures]).to(self.device)).cpu()
+
+
+KINDS = {"clip": _TwoTowers, "siglip": _TwoTowers}
+KINDS |= dict.fromkeys(("bert", "distilbert", "mpnet", "roberta", "xlm-roberta"), _Sentences)
+"""By the ``model_type`` in config.json; timm's networks have an ``architecture`` instead."""
+
+
+def load_encoder(encoder: str | Path | Encoder) -> Encoder:
+    """Load a model, to embed several lists with it; one that is loaded is handed back. Errors as ``encode_images``."""
+    return encoder if isinstance(encoder, Encoder) else _load(find_checkpoint(encoder), str(encoder))
+
+
+def _load(folder: Path, name: str) -> Encoder:
+    config = read_json(folder / "config.json")
+    kind = _Network if "architecture" in config else KINDS.get(config.get("model_type"))
+    if not kind:
+        found = f"{folder / 'config.json'}: the model_type is {config.get('model_type')!r}"
+        raise ValueError(f"{found}; encoders are {', '.join(KINDS)}, and the networks of timm")
+    mend_torchvision()
+    try:
+        return kind(folder, name)
+    except SafetensorError as error:
+        raise ValueError(f"{folder}: the weights are damaged or not whole ({error}); fetch them again") from error
+
+
+def _projected(output) -> torch.Tensor:
+    """(B, D) vectors: transformers 5 hands them out within an object, 4 alone."""
+    return getattr(output, "pooler_output", output).cpu()
+
+
+def _sentence_modules(folder: Path) -> tuple[str, bool]:
+    """``mean`` or ``cls``, and whether vectors get unit length. Without modules.json it is the mean as it is."""
+    modules = read_json(folder / "modules.json", [])
+    if not modules:
+        return "mean", False
+    kinds = [module["type"].rpartition(".")[2] for module in modules]
+    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise ValueError(f"{folder / 'modules.json'}: {', '.join(kinds)}; known are Transformer, Pooling, Normalize")
+    path = folder / modules[1]["path"] / "config.json"
+    config = read_json(path)
+    asked = config.get("pooling_mode") or [key for key in config if key.startswith("pooling_mode_") and config[key]]
+    asked = [asked] if isinstance(asked, str) else asked
+    if len(asked) != 1 or asked[0] not in POOLINGS:
+        raise ValueError(f"{path}: the pooling is {' and '.join(asked)}; known are the mean or cls, one alone")
+    return POOLINGS[asked[0]], "Normalize" in kinds
