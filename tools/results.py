@@ -16,12 +16,15 @@ from unittest import mock
 import numpy as np
 from separations import measure
 
+from mmrec_helpers.checkpoints import POCKET, WEIGHTS
 from mmrec_helpers.dataset import RecDataset
 from mmrec_helpers.lessons.exploration import bootstrap_interval, leakage_lab
 from mmrec_helpers.opening import open_data
 from mmrec_helpers.pocket_shop import shoppers
 from mmrec_helpers.pocket_shop.shop import open_shop
 from mmrec_helpers.portrait import curves, portrait
+from mmrec_helpers.pretrained.corpus import HELD_OUT_SEEDS, draw_corpus
+from mmrec_helpers.pretrained.measure import measure as measure_model
 from mmrec_helpers.settings import load_settings
 from mmrec_helpers.sources.cleanup import CleanUp
 
@@ -145,6 +148,20 @@ def real_data() -> None:
     record("real-data", {"seeds": [0], "sets": sets} | stamp(time.time() - start))
 
 
+def pretrained() -> None:
+    """What the pocket models reach on worlds that they were not trained on."""
+    start, rows = time.time(), {}
+    worlds = [draw_corpus((seed,)) for seed in HELD_OUT_SEEDS]
+    for name in POCKET:
+        for world, other in zip(worlds, worlds[1:] + worlds[:1], strict=True):
+            for asked, share in measure_model(name, world, other).items():
+                rows.setdefault(f"{name}, {asked}", []).append(round(share, 4))
+        print(name, flush=True)
+    minutes = {name: json.loads((WEIGHTS / name / "stamp.json").read_text())["minutes"] for name in POCKET}
+    run = {"metric": "share that is right", "seeds": HELD_OUT_SEEDS, "rows": rows, "minutes to train": minutes}
+    record("pretrained", run | stamp(time.time() - start))
+
+
 def changes(cleanup: CleanUp) -> list[dict]:
     """Everything that was dropped or repaired while reading, one entry a reason."""
     return cleanup.table().query("action in ('dropped', 'repaired')").to_dict("records")
@@ -160,7 +177,7 @@ def six_digits(numbers: dict) -> dict:
     return json.loads(json.dumps(numbers), parse_float=lambda text: float(f"{float(text):.6g}"))
 
 
-RUNS = {"separations": separations, "leakage": leakage, "real-data": real_data}
+RUNS = {"separations": separations, "leakage": leakage, "real-data": real_data, "pretrained": pretrained}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or RUNS:

@@ -159,6 +159,12 @@ def results() -> None:
     run(PYTHON, "tools/results.py")
 
 
+def pretrained() -> None:
+    """train the pocket models again from nothing (minutes): make pretrained"""
+    setup()
+    run(PYTHON, "-m", "mmrec_helpers.pretrained.recipe")
+
+
 def bench() -> None:
     """print the benchmarks, as ratios against a named reference"""
     setup()
@@ -192,7 +198,23 @@ if path.strip():
 
 TASKS = {
     task.__name__: task
-    for task in (setup, book, test, html, notebooks, export, data, lab, results, bench, lint, lock, clean, help)
+    for task in (
+        setup,
+        book,
+        test,
+        html,
+        notebooks,
+        export,
+        data,
+        lab,
+        results,
+        pretrained,
+        bench,
+        lint,
+        lock,
+        clean,
+        help,
+    )
 }
 
 if __name__ == "__main__":
