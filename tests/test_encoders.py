@@ -420,7 +420,7 @@ def test_offline_and_not_cached(offline, name):
     assert f"hf download {hub}{' --revision ' * bool(branch)}{branch}\n" in text
     assert str(offline) in text
     assert "HF_HUB_OFFLINE" in text
-    assert "pocket-clip (pictures and texts)" in text
+    assert checkpoints.CHOICES in text
     assert caught.value.__suppress_context__
     assert caught.value.__cause__ is None
 
@@ -433,9 +433,9 @@ def test_known_revision_with_safetensors(offline):
 def test_pocket_models(made, monkeypatch, tmp_path):
     monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
     with pytest.raises(FileNotFoundError, match="`make pretrained`"):
-        embed_texts(["a"], "pocket-clip")
-    copytree(made["clip"], tmp_path / "pocket-clip", dirs_exist_ok=True)
-    assert embed_texts(["a"], "pocket-clip").vectors.shape == (1, 16)
+        find_checkpoint("pocket-resnet")
+    copytree(made["clip"], tmp_path / "pocket-resnet", dirs_exist_ok=True)
+    assert embed_texts(["a"], "pocket-resnet").vectors.shape == (1, 16)
 
 
 def test_minilm(made, monkeypatch, tmp_path):
@@ -500,9 +500,9 @@ def test_poolings_and_modules_that_are_not_known(made, tmp_path):
 
 
 def test_the_wrong_sense(made):
-    with pytest.raises(ValueError, match=r"network reads no texts; there are pocket-clip"):
+    with pytest.raises(ValueError, match=r"network reads no texts; there are pocket-resnet"):
         embed_texts(["a"], made["network"])
-    with pytest.raises(ValueError, match=r"sentences sees no pictures; there are pocket-clip"):
+    with pytest.raises(ValueError, match=r"sentences sees no pictures; there are pocket-resnet"):
         embed_pictures(pictures(), made["sentences"])
 
 
