@@ -32,7 +32,7 @@ import timm  # noqa: E402
 from timm.models import save_for_hf  # noqa: E402
 
 BATCH = 128
-HEADS = {"category": 12, "colour": 8, "pattern": 6, "style": 4}
+HEADS = {name: len(VALUES[name]) for name in ("category", "colour", "pattern", "style")}
 """What the network of pictures learns to name, and the number of values of each."""
 
 
