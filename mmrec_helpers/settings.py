@@ -23,6 +23,10 @@ class Settings:
     """``cpu`` or ``cuda``."""
     cache: Path
     """Folder for what can be made again: generated shops, features, checkpoints."""
+    clip: str = "pocket-clip"
+    """The CLIP encoder: a pocket model, a folder or a hub name, see ``mmrec_helpers.checkpoints``."""
+    siglip: str = "pocket-siglip"
+    """The SigLIP encoder, named alike."""
     seed: int = 0
 
     @property
@@ -32,7 +36,9 @@ class Settings:
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read ``MMREC_PROFILE``, ``MMREC_DATA`` and ``MMREC_CACHE``.
+    """Read ``MMREC_PROFILE``, ``MMREC_DATA``, ``MMREC_CACHE``, ``MMREC_CLIP`` and ``MMREC_SIGLIP``.
+
+    Whether the encoders exist is found out when they are loaded.
 
     Raises:
         ValueError: a variable has a value that the book does not know.
@@ -47,7 +53,8 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         raise ValueError(f"MMREC_DATA is {data!r}; write pocket for the Pocket Shop, or one of {forms}")
     cache_home = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     cache = Path(environ.get("MMREC_CACHE") or Path(cache_home) / "mmrec").expanduser()
-    return Settings(profile, data, "cpu" if profile == "laptop" else _best_device(), cache)
+    encoders = {kind: environ.get(f"MMREC_{kind.upper()}") or f"pocket-{kind}" for kind in ("clip", "siglip")}
+    return Settings(profile, data, "cpu" if profile == "laptop" else _best_device(), cache, **encoders)
 
 
 def _best_device() -> str:

@@ -516,3 +516,17 @@ def test_torchvision_is_mended_of_one_fault_only(monkeypatch, tmp_path):
     monkeypatch.delitem(sys.modules, "torchvision")
     with pytest.raises(RuntimeError, match="another fault"):
         mend_torchvision()
+
+
+# The control ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["pocket-clip", "pocket-resnet", "pocket-sbert"])
+def test_an_untrained_encoder_is_the_same_network_with_other_weights(name):
+    trained = encoders.load_encoder(name)
+    control = encoders.untrained(trained)
+    weights, random = trained.model.state_dict(), control.model.state_dict()
+    assert {key: value.shape for key, value in random.items()} == {key: value.shape for key, value in weights.items()}
+    assert not all(torch.equal(random[key], weights[key]) for key in weights)
+    again = encoders.untrained(name).model.state_dict()
+    assert all(torch.equal(random[key], again[key]) for key in random)

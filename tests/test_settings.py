@@ -22,6 +22,13 @@ def test_cache_folder_can_be_set():
     assert load_settings({"MMREC_CACHE": "~/here"}).cache == Path.home() / "here"
 
 
+def test_encoders_are_pocket_models_unless_named():
+    settings = load_settings({"MMREC_SIGLIP": ""})
+    assert (settings.clip, settings.siglip) == ("pocket-clip", "pocket-siglip")
+    named = load_settings({"MMREC_CLIP": "openai/clip-vit-base-patch32", "MMREC_SIGLIP": "models/mine"})
+    assert (named.clip, named.siglip) == ("openai/clip-vit-base-patch32", "models/mine")
+
+
 @pytest.mark.parametrize("variable", ["MMREC_PROFILE", "MMREC_DATA"])
 def test_unknown_value_is_named_with_its_variable(variable):
     with pytest.raises(ValueError, match=rf"{variable} is 'toaster'"):

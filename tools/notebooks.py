@@ -191,7 +191,7 @@ def execute(only: str) -> None:
     from mmrec_helpers.settings import load_settings
 
     settings = load_settings()
-    of_the_book = (settings.profile, settings.data) == ("laptop", "pocket")
+    of_the_book = settings == load_settings({"MMREC_CACHE": str(settings.cache)})  # all other choices are the defaults
     for path in paths(only):
         nb = read(path)
         generate(nb)

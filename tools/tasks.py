@@ -15,7 +15,7 @@ PYTHON = VENV / "bin" / "python"
 BUILD = ROOT / "_build"
 INDEX = BUILD / "html" / "index.html"
 # What a reader may ask notebooks to run on.
-CHOICES = ("MMREC_PROFILE", "MMREC_DATA")
+CHOICES = ("MMREC_PROFILE", "MMREC_DATA", "MMREC_CLIP", "MMREC_SIGLIP")
 # What `make book` changes in _config.yml; its copy lies in _build, and extensions are looked for from there.
 EXECUTING = {
     'execute_notebooks: "off"': "execute_notebooks: cache",
@@ -65,11 +65,10 @@ def setup() -> None:
 
 
 def generate_shop() -> None:
-    """Generate the profile's Pocket Shop, unless it is in the cache or other data are asked for."""
+    """Generate the shops and vectors that the chapters use, unless they are kept or other data are asked for."""
     if (os.environ.get("MMREC_DATA") or "pocket") != "pocket":
         return
-    imports = "from mmrec_helpers import settings; from mmrec_helpers.pocket_shop.shop import open_shop"
-    run(PYTHON, "-c", f"{imports}; open_shop(size=settings.load_settings().shop_size)")
+    run(PYTHON, "-c", "from mmrec_helpers.overlap_study import prepare; prepare()")
 
 
 def book() -> None:
@@ -160,7 +159,7 @@ def results() -> None:
 
 
 def pretrained() -> None:
-    """train the pocket models again from nothing (minutes): make pretrained"""
+    """train the pocket models again from nothing (an hour or two); it goes on where it was stopped"""
     setup()
     run(PYTHON, "-m", "mmrec_helpers.pretrained.recipe")
 

@@ -1,9 +1,9 @@
-"""pretrained/recipe.py and corpus.py: a killed run ends as one that was never killed."""
+"""pretrained/fitting.py and corpus.py: a killed run ends as one that was never killed."""
 
 import pytest
 import torch
 
-from mmrec_helpers.pretrained import recipe
+from mmrec_helpers.pretrained import fitting
 from mmrec_helpers.pretrained.corpus import draw_corpus
 
 
@@ -43,7 +43,7 @@ def weights_after(monkeypatch, tmp_path, kill_at: int | None) -> torch.Tensor:
         torch.manual_seed(0)
         model = torch.nn.Linear(3, 1)
         try:
-            recipe.fit("toy", model, loss_of, 250)
+            fitting.fit("toy", model, loss_of, 250)
         except KeyboardInterrupt:
             continue
         return model.weight.detach().clone()
