@@ -74,6 +74,16 @@ def fit(
     return (time.time() - start) / 60
 
 
+def together(*pieces) -> Callable[[Path], None]:
+    """Save a model and what prepares its inputs into one folder, as transformers does."""
+
+    def save(folder: Path) -> None:
+        for piece in pieces:
+            piece.save_pretrained(folder)
+
+    return save
+
+
 def store(name: str, save: Callable[[Path], None], minutes: float) -> None:
     """Write a model's folder whole or not at all, with the stamp of what it was made from."""
     part = WEIGHTS / f"{name}.part"

@@ -2,7 +2,6 @@
 
 import re
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from mmrec_helpers.checkpoints import WEIGHTS
 from mmrec_helpers.pretrained.corpus import Corpus
 from mmrec_helpers.pretrained.dialogues import NEXT, Chat, about_item, about_next, about_picture, about_taste, item_text
-from mmrec_helpers.pretrained.fitting import fit, pixel_values, store, training_corpus
+from mmrec_helpers.pretrained.fitting import fit, pixel_values, store, together, training_corpus
 from mmrec_helpers.torchvision_mend import mend_torchvision
 
 mend_torchvision()
@@ -187,12 +186,7 @@ def lm(name: str, steps: int) -> None:
         return weighted_loss(model(input_ids=rows).logits, rows)
 
     minutes = fit(name, model, loss_of, steps, rate=2e-3)
-
-    def save(folder: Path) -> None:
-        for piece in (model.half(), tokenizer):
-            piece.save_pretrained(folder)
-
-    store(name, save, minutes)
+    store(name, together(model.half(), tokenizer), minutes)
 
 
 def vlm(name: str, steps: int) -> None:
@@ -229,9 +223,4 @@ def vlm(name: str, steps: int) -> None:
         num_additional_image_tokens=1,
         chat_template=TEMPLATE,
     )
-
-    def save(folder: Path) -> None:
-        for piece in (model.half(), processor):
-            piece.save_pretrained(folder)
-
-    store(name, save, minutes)
+    store(name, together(model.half(), processor), minutes)

@@ -1,7 +1,5 @@
 """How the pocket encoders are trained: two pairs of towers for pictures and words, a network of pictures, sentences."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
@@ -12,7 +10,7 @@ from mmrec_helpers.pocket_shop.catalogue import VALUES
 from mmrec_helpers.pocket_shop.shop import PIXELS
 from mmrec_helpers.pretrained.corpus import Corpus, caption, sentences
 from mmrec_helpers.pretrained.dialogues import summary, told
-from mmrec_helpers.pretrained.fitting import fit, pixel_values, store, training_corpus
+from mmrec_helpers.pretrained.fitting import fit, pixel_values, store, together, training_corpus
 from mmrec_helpers.torchvision_mend import mend_torchvision
 
 mend_torchvision()
@@ -159,12 +157,7 @@ def towers(name: str, steps: int) -> None:
         return loss(model(**tokens, pixel_values=pixel_values(corpus.pixels[rows])).logits_per_image.float())
 
     minutes = fit(name, model, loss_of, steps)
-
-    def save(folder: Path) -> None:
-        for piece in (model.half(), processor, tokenizer):
-            piece.save_pretrained(folder)
-
-    store(name, save, minutes)
+    store(name, together(model.half(), processor, tokenizer), minutes)
 
 
 def copy_layers(clip: CLIPModel, siglip: SiglipModel) -> None:
@@ -207,12 +200,7 @@ def sbert(name: str, steps: int) -> None:
         return both_ways(first @ second.T / TEMPERATURE)
 
     minutes = fit(name, model, loss_of, steps)
-
-    def save(folder: Path) -> None:
-        for piece in (model.half(), tokenizer):
-            piece.save_pretrained(folder)
-
-    store(name, save, minutes)
+    store(name, together(model.half(), tokenizer), minutes)
 
 
 def resnet(name: str, steps: int) -> None:
