@@ -500,9 +500,9 @@ def test_poolings_and_modules_that_are_not_known(made, tmp_path):
 
 
 def test_the_wrong_sense(made):
-    with pytest.raises(ValueError, match=r"network reads no texts; there are pocket-resnet"):
+    with pytest.raises(ValueError, match=r"network reads no texts; there are pocket-clip"):
         embed_texts(["a"], made["network"])
-    with pytest.raises(ValueError, match=r"sentences sees no pictures; there are pocket-resnet"):
+    with pytest.raises(ValueError, match=r"sentences sees no pictures; there are pocket-clip"):
         embed_pictures(pictures(), made["sentences"])
 
 

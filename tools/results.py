@@ -166,7 +166,7 @@ def pocket_model(name: str) -> None:
         found = [np.exp(trigram_surprise(reader, known, texts_and_reviews(world)[::4])) for world in worlds]
         rows["the same, a 3-gram model"] = [round(float(perplexity), 4) for perplexity in found]
     minutes = json.loads((WEIGHTS / name / "stamp.json").read_text())["minutes"]
-    run = {"metric": "share that is right", "seeds": HELD_OUT_SEEDS, "rows": rows, "minutes to train": minutes}
+    run = {"metric": f"{name}: share that is right", "seeds": HELD_OUT_SEEDS, "rows": rows, "minutes to train": minutes}
     record(name, run | stamp(time.time() - start))
 
 

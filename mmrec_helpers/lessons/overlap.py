@@ -124,30 +124,25 @@ def swap_wins(pictures, facts, attribute, embed, seed=0):
 
 # %% ../../notebooks/02_image_text_overlap.ipynb #cell-57
 def name_by_probe(known, labels, asked, penalty=1.0):
-    """(M,) the label that a linear probe gives each row of asked, fitted on known.
+    """(M,) labels that a probe fitted on known (N, F) and labels gives asked (M, F).
 
-    known: (N, F) tensor with labels (N,); asked: (M, F). Columns are standardised as
-    known's are; penalty is ridge's, without unit. Source: Hoerl and Kennard 1970.
+    Columns are standardised as known's; penalty is ridge's (Hoerl and Kennard 1970).
     """
     names, codes = np.unique(np.asarray(labels), return_inverse=True)
     wanted = torch.eye(len(names)).double()[torch.from_numpy(codes)]  # (N, values)
     mean, spread = known.double().mean(0), known.double().std(0) + 1e-6
-    known, asked = (
-        torch.nn.functional.pad((part - mean) / spread, (0, 1), value=1.0)
-        for part in (known, asked)
-    )  # (N, F + 1), (M, F + 1): the last column is the intercept's
-    gram = known.T @ known + penalty * torch.eye(known.shape[1])
+    scaled = ((part - mean) / spread for part in (known, asked))
+    known, asked = (torch.nn.functional.pad(part, (0, 1), value=1.0) for part in scaled)
+    gram = known.T @ known + penalty * torch.eye(known.shape[1])  # (F + 1, F + 1)
     scores = asked @ torch.linalg.solve(gram, known.T @ wanted)  # (M, values)
     return names[scores.argmax(1).numpy()]
 
 
 def probe(features, labels, penalty=1.0, folds=5, seed=0):
     """(N,) bool: whether name_by_probe names each item right, fitted without it."""
-    labels = np.asarray(labels)
+    labels, right = np.asarray(labels), np.zeros(len(labels), bool)
     fold = np.random.default_rng(seed).permutation(len(labels)) % folds
-    right = np.zeros(len(labels), bool)
-    for part in range(folds):
-        fit, ask = fold != part, fold == part
-        named = name_by_probe(features[fit], labels[fit], features[ask], penalty)
-        right[ask] = named == labels[ask]
+    for fit in (fold != part for part in range(folds)):
+        named = name_by_probe(features[fit], labels[fit], features[~fit], penalty)
+        right[~fit] = named == labels[~fit]
     return right
