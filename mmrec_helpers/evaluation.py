@@ -1,0 +1,485 @@
+"""Who is ranked against what: protocols, the runs that systems leave behind, and tables with paired intervals."""
+
+import json
+import platform
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from mmrec_helpers import metrics
+from mmrec_helpers.dataset import Histories, RecDataset, Split
+from mmrec_helpers.metrics import Placing
+from mmrec_helpers.settings import load_settings
+
+SCORES_AT_ONCE = 8_000_000
+"""Scores in memory at a time; more is slower, because they no longer lie in the processor's cache."""
+BLOCK = 128
+"""Items of which only the best is looked at first when the best K of many are wanted."""
+METRICS = {
+    "HR": metrics.hit_rate,
+    "P": metrics.precision,
+    "R": metrics.recall,
+    "NDCG": metrics.ndcg,
+    "MRR": metrics.reciprocal_rank,
+    "MAP": metrics.average_precision,
+}
+"""Short names of the metrics with a cut-off, as tables print them: NDCG@10."""
+
+
+class Recommender(Protocol):
+    """What every system of the book offers."""
+
+    name: str
+
+    def fit(self, split: Split) -> "Recommender":
+        """Learn from the split's training interactions; return self."""
+
+    def score(self, histories: Histories) -> np.ndarray | torch.Tensor:
+        """(N, I + 1) finite scores of every item at N moments, the larger the better; column 0 is padding.
+
+        A moment's scores depend on no other moment asked for at the same time.
+        """
+
+
+# Protocols ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FullRanking:
+    """Every item of the catalogue is a candidate, but those of the history."""
+
+    @property
+    def name(self) -> str:
+        return "full ranking"
+
+
+@dataclass(frozen=True)
+class SampledNegatives:
+    """The targets against some items drawn for each user, without replacement, never a target.
+
+    Sampled metrics are not estimates of the full ranking's: they may even turn the order of two systems around
+    {cite}`krichene2020sampled`. They are here because papers print them.
+
+    Attributes:
+        num: items drawn for each user; with one target, 100 gives 101 candidates.
+        by: ``uniform``, or ``popularity``: in proportion to the training interactions.
+        seed: of the draw; the same for every system.
+        avoid_history: whether what the user has already is never drawn.
+    """
+
+    num: int = 100
+    by: str = "uniform"
+    seed: int = 0
+    avoid_history: bool = True
+
+    def __post_init__(self):
+        if self.by not in ("uniform", "popularity"):
+            raise ValueError(f"negatives are drawn by 'uniform' or by 'popularity', not by {self.by!r}")
+        if self.num < 1:
+            raise ValueError(f"at least 1 negative must be drawn, not {self.num}")
+
+    @property
+    def name(self) -> str:
+        return f"{self.num} {self.by} negatives" + ("" if self.avoid_history else ", history not avoided")
+
+    def draw(self, split: Split, histories: Histories) -> np.ndarray:
+        """(N, num) the negatives of each moment.
+
+        Raises:
+            ValueError: a user has fewer items left that can be drawn.
+        """
+        num_items = split.dataset.num_items
+        weight = np.ones(num_items + 1)
+        if self.by == "popularity":
+            weight = training_counts(split).astype(float)
+        weight[0] = 0.0
+        avoided = histories.targets
+        if self.avoid_history:
+            avoided = np.concatenate([avoided, histories.items], axis=1)
+        left = (weight > 0).sum() - _distinct(np.where(weight[avoided] > 0, avoided, 0))
+        if (left < self.num).any():
+            row = int(left.argmin())
+            raise ValueError(
+                f"user {histories.users[row]} has {left[row]} items left to draw from, not {self.num}: draw fewer"
+            )
+        rng = np.random.default_rng(self.seed)
+        upto = np.cumsum(weight / weight.sum())
+        drawn = np.zeros((len(histories), 0), np.int64)
+        short = np.arange(len(histories))
+        # Draw one after the other with replacement and skip what is not wanted: the same as drawing without it.
+        while len(short):
+            more = np.searchsorted(upto, rng.random((len(histories), 2 * self.num)), side="right")
+            drawn = np.concatenate([drawn, np.minimum(more, num_items)], axis=1)
+            wanted = ~_repeated(drawn) & ~_among(drawn, avoided)
+            short = np.flatnonzero(wanted.sum(axis=1) < self.num)
+        first = np.argsort(~wanted, axis=1, kind="stable")[:, : self.num]
+        return np.take_along_axis(drawn, first, axis=1)
+
+
+def training_counts(split: Split) -> np.ndarray:
+    """(I + 1,) training interactions of each item."""
+    return np.bincount(split.interactions("train")["item"], minlength=split.dataset.num_items + 1)
+
+
+def _distinct(rows: np.ndarray) -> np.ndarray:
+    """(N,) how many different items, padding not counted, each row of (N, T) has."""
+    return ((rows > 0) & ~_repeated(rows)).sum(axis=1)
+
+
+def _repeated(rows: np.ndarray) -> np.ndarray:
+    """(N, T) bool: the entry stands in its row before."""
+    order = np.argsort(rows, axis=1, kind="stable")
+    ordered = np.take_along_axis(rows, order, axis=1)
+    same = np.zeros(rows.shape, bool)
+    np.put_along_axis(same, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    return same
+
+
+def _among(items: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(N, C) bool: the item stands in its row of (N, T)."""
+    found = np.zeros(items.shape, bool)
+    for column in rows.T:
+        found |= items == column[:, None]
+    return found
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a system produced for N users, from which every table is made.
+
+    Attributes:
+        users: (N,) user numbers.
+        lists: (N, K) the best K candidates, best first; 0 where there were fewer.
+        targets: (N, M) the items to be found, 0 for padding.
+        placing: where the targets stand among the candidates.
+        stamp: which system, on what, under which protocol, at what cost, with which versions.
+    """
+
+    users: np.ndarray
+    lists: np.ndarray
+    targets: np.ndarray
+    placing: Placing
+    stamp: dict = field(default_factory=dict)
+
+    @property
+    def system(self) -> str:
+        """The name of the system."""
+        return self.stamp["system"]
+
+    def metric(self, name: str) -> np.ndarray:
+        """(N,) a metric by its short name, such as ``NDCG@10``, ``MRR`` (no cut-off) or ``AUC``.
+
+        Raises:
+            ValueError: there is no such metric.
+        """
+        short, _, cut = name.partition("@")
+        if name == "AUC":
+            return metrics.auc(self.placing)
+        if name == "MRR":
+            return metrics.reciprocal_rank(self.placing)
+        if short not in METRICS or not re.fullmatch(r"[1-9]\d*", cut):
+            raise ValueError(f"there is no metric {name!r}; there are AUC, MRR and, as in HR@10, {', '.join(METRICS)}")
+        return METRICS[short](self.placing, int(cut))
+
+    def save(self, folder: Path) -> None:
+        """Write ``users.parquet`` and ``stamp.json``, both or neither; an older run in the folder is replaced."""
+        part = folder.with_name(folder.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        columns = {"user": self.users, "list": self.lists, "target": self.targets, **vars(self.placing)}
+        table = pa.table({name: pa.array(list(column)) for name, column in columns.items()})
+        pq.write_table(table, part / "users.parquet")
+        (part / "stamp.json").write_text(json.dumps(self.stamp, indent=1) + "\n")
+        old = folder.with_name(folder.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        part.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load_run(folder: Path, dataset: RecDataset) -> Run:
+    """Read a run that was saved.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it was made on other data.
+    """
+    if not (folder / "stamp.json").exists():
+        raise FileNotFoundError(f"{folder}: there is no run; it would hold stamp.json and users.parquet")
+    stamp = json.loads((folder / "stamp.json").read_text())
+    if stamp["fingerprint"] != dataset.fingerprint:
+        raise ValueError(
+            f"{folder}: the run was made on {stamp['dataset']} with the fingerprint {stamp['fingerprint']}, and "
+            f"{dataset.name} has {dataset.fingerprint}: make the run again, or open the data it was made on"
+        )
+    table = pq.read_table(folder / "users.parquet")
+    columns = {name: np.array(table[name].to_pylist()) for name in table.column_names}
+    users, lists, targets = (columns.pop(name) for name in ("user", "list", "target"))
+    return Run(users, lists, targets, Placing(**columns), stamp)
+
+
+def evaluate(
+    recommender: Recommender,
+    split: Split,
+    part: str = "test",
+    protocol: FullRanking | SampledNegatives = FullRanking(),
+    k: int = 20,
+    num_targets: int = 1,
+    length: int = 50,
+    cost: dict | None = None,
+) -> Run:
+    """Let a system rank for every user of a part.
+
+    A target that the user has already is out of reach under full ranking, which leaves the history out: a miss.
+
+    Args:
+        recommender: fitted.
+        split: what it was fitted on.
+        part: ``valid`` or ``test``.
+        protocol: what the targets are ranked against.
+        k: K, items kept of each list.
+        num_targets: M, how many of a user's next items are to be found.
+        length: T, the longest history that the system is shown; all of it is left out of the ranking nevertheless.
+        cost: what the system cost until now, such as ``{"fit seconds": 12.0}``, for the stamp.
+
+    Raises:
+        ValueError: the scores have another shape, or are not finite.
+    """
+    shown, whole = split.histories(part, length), split.histories(part, max(split.dataset.num_interactions, 1))
+    targets = whole.targets[:, :num_targets]
+    negatives = protocol.draw(split, whole) if isinstance(protocol, SampledNegatives) else None
+    size, seconds, found = max(1, SCORES_AT_ONCE // (split.dataset.num_items + 1)), 0.0, []
+    for first in range(0, len(shown), size):
+        rows = slice(first, first + size)
+        start = time.perf_counter()
+        scores = recommender.score(shown.take(rows))
+        seconds += time.perf_counter() - start
+        scores = _checked(scores, (len(targets[rows]), split.dataset.num_items + 1), recommender.name)
+        if negatives is None:
+            found.append(rank_all(scores, whole.items[rows], targets[rows], k))
+        else:
+            found.append(rank_some(scores, negatives[rows], targets[rows], k))
+    lists, *places = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    stamp = {
+        "system": recommender.name,
+        "dataset": split.dataset.name,
+        "fingerprint": split.dataset.fingerprint,
+        "split": split.name,
+        "part": part,
+        "protocol": protocol.name,
+        "protocol options": asdict(protocol),
+        "targets": num_targets,
+        "cost": {"score seconds": round(seconds, 3), **(cost or {})},
+        "profile": load_settings().profile,
+        "seed": getattr(recommender, "seed", None),
+        "device": f"{platform.system()} {platform.machine()}",
+        "versions": {name: version(name) for name in ("mmrec-helpers", "numpy", "torch")},
+    }
+    return Run(whole.users, lists, targets, Placing(*places), stamp)
+
+
+def _checked(scores: np.ndarray | torch.Tensor, shape: tuple[int, int], name: str) -> torch.Tensor:
+    """The scores as a tensor of our own, which may be written in."""
+    scores = torch.as_tensor(scores).detach().cpu().clone()
+    if tuple(scores.shape) != shape:
+        raise ValueError(f"{name} gives scores of the shape {tuple(scores.shape)}, not (moments, items + 1) {shape}")
+    if not torch.isfinite(scores[:, 1:].sum(dtype=torch.float64)):
+        raise ValueError(f"{name} gives scores that are not finite: a rank needs numbers that can be compared")
+    return scores
+
+
+def rank_all(scores: torch.Tensor, excluded: np.ndarray, targets: np.ndarray, k: int) -> tuple[np.ndarray, ...]:
+    """Rank the catalogue, less what is excluded.
+
+    Args:
+        scores: (B, I + 1) finite; written in.
+        excluded: (B, T) items, 0 for padding.
+        targets: (B, M) items, 0 for padding.
+        k: K.
+
+    Returns:
+        Lists (B, K), and better (B, M), equal (B, M) and candidates (B,) of a ``Placing``.
+    """
+    wanted = torch.from_numpy(targets)
+    mine = scores.gather(1, wanted)  # (B, M)
+    scores.scatter_(1, torch.from_numpy(excluded), -torch.inf)
+    scores[:, 0] = -torch.inf
+    better, equal = [], []
+    for column in mine.T[..., None]:  # (B, 1)
+        above = torch.count_nonzero(scores > column, dim=1)
+        better.append(above)
+        equal.append(torch.count_nonzero(scores >= column, dim=1) - above)
+    better, equal = torch.stack(better, 1).numpy(), torch.stack(equal, 1).numpy()
+    candidates = scores.shape[1] - 1 - _distinct(excluded)
+    gone = _among(targets, excluded)
+    better = np.where(targets == 0, 0, np.where(gone, candidates[:, None], better))
+    equal = np.where(targets == 0, 0, np.where(gone, 1, equal))
+    return top_k(scores, k), better, equal, candidates
+
+
+def rank_some(scores: torch.Tensor, negatives: np.ndarray, targets: np.ndarray, k: int) -> tuple[np.ndarray, ...]:
+    """Rank the targets among some negatives (B, C); otherwise as ``rank_all``."""
+    candidates = np.concatenate([targets, negatives], axis=1)  # (B, M + C)
+    theirs = scores.double().numpy()[np.arange(len(scores))[:, None], candidates]
+    theirs[candidates == 0] = -np.inf
+    mine = theirs[:, : targets.shape[1], None]  # (B, M, 1)
+    better = np.where(targets > 0, (theirs[:, None] > mine).sum(axis=2), 0)
+    equal = np.where(targets > 0, (theirs[:, None] == mine).sum(axis=2), 0)
+    # ties are listed in an order that does not favour the targets, which stand first
+    mixed = np.argsort(candidates, axis=1)
+    order = np.take_along_axis(mixed, np.argsort(-np.take_along_axis(theirs, mixed, 1), axis=1, kind="stable"), 1)
+    lists = np.take_along_axis(candidates, order, axis=1)[:, :k]
+    lists = np.pad(lists, ((0, 0), (0, k - lists.shape[1])))
+    return lists, better, equal, (candidates > 0).sum(axis=1)
+
+
+def top_k(scores: torch.Tensor, k: int) -> np.ndarray:
+    """(B, K) columns of the K largest scores (B, I + 1), largest first; 0 for those that are minus infinity.
+
+    The best K lie in the K blocks with the best maxima, so that most columns are only looked at once.
+    """
+    num, width = scores.shape
+    blocks = width // BLOCK
+    if blocks <= k:
+        values, columns = _padded_topk(scores, k)
+    else:
+        split = blocks * BLOCK
+        whole = scores[:, :split].view(num, blocks, BLOCK)
+        chosen = whole.amax(dim=2).topk(k, sorted=False).indices  # (B, K)
+        inner = torch.arange(BLOCK)
+        near = (chosen[:, :, None] * BLOCK + inner).view(num, -1)
+        near = torch.cat([near, torch.arange(split, width).expand(num, -1)], dim=1)
+        values, places = scores.gather(1, near).topk(k)
+        columns = near.gather(1, places)
+    return columns.masked_fill(values == -torch.inf, 0).numpy()
+
+
+def _padded_topk(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The K largest values and their columns, filled up where there are fewer columns than K."""
+    values, columns = scores.topk(min(k, scores.shape[1]))
+    fill = (0, k - values.shape[1])
+    return torch.nn.functional.pad(values, fill, value=-torch.inf), torch.nn.functional.pad(columns, fill)
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+
+def bootstrap_means(values: np.ndarray, draws: int = 2000, seed: int = 0) -> np.ndarray:
+    """(draws, S) means of (N, S) per-user values over users drawn with replacement, the same users for all columns.
+
+    The columns are paired: a difference of two of them is a difference on the same users {cite}`efron1993bootstrap`.
+    """
+    rng, num = np.random.default_rng(seed), len(values)
+    means = np.empty((draws, values.shape[1]))
+    for draw in range(draws):
+        means[draw] = np.bincount(rng.integers(num, size=num), minlength=num) @ values
+    return means / num
+
+
+def league_table(
+    runs: Sequence[Run],
+    names: Sequence[str] = ("HR@10", "NDCG@10"),
+    reference: str | None = None,
+    ceiling: str | None = None,
+    draws: int = 2000,
+) -> pd.DataFrame:
+    """Means with 95 % paired-bootstrap intervals, one row a system, the best by the last metric first.
+
+    Runs of one system with several seeds are averaged user by user.
+
+    Args:
+        runs: of the same users under the same protocol.
+        names: metrics, see ``Run.metric``.
+        reference: system with which the others are compared.
+        ceiling: system whose means are taken as 100 %.
+        draws: bootstrap samples.
+
+    Returns:
+        A table indexed by system, with columns (metric, what): ``mean``, ``low``, ``high``; with a reference ``more``,
+        ``more low``, ``more high``; with a ceiling ``share``.
+
+    Raises:
+        ValueError: the runs cannot be compared, or the reference or ceiling is not among them.
+    """
+    _must_match(runs)
+    systems = list(dict.fromkeys(run.system for run in runs))
+    for kind, name in (("reference", reference), ("ceiling", ceiling)):
+        if name is not None and name not in systems:
+            raise ValueError(f"the {kind} {name!r} is not among the systems: {', '.join(systems)}")
+    columns = {}
+    for metric in names:
+        by_system = [np.mean([run.metric(metric) for run in runs if run.system == name], axis=0) for name in systems]
+        values = np.stack(by_system, axis=1)  # (N, S)
+        mean, means = values.mean(axis=0), bootstrap_means(values, draws)
+        columns[metric, "mean"] = mean
+        columns[metric, "low"], columns[metric, "high"] = np.percentile(means, [2.5, 97.5], axis=0)
+        if reference is not None:
+            at = systems.index(reference)
+            more = means - means[:, [at]]
+            columns[metric, "more"] = mean - mean[at]
+            columns[metric, "more low"], columns[metric, "more high"] = np.percentile(more, [2.5, 97.5], axis=0)
+        if ceiling is not None:
+            columns[metric, "share"] = mean / mean[systems.index(ceiling)]
+    table = pd.DataFrame(columns, index=pd.Index(systems, name="system"))
+    return table.sort_values((names[-1], "mean"), ascending=False, kind="stable")
+
+
+def _must_match(runs: Sequence[Run]) -> None:
+    """Refuse runs that answer different questions."""
+    if not runs:
+        raise ValueError("there are no runs to compare")
+    first = runs[0]
+    for run in runs[1:]:
+        for key in ("fingerprint", "split", "part", "protocol", "protocol options", "targets"):
+            if run.stamp[key] != first.stamp[key]:
+                raise ValueError(
+                    f"{run.system} and {first.system} cannot be compared: their {key} differ, "
+                    f"{run.stamp[key]} and {first.stamp[key]}"
+                )
+
+
+# Groups ---------------------------------------------------------------------------------------------------------------
+
+
+def item_quintiles(split: Split) -> np.ndarray:
+    """(I + 1,) five groups of equally many items by training interactions, 0 the coldest, 4 the warmest, padding -1.
+
+    Items of equally many interactions keep the order of their numbers, so that a border may run between them.
+    """
+    counts = training_counts(split)[1:]
+    rank = np.empty(len(counts), int)
+    rank[np.argsort(counts, kind="stable")] = np.arange(len(counts))
+    return np.concatenate([[-1], rank * 5 // len(counts)])
+
+
+def length_groups(histories: Histories, edges: Sequence[int] = (5, 10, 20)) -> np.ndarray:
+    """(N,) text labels of the histories by length: ``up to 5``, ``6 to 10``, ``11 to 20``, ``over 20``."""
+    lengths = (histories.items > 0).sum(axis=1)
+    starts = [1, *(edge + 1 for edge in edges)]
+    names = [f"up to {edges[0]}", *(f"{a} to {b}" for a, b in zip(starts[1:], edges[1:], strict=False))]
+    return np.array([*names, f"over {edges[-1]}"])[np.searchsorted(edges, lengths)]
+
+
+def by_group(run: Run, metric: str, groups: np.ndarray, draws: int = 2000) -> pd.DataFrame:
+    """A metric's mean and 95 % interval in each group (N,) of users: columns ``users``, ``mean``, ``low``, ``high``."""
+    values, rows = run.metric(metric), {}
+    for group in pd.unique(pd.Series(groups).sort_values()):
+        mine = values[groups == group]
+        low, high = np.percentile(bootstrap_means(mine[:, None], draws), [2.5, 97.5])
+        rows[group] = {"users": len(mine), "mean": mine.mean(), "low": low, "high": high}
+    return pd.DataFrame.from_dict(rows, orient="index")
