@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from torch.nn.functional import pad
 
 from mmrec_helpers import metrics
 from mmrec_helpers.dataset import Histories, RecDataset, Split
@@ -24,8 +25,6 @@ from mmrec_helpers.settings import load_settings
 
 SCORES_AT_ONCE = 8_000_000
 """Scores in memory at a time; more is slower, because they no longer lie in the processor's cache."""
-BLOCK = 128
-"""Items of which only the best is looked at first when the best K of many are wanted."""
 METRICS = {
     "HR": metrics.hit_rate,
     "P": metrics.precision,
@@ -114,17 +113,24 @@ class SampledNegatives:
                 f"user {histories.users[row]} has {left[row]} items left to draw from, not {self.num}: draw fewer"
             )
         rng = np.random.default_rng(self.seed)
+        # Draw with replacement and skip what is not wanted: the same as drawing without it, one after the other.
         upto = np.cumsum(weight / weight.sum())
-        drawn = np.zeros((len(histories), 0), np.int64)
-        short = np.arange(len(histories))
-        # Draw one after the other with replacement and skip what is not wanted: the same as drawing without it.
-        while len(short):
-            more = np.searchsorted(upto, rng.random((len(histories), 2 * self.num)), side="right")
-            drawn = np.concatenate([drawn, np.minimum(more, num_items)], axis=1)
-            wanted = ~_repeated(drawn) & ~_among(drawn, avoided)
-            short = np.flatnonzero(wanted.sum(axis=1) < self.num)
+        drawn = np.searchsorted(upto, rng.random((len(histories), 2 * self.num)), side="right")
+        drawn = np.minimum(drawn, num_items)  # the shares may add up to a little less than 1
+        wanted = ~_repeated(drawn) & ~_among(drawn, avoided)
+        drawn = np.where(wanted, drawn, 0)
         first = np.argsort(~wanted, axis=1, kind="stable")[:, : self.num]
-        return np.take_along_axis(drawn, first, axis=1)
+        drawn = np.take_along_axis(drawn, first, axis=1)
+        # Where that was too few, go on by exponential races: of all items left, the first to arrive.
+        for row in np.flatnonzero(drawn[:, -1] == 0):
+            open_to = weight.copy()
+            open_to[avoided[row]] = 0.0
+            open_to[drawn[row]] = 0.0
+            with np.errstate(divide="ignore"):
+                arrival = rng.exponential(size=len(weight)) / open_to
+            missing = int((drawn[row] == 0).sum())
+            drawn[row, self.num - missing :] = np.argsort(arrival)[:missing]
+        return drawn
 
 
 def training_counts(split: Split) -> np.ndarray:
@@ -144,6 +150,12 @@ def _repeated(rows: np.ndarray) -> np.ndarray:
     same = np.zeros(rows.shape, bool)
     np.put_along_axis(same, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
     return same
+
+
+def _first_different(rows: np.ndarray) -> np.ndarray:
+    """Each row of (N, T) without what stands in it before, filled up with 0 at the right."""
+    kept = np.where(_repeated(rows), 0, rows)
+    return np.take_along_axis(kept, np.argsort(kept == 0, axis=1, kind="stable"), axis=1)
 
 
 def _among(items: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -200,7 +212,8 @@ class Run:
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        columns = {"user": self.users, "list": self.lists, "target": self.targets, **vars(self.placing)}
+        columns = {"user": self.users, "list": self.lists, "target": self.targets}
+        columns |= {name: getattr(self.placing, name) for name in ("better", "equal", "candidates")}
         table = pa.table({name: pa.array(list(column)) for name, column in columns.items()})
         pq.write_table(table, part / "users.parquet")
         (part / "stamp.json").write_text(json.dumps(self.stamp, indent=1) + "\n")
@@ -245,7 +258,8 @@ def evaluate(
 ) -> Run:
     """Let a system rank for every user of a part.
 
-    A target that the user has already is out of reach under full ranking, which leaves the history out: a miss.
+    A target that the user has already is out of reach under full ranking, which leaves the history out: a miss. An item
+    that is among a user's targets twice is to be found once.
 
     Args:
         recommender: fitted.
@@ -261,7 +275,7 @@ def evaluate(
         ValueError: the scores have another shape, or are not finite.
     """
     shown, whole = split.histories(part, length), split.histories(part, max(split.dataset.num_interactions, 1))
-    targets = whole.targets[:, :num_targets]
+    targets = _first_different(whole.targets)[:, :num_targets]
     negatives = protocol.draw(split, whole) if isinstance(protocol, SampledNegatives) else None
     size, seconds, found = max(1, SCORES_AT_ONCE // (split.dataset.num_items + 1)), 0.0, []
     for first in range(0, len(shown), size):
@@ -298,7 +312,7 @@ def _checked(scores: np.ndarray | torch.Tensor, shape: tuple[int, int], name: st
     scores = torch.as_tensor(scores).detach().cpu().clone()
     if tuple(scores.shape) != shape:
         raise ValueError(f"{name} gives scores of the shape {tuple(scores.shape)}, not (moments, items + 1) {shape}")
-    if not torch.isfinite(scores[:, 1:].sum(dtype=torch.float64)):
+    if not torch.isfinite(scores[:, 1:].sum()):
         raise ValueError(f"{name} gives scores that are not finite: a rank needs numbers that can be compared")
     return scores
 
@@ -315,16 +329,14 @@ def rank_all(scores: torch.Tensor, excluded: np.ndarray, targets: np.ndarray, k:
     Returns:
         Lists (B, K), and better (B, M), equal (B, M) and candidates (B,) of a ``Placing``.
     """
-    wanted = torch.from_numpy(targets)
-    mine = scores.gather(1, wanted)  # (B, M)
-    scores.scatter_(1, torch.from_numpy(excluded), -torch.inf)
+    own = scores.gather(1, torch.from_numpy(np.ascontiguousarray(targets)))  # (B, M)
+    scores.scatter_(1, torch.from_numpy(np.ascontiguousarray(excluded)), -torch.inf)
     scores[:, 0] = -torch.inf
-    better, equal = [], []
-    for column in mine.T[..., None]:  # (B, 1)
-        above = torch.count_nonzero(scores > column, dim=1)
-        better.append(above)
-        equal.append(torch.count_nonzero(scores >= column, dim=1) - above)
-    better, equal = torch.stack(better, 1).numpy(), torch.stack(equal, 1).numpy()
+    better, equal = np.zeros((2, *targets.shape), np.int64)
+    for row, (theirs, mine) in enumerate(zip(scores.numpy(), own.numpy(), strict=True)):
+        for column, score in enumerate(mine):  # numpy counts one row many times faster than a matrix by its rows
+            better[row, column] = np.count_nonzero(theirs > score)
+            equal[row, column] = np.count_nonzero(theirs >= score) - better[row, column]
     candidates = scores.shape[1] - 1 - _distinct(excluded)
     gone = _among(targets, excluded)
     better = np.where(targets == 0, 0, np.where(gone, candidates[:, None], better))
@@ -349,31 +361,10 @@ def rank_some(scores: torch.Tensor, negatives: np.ndarray, targets: np.ndarray, 
 
 
 def top_k(scores: torch.Tensor, k: int) -> np.ndarray:
-    """(B, K) columns of the K largest scores (B, I + 1), largest first; 0 for those that are minus infinity.
-
-    The best K lie in the K blocks with the best maxima, so that most columns are only looked at once.
-    """
-    num, width = scores.shape
-    blocks = width // BLOCK
-    if blocks <= k:
-        values, columns = _padded_topk(scores, k)
-    else:
-        split = blocks * BLOCK
-        whole = scores[:, :split].view(num, blocks, BLOCK)
-        chosen = whole.amax(dim=2).topk(k, sorted=False).indices  # (B, K)
-        inner = torch.arange(BLOCK)
-        near = (chosen[:, :, None] * BLOCK + inner).view(num, -1)
-        near = torch.cat([near, torch.arange(split, width).expand(num, -1)], dim=1)
-        values, places = scores.gather(1, near).topk(k)
-        columns = near.gather(1, places)
-    return columns.masked_fill(values == -torch.inf, 0).numpy()
-
-
-def _padded_topk(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The K largest values and their columns, filled up where there are fewer columns than K."""
+    """(B, K) columns of the K largest scores (B, I + 1), largest first; 0 for those that are minus infinity."""
     values, columns = scores.topk(min(k, scores.shape[1]))
-    fill = (0, k - values.shape[1])
-    return torch.nn.functional.pad(values, fill, value=-torch.inf), torch.nn.functional.pad(columns, fill)
+    columns = columns.masked_fill(values == -torch.inf, 0)
+    return pad(columns, (0, k - columns.shape[1])).numpy()
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------

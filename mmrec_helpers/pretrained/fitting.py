@@ -1,22 +1,24 @@
-"""The loop that trains a pocket model, and how its folder is written."""
+"""How a pocket model is trained, and how its folder is written."""
 
 import json
 import shutil
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
+from mmrec_helpers import training
 from mmrec_helpers.checkpoints import WEIGHTS
 from mmrec_helpers.pocket_shop.drawing import DRAWING_VERSION
 from mmrec_helpers.pocket_shop.shop import SHOP_VERSION
 from mmrec_helpers.pocket_shop.wording import WORDING_VERSION
 from mmrec_helpers.pretrained.corpus import HELD_OUT_SEEDS, TRAINING_SEEDS, Corpus, draw_corpus
 from mmrec_helpers.settings import load_settings
+from mmrec_helpers.training import Plan
 
 
 @cache
@@ -31,6 +33,17 @@ def pixel_values(pixels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+@dataclass(frozen=True)
+class OneCycle(Plan):
+    """AdamW with one cycle of the learning rate and, against it, of the momentum."""
+
+    def optimizer(self, model: torch.nn.Module) -> tuple[torch.optim.Optimizer, LRScheduler]:
+        """The optimiser and its schedule for the parameters that learn."""
+        learning = [weight for weight in model.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(learning, self.rate, weight_decay=self.weight_decay, betas=(0.9, 0.98))
+        return optimizer, OneCycleLR(optimizer, self.rate, total_steps=self.steps, pct_start=0.1)
+
+
 def fit(
     name: str,
     model: torch.nn.Module,
@@ -38,40 +51,17 @@ def fit(
     steps: int,
     rate: float = 1e-3,
 ) -> float:
-    """Minimise the loss of random batches: AdamW, warm-up and cosine; return the minutes that it took.
+    """Minimise the loss of random batches; return the minutes that it took. A run that was killed goes on."""
+    plan = OneCycle(steps, rate, weight_decay=0.05, warm_up=0, half=True)
+    history = training.fit(
+        model, lambda step: loss_of(np.random.default_rng([step, steps])), plan, checkpoint=checkpoint(name), name=name
+    )
+    return history.seconds / 60
 
-    A step's batch depends on the step alone, so that a run goes on from a checkpoint as if it had never stopped.
-    """
-    kept = load_settings().cache / "pretraining" / f"{name}.pt"
-    learnt = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(learnt, lr=rate, weight_decay=0.05, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
-    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
-    done, seconds = 0, 0.0
-    if kept.exists():
-        state = torch.load(kept, weights_only=True)
-        done, seconds = state["done"], state["seconds"]
-        for part, owner in parts.items():
-            owner.load_state_dict(state[part])
-    start = time.time() - seconds
-    model.train()
-    bar = tqdm(range(done, steps), desc=name, initial=done, total=steps)
-    for step in bar:
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(np.random.default_rng([step, steps]))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(learnt, 1.0)
-        optimizer.step()
-        schedule.step()
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-        if (step + 1) % 100 == 0:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            states = {part: owner.state_dict() for part, owner in parts.items()}
-            torch.save({"done": step + 1, "seconds": time.time() - start, **states}, kept.with_suffix(".part"))
-            kept.with_suffix(".part").replace(kept)
-    model.eval()
-    return (time.time() - start) / 60
+
+def checkpoint(name: str) -> Path:
+    """The file of a model's running training."""
+    return load_settings().cache / "pretraining" / f"{name}.pt"
 
 
 def together(*pieces) -> Callable[[Path], None]:
@@ -94,4 +84,4 @@ def store(name: str, save: Callable[[Path], None], minutes: float) -> None:
     (part / "stamp.json").write_text(json.dumps(stamp, indent=1) + "\n")
     shutil.rmtree(WEIGHTS / name, ignore_errors=True)
     part.rename(WEIGHTS / name)
-    (load_settings().cache / "pretraining" / f"{name}.pt").unlink(missing_ok=True)
+    checkpoint(name).unlink(missing_ok=True)
