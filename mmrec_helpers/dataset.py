@@ -339,25 +339,45 @@ class Split:
         rows = np.flatnonzero(self.part == code)
         users, first, count = np.unique(user[rows], return_index=True, return_counts=True)
         starts = rows[first]  # (N,) row of the next item
-        begins = np.searchsorted(user, users)  # (N,) the user's first row
-        known = (self.part != UNUSED) & (self.part != code)
-        items = _pad_left(item, [np.arange(b, s)[known[b:s]][-length:] for b, s in zip(begins, starts, strict=True)])
-        reverse = _pad_left(item, [rows[f : f + c][::-1] for f, c in zip(first, count, strict=True)])
-        return Histories(users, items, reverse[:, ::-1], frame["time"].to_numpy()[starts])
+        known, begin, end = self._known(users, starts, code)
+        items = _pad_left(item[known], np.maximum(begin, end - length), end)
+        targets = _pad_left(item[rows][::-1], len(rows) - first - count, len(rows) - first)[:, ::-1]
+        return Histories(users, items, targets, frame["time"].to_numpy()[starts])
+
+    def seen(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """All that the users of ``histories(part)`` have before their moment, however long ago.
+
+        Returns:
+            (P,) rows of the histories, in rising order, and (P,) items; no pair stands twice.
+        """
+        user, item = (self.dataset.interactions[column].to_numpy() for column in ("user", "item"))
+        code = PARTS.index(part)
+        rows = np.flatnonzero(self.part == code)
+        users, first = np.unique(user[rows], return_index=True)
+        known, begin, end = self._known(users, rows[first], code)
+        row = np.repeat(np.arange(len(users)), end - begin)
+        within = np.arange(len(row)) - np.repeat(np.cumsum(end - begin) - (end - begin), end - begin)
+        pairs = np.unique(row * (self.dataset.num_items + 1) + item[known[begin[row] + within]])
+        return np.divmod(pairs, self.dataset.num_items + 1)
+
+    def _known(self, users: np.ndarray, starts: np.ndarray, code: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rows that may be shown as history, and from which to which of them each user's history reaches."""
+        known = np.flatnonzero((self.part != UNUSED) & (self.part != code))
+        begins = np.searchsorted(self.dataset.interactions["user"].to_numpy(), users)  # (N,) the user's first row
+        return known, np.searchsorted(known, begins), np.searchsorted(known, starts)
 
     def train_sequences(self, length: int = 50) -> np.ndarray:
         """(U', T) the training items of each user who has any, oldest first, padded with 0 at the left."""
         rows = np.flatnonzero(self.part == TRAIN)
         user = self.dataset.interactions["user"].to_numpy()[rows]
-        cuts = np.flatnonzero(np.diff(user)) + 1
-        item = self.dataset.interactions["item"].to_numpy()
-        return _pad_left(item, [chunk[-length:] for chunk in np.split(rows, cuts) if len(rows)])
+        item = self.dataset.interactions["item"].to_numpy()[rows]
+        ends = np.append(np.flatnonzero(np.diff(user)) + 1, len(rows))[: len(rows)]
+        begins = np.append(0, ends)[: len(ends)]
+        return _pad_left(item, np.maximum(begins, ends - length), ends)
 
 
-def _pad_left(item: np.ndarray, rows: list[np.ndarray]) -> np.ndarray:
-    """(N, longest) items at ragged rows, padded with 0 at the left."""
-    lengths = np.array([len(chunk) for chunk in rows], int)
-    width = max(lengths.max(initial=0), 1)
-    padded = np.zeros((len(rows), width), np.int64)
-    padded[np.arange(width) >= width - lengths[:, None]] = item[np.concatenate([*rows, np.array([], int)])]
-    return padded
+def _pad_left(item: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """(N, longest) the runs ``item[begin:end]``, padded with 0 at the left."""
+    width = max(int((end - begin).max(initial=0)), 1)
+    place = end[:, None] - np.arange(width, 0, -1)
+    return np.where(place >= begin[:, None], item[np.maximum(place, 0)], 0).astype(np.int64)

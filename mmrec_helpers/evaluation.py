@@ -23,7 +23,7 @@ from mmrec_helpers.dataset import Histories, RecDataset, Split
 from mmrec_helpers.metrics import Placing
 from mmrec_helpers.settings import load_settings
 
-SCORES_AT_ONCE = 8_000_000
+SCORES_AT_ONCE = 2_000_000
 """Scores in memory at a time; more is slower, because they no longer lie in the processor's cache."""
 METRICS = {
     "HR": metrics.hit_rate,
@@ -92,21 +92,23 @@ class SampledNegatives:
     def name(self) -> str:
         return f"{self.num} {self.by} negatives" + ("" if self.avoid_history else ", history not avoided")
 
-    def draw(self, split: Split, histories: Histories) -> np.ndarray:
-        """(N, num) the negatives of each moment.
+    def draw(self, split: Split, part: str) -> np.ndarray:
+        """(N, num) the negatives of each moment of ``split.histories(part)``.
 
         Raises:
             ValueError: a user has fewer items left that can be drawn.
         """
-        num_items = split.dataset.num_items
-        weight = np.ones(num_items + 1)
-        if self.by == "popularity":
-            weight = training_counts(split).astype(float)
+        histories, width = split.histories(part, 1), split.dataset.num_items + 1
+        weight = np.ones(width) if self.by == "uniform" else training_counts(split).astype(float)
         weight[0] = 0.0
-        avoided = histories.targets
+        rows, columns = np.nonzero(histories.targets)
+        avoided = rows * width + histories.targets[rows, columns]
         if self.avoid_history:
-            avoided = np.concatenate([avoided, histories.items], axis=1)
-        left = (weight > 0).sum() - _distinct(np.where(weight[avoided] > 0, avoided, 0))
+            rows, items = split.seen(part)
+            avoided = np.concatenate([avoided, rows * width + items])
+        avoided = np.unique(avoided)  # (row, item) as one number
+        avoidable = avoided[weight[avoided % width] > 0]
+        left = (weight > 0).sum() - np.bincount(avoidable // width, minlength=len(histories))
         if (left < self.num).any():
             row = int(left.argmin())
             raise ValueError(
@@ -116,18 +118,18 @@ class SampledNegatives:
         # Draw with replacement and skip what is not wanted: the same as drawing without it, one after the other.
         upto = np.cumsum(weight / weight.sum())
         drawn = np.searchsorted(upto, rng.random((len(histories), 2 * self.num)), side="right")
-        drawn = np.minimum(drawn, num_items)  # the shares may add up to a little less than 1
-        wanted = ~_repeated(drawn) & ~_among(drawn, avoided)
-        drawn = np.where(wanted, drawn, 0)
-        first = np.argsort(~wanted, axis=1, kind="stable")[:, : self.num]
-        drawn = np.take_along_axis(drawn, first, axis=1)
+        drawn = np.minimum(drawn, width - 1)  # the shares may add up to a little less than 1
+        unwanted = _repeated(drawn) | np.isin(np.arange(len(histories))[:, None] * width + drawn, avoided)
+        first = np.argsort(unwanted, axis=1, kind="stable")[:, : self.num]
+        drawn = np.take_along_axis(np.where(unwanted, 0, drawn), first, axis=1)
         # Where that was too few, go on by exponential races: of all items left, the first to arrive.
         for row in np.flatnonzero(drawn[:, -1] == 0):
             open_to = weight.copy()
-            open_to[avoided[row]] = 0.0
+            begin, end = np.searchsorted(avoided, [row * width, (row + 1) * width])
+            open_to[avoided[begin:end] % width] = 0.0
             open_to[drawn[row]] = 0.0
             with np.errstate(divide="ignore"):
-                arrival = rng.exponential(size=len(weight)) / open_to
+                arrival = rng.exponential(size=width) / open_to
             missing = int((drawn[row] == 0).sum())
             drawn[row, self.num - missing :] = np.argsort(arrival)[:missing]
         return drawn
@@ -136,11 +138,6 @@ class SampledNegatives:
 def training_counts(split: Split) -> np.ndarray:
     """(I + 1,) training interactions of each item."""
     return np.bincount(split.interactions("train")["item"], minlength=split.dataset.num_items + 1)
-
-
-def _distinct(rows: np.ndarray) -> np.ndarray:
-    """(N,) how many different items, padding not counted, each row of (N, T) has."""
-    return ((rows > 0) & ~_repeated(rows)).sum(axis=1)
 
 
 def _repeated(rows: np.ndarray) -> np.ndarray:
@@ -156,14 +153,6 @@ def _first_different(rows: np.ndarray) -> np.ndarray:
     """Each row of (N, T) without what stands in it before, filled up with 0 at the right."""
     kept = np.where(_repeated(rows), 0, rows)
     return np.take_along_axis(kept, np.argsort(kept == 0, axis=1, kind="stable"), axis=1)
-
-
-def _among(items: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(N, C) bool: the item stands in its row of (N, T)."""
-    found = np.zeros(items.shape, bool)
-    for column in rows.T:
-        found |= items == column[:, None]
-    return found
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
@@ -274,9 +263,9 @@ def evaluate(
     Raises:
         ValueError: the scores have another shape, or are not finite.
     """
-    shown, whole = split.histories(part, length), split.histories(part, max(split.dataset.num_interactions, 1))
-    targets = _first_different(whole.targets)[:, :num_targets]
-    negatives = protocol.draw(split, whole) if isinstance(protocol, SampledNegatives) else None
+    shown, (owner, known) = split.histories(part, length), split.seen(part)
+    targets = _first_different(shown.targets)[:, :num_targets]
+    negatives = protocol.draw(split, part) if isinstance(protocol, SampledNegatives) else None
     size, seconds, found = max(1, SCORES_AT_ONCE // (split.dataset.num_items + 1)), 0.0, []
     for first in range(0, len(shown), size):
         rows = slice(first, first + size)
@@ -285,7 +274,9 @@ def evaluate(
         seconds += time.perf_counter() - start
         scores = _checked(scores, (len(targets[rows]), split.dataset.num_items + 1), recommender.name)
         if negatives is None:
-            found.append(rank_all(scores, whole.items[rows], targets[rows], k))
+            begin, end = np.searchsorted(owner, [first, first + size])
+            excluded = owner[begin:end] - first, known[begin:end]
+            found.append(rank_all(scores, excluded, targets[rows], k))
         else:
             found.append(rank_some(scores, negatives[rows], targets[rows], k))
     lists, *places = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -304,7 +295,7 @@ def evaluate(
         "device": f"{platform.system()} {platform.machine()}",
         "versions": {name: version(name) for name in ("mmrec-helpers", "numpy", "torch")},
     }
-    return Run(whole.users, lists, targets, Placing(*places), stamp)
+    return Run(shown.users, lists, targets, Placing(*places), stamp)
 
 
 def _checked(scores: np.ndarray | torch.Tensor, shape: tuple[int, int], name: str) -> torch.Tensor:
@@ -317,28 +308,30 @@ def _checked(scores: np.ndarray | torch.Tensor, shape: tuple[int, int], name: st
     return scores
 
 
-def rank_all(scores: torch.Tensor, excluded: np.ndarray, targets: np.ndarray, k: int) -> tuple[np.ndarray, ...]:
+def rank_all(
+    scores: torch.Tensor, excluded: tuple[np.ndarray, np.ndarray], targets: np.ndarray, k: int
+) -> tuple[np.ndarray, ...]:
     """Rank the catalogue, less what is excluded.
 
     Args:
         scores: (B, I + 1) finite; written in.
-        excluded: (B, T) items, 0 for padding.
+        excluded: pairs of a row (P,) and an item (P,), none twice.
         targets: (B, M) items, 0 for padding.
         k: K.
 
     Returns:
         Lists (B, K), and better (B, M), equal (B, M) and candidates (B,) of a ``Placing``.
     """
-    own = scores.gather(1, torch.from_numpy(np.ascontiguousarray(targets)))  # (B, M)
-    scores.scatter_(1, torch.from_numpy(np.ascontiguousarray(excluded)), -torch.inf)
+    scores[excluded] = -torch.inf
     scores[:, 0] = -torch.inf
+    own = np.take_along_axis(scores.numpy(), targets, axis=1)  # (B, M)
     better, equal = np.zeros((2, *targets.shape), np.int64)
-    for row, (theirs, mine) in enumerate(zip(scores.numpy(), own.numpy(), strict=True)):
+    for row, (theirs, mine) in enumerate(zip(scores.numpy(), own, strict=True)):
         for column, score in enumerate(mine):  # numpy counts one row many times faster than a matrix by its rows
             better[row, column] = np.count_nonzero(theirs > score)
             equal[row, column] = np.count_nonzero(theirs >= score) - better[row, column]
-    candidates = scores.shape[1] - 1 - _distinct(excluded)
-    gone = _among(targets, excluded)
+    candidates = scores.shape[1] - 1 - np.bincount(excluded[0], minlength=len(scores))
+    gone = np.isneginf(own)
     better = np.where(targets == 0, 0, np.where(gone, candidates[:, None], better))
     equal = np.where(targets == 0, 0, np.where(gone, 1, equal))
     return top_k(scores, k), better, equal, candidates

@@ -488,6 +488,17 @@ def test_histories_equal_the_slow_reference_on_every_split(seed, length, name):
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", ["valid", "test"])
+def test_what_was_seen_is_the_whole_history_without_repeats(seed, name):
+    dataset = random_dataset(seed)
+    for split in (dataset.leave_one_out(), dataset.temporal_split(), *dataset.by_user_folds(3)):
+        rows, items = split.seen(name)
+        for row, history in enumerate(split.histories(name, dataset.num_interactions).items):
+            assert items[rows == row].tolist() == sorted(set(history) - {0})
+        assert (np.diff(rows) >= 0).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", ["valid", "test"])
 def test_a_history_is_a_user_s_past_up_to_the_next_item(seed, name):
     # every interaction is with an item of its own, so that an item tells its row
     base = random_dataset(seed)

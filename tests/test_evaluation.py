@@ -76,7 +76,9 @@ def test_rank_all_equals_a_loop(num_items, levels):
     excluded = rng.integers(num_items + 1, size=(20, 6))  # zeros, and some items twice
     targets = np.stack([rng.choice(num_items, 3, replace=False) + 1 for _ in range(20)])
     targets[::4, 2] = 0
-    lists, better, equal, candidates = rank_all(torch.from_numpy(scores.copy()), excluded, targets, k=5)
+    pairs = {(row, item) for row, items in enumerate(excluded) for item in items if item}
+    flat = tuple(np.array(sorted(pairs)).T)
+    lists, better, equal, candidates = rank_all(torch.from_numpy(scores.copy()), flat, targets, k=5)
     for row in range(20):
         pool = [item for item in range(1, num_items + 1) if item not in excluded[row]]
         assert candidates[row] == len(pool)
@@ -154,11 +156,13 @@ def test_scores_that_cannot_be_ranked_are_refused(split):
 
 
 def test_an_item_bought_twice_is_one_target(split):
-    histories = split.histories("test")
-    twice = replace(histories, targets=np.tile([[3, 0], [5, 5]], (NUM_USERS // 2, 1)))
-    fixed = type("Fixed", (), {"dataset": split.dataset, "name": "fixed", "histories": lambda *_: twice})()
-    run = evaluate(Scores(random_scores()), fixed, num_targets=2)
-    assert run.targets.tolist() == [[3, 0], [5, 0]] * (NUM_USERS // 2)
+    frame = split.dataset.interactions.assign(
+        item=np.tile([7, 7, 8], NUM_USERS * 5)[: len(split.part)].astype(np.int32)
+    )
+    repeated = replace(split.dataset, interactions=frame).temporal_split(0.4, 0.2)
+    assert (repeated.histories("test").targets[:, :2] == 7).all(axis=1).any()
+    targets = evaluate(Scores(random_scores()), repeated, num_targets=2).targets
+    assert set(map(tuple, targets.tolist())) <= {(7, 8), (8, 7), (7, 0), (8, 0)}
 
 
 # Protocols ------------------------------------------------------------------------------------------------------------
@@ -167,45 +171,56 @@ def test_an_item_bought_twice_is_one_target(split):
 @pytest.mark.parametrize("by", ["uniform", "popularity"])
 def test_negatives_are_different_and_new_to_the_user(split, by):
     histories, counts = split.histories("test"), training_counts(split)
-    drawn = SampledNegatives(8, by).draw(split, histories)
+    drawn = SampledNegatives(8, by).draw(split, "test")
     assert drawn.shape == (len(histories), 8)
     for row, negatives in enumerate(drawn):
         assert len(set(negatives)) == 8
         assert not set(negatives) & {0, *histories.items[row], *histories.targets[row]}
         assert by == "uniform" or (counts[negatives] > 0).all()
-    assert np.array_equal(drawn, SampledNegatives(8, by).draw(split, histories))
-    assert not np.array_equal(drawn, SampledNegatives(8, by, seed=1).draw(split, histories))
-    anything = SampledNegatives(8, by, avoid_history=False).draw(split, histories)
+    assert np.array_equal(drawn, SampledNegatives(8, by).draw(split, "test"))
+    assert not np.array_equal(drawn, SampledNegatives(8, by, seed=1).draw(split, "test"))
+    anything = SampledNegatives(8, by, avoid_history=False).draw(split, "test")
     assert any(set(negatives) & set(items) for negatives, items in zip(anything, histories.items, strict=True))
     assert not any(set(negatives) & set(taken) for negatives, taken in zip(anything, histories.targets, strict=True))
+
+
+def same_users(items: list[int], popular: list[int]) -> Split:
+    """4,000 users with the same items, and a crowd that only makes other items popular."""
+    rows = [(user, item, time, 5.0, None) for user in range(4000) for time, item in enumerate(items)]
+    rows += [(4000 + user, item, 0, 5.0, None) for user, item in enumerate(popular)]
+    frame = pd.DataFrame(rows, columns=["user", "item", "time", "rating", "review"])
+    frame = frame.astype({"user": np.int32, "item": np.int32, "rating": np.float32})
+    columns = {name: [None] * 13 for name in ITEM_FEATURES} | {"item_id": [f"i{n}" for n in range(13)]}
+    items = datasets.Dataset.from_dict(columns, features=ITEM_FEATURES)
+    names = np.array([f"u{user}" for user in range(4000 + len(popular))])
+    return RecDataset("same", items, frame, names).validate().leave_one_out()
 
 
 @pytest.mark.parametrize(("by", "num"), [("uniform", 3), ("popularity", 3), ("popularity", 12)])
 def test_negatives_are_drawn_like_balls_from_an_urn(by, num):
     """How often each item is drawn, against numpy's own draw without replacement."""
-    split = random_split(4, num_items=16)
-    one = split.histories("test").take(slice(1))
-    weight = np.ones(17) if by == "uniform" else training_counts(split).astype(float)
-    weight[[0, *one.items[0], *one.targets[0]]] = 0.0
-    many = replace(one, users=one.users.repeat(4000), items=one.items.repeat(4000, 0))
-    many = replace(many, targets=one.targets.repeat(4000, 0), times=one.times.repeat(4000))
+    split = same_users([3, 1, 4, 1, 5, 9, 2, 6, 6, 5, 3, 5], popular=[9, 9, 9, 7, 7, 8, 8, 8, 8, 8, 8, 10, 11, 12, 13])
+    weight = np.ones(14) if by == "uniform" else training_counts(split).astype(float)
+    weight[[0, 1, 2, 3, 4, 5, 6, 9]] = 0.0
     num = min(num, int((weight > 0).sum()) - 1)
-    ours = np.bincount(SampledNegatives(num, by).draw(split, many).ravel(), minlength=17) / 4000
+    ours = np.bincount(SampledNegatives(num, by).draw(split, "test")[:4000].ravel(), minlength=14) / 4000
     rng = np.random.default_rng(1)
     theirs = Counter(
-        item for _ in range(4000) for item in rng.choice(17, num, replace=False, p=weight / weight.sum()).tolist()
+        item for _ in range(4000) for item in rng.choice(14, num, replace=False, p=weight / weight.sum()).tolist()
     )
-    theirs = np.array([theirs[item] for item in range(17)]) / 4000
+    theirs = np.array([theirs[item] for item in range(14)]) / 4000
     np.testing.assert_allclose(ours, theirs, atol=0.05)  # more than four standard errors of the difference
 
 
 def test_the_last_negative_can_still_be_drawn(split):
-    some = split.histories("test").take(slice(5, 6))
-    left = set(range(1, NUM_ITEMS + 1)) - {*some.items[0], *some.targets[0]}
-    drawn = SampledNegatives(len(left)).draw(split, some)
-    assert set(drawn[0]) == left
-    with pytest.raises(ValueError, match=rf"user 5 has {len(left)} items left to draw from, not {len(left) + 1}"):
-        SampledNegatives(len(left) + 1).draw(split, some)
+    rows, items = split.seen("test")
+    targets = split.histories("test").targets[:, 0]
+    left = [set(range(1, NUM_ITEMS + 1)) - {*items[rows == row], targets[row]} for row in range(NUM_USERS)]
+    fewest = min(range(NUM_USERS), key=lambda row: len(left[row]))
+    num = len(left[fewest])
+    assert set(SampledNegatives(num).draw(split, "test")[fewest]) == left[fewest]
+    with pytest.raises(ValueError, match=rf"user {fewest} has {num} items left to draw from, not {num + 1}"):
+        SampledNegatives(num + 1).draw(split, "test")
 
 
 def test_faulty_protocols_are_refused():
