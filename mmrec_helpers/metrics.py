@@ -173,7 +173,7 @@ def hit_rate(placing: Placing, k: int) -> np.ndarray:
 def satisfaction(placing: Placing, liked: np.ndarray, k: int) -> np.ndarray:
     """(N,) chance that one of the first k is a target that the user went on to like: this book's proxy.
 
-    {cite}`thiagarajan2025mllm` report a user satisfaction score in per cent, from dwell time, repeated visits and
+    {cite}`thiyagarajan2025mllm` report a user satisfaction score in per cent, from dwell time, repeated visits and
     conversions, without a formula. What they had, public data lack, so this is **ours**: HR@k that counts only liked
     targets, while the others keep their places. Liked is what the user rated at least as high as their own mean rating.
     It is no calibrated probability that anybody is satisfied, and cannot be compared with the paper's numbers. No unit,
@@ -255,13 +255,13 @@ def ndcg(placing: Placing, k: int) -> np.ndarray:
     return _mean_gain(placing, gains).sum(axis=1) / ideal
 
 
-def average_precision(placing: Placing, k: int, over: Literal["reachable", "targets"] = "reachable") -> np.ndarray:
+def average_precision(placing: Placing, k: int, over: Literal["possible", "targets"] = "possible") -> np.ndarray:
     """(N,) precision at each target's place, averaged: AP@k, whose mean over users is MAP@k.
 
     AP = (sum over r = 1..k of rel(r) P@r) / divisor. No unit. Papers and packages divide by either of two numbers, and
     often do not say by which:
 
-    - ``"reachable"``: min(T, k), the most that k places can hold. 0..1, at most HR@k. That some of them may be excluded
+    - ``"possible"``: min(T, k), the most that k places can hold. 0..1, at most HR@k. That some of them may be excluded
       from the candidates does not lessen it.
     - ``"targets"``: T, as ``ranx`` and trec_eval do. 0..min(T, k) / T, the smaller of the two.
 
@@ -269,9 +269,9 @@ def average_precision(placing: Placing, k: int, over: Literal["reachable", "targ
         ValueError: ``over`` is neither.
     """
     _check_cut(k)
-    if over not in ("reachable", "targets"):
-        raise ValueError(f"average precision is over 'reachable' or 'targets', not {over!r}")
-    most = np.minimum(placing.num_targets, k) if over == "reachable" else placing.num_targets
+    if over not in ("possible", "targets"):
+        raise ValueError(f"average precision is over 'possible' or 'targets', not {over!r}")
+    most = np.minimum(placing.num_targets, k) if over == "possible" else placing.num_targets
     # Of e equal scores after b candidates and h targets, t are targets. If one stands at place b + j, the expected hits
     # up to there are h + 1 + (j - 1) (t - 1) / (e - 1): a line in the place r = b + j, and P@r is the line over r.
     slope = (placing.beside - 1) / np.maximum(placing.equal - 1, 1)
