@@ -85,10 +85,10 @@ class DeepCoNN(Pairwise):
 
     As in the paper each tower is a convolution over word vectors, the largest value of each filter over the text, and a
     fully connected layer. It is not the paper's model in three things: the paper predicts ratings, here BPR's loss
-    trains a ranking, of each item taken against the items not taken that were drawn for all users of the batch; its factorization machine on top is cut
-    down to what orders one user's items, the dot product of the towers and a linear term of the item's; and word
-    vectors are learnt here, not read from word2vec. An item without reviews is an empty text, and so is a user with
-    training interactions and no reviews.
+    trains a ranking, of each item taken against the items not taken that were drawn for all users of the batch; its
+    factorization machine on top is cut down to what orders one user's items, the dot product of the towers and a linear
+    term of the item's; and word vectors are learnt here, not read from word2vec. An item without reviews is an empty
+    text, and so is a user with training interactions and no reviews.
 
     Args:
         vocabulary: how many words are known, the most frequent ones.

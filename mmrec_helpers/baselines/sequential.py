@@ -76,21 +76,20 @@ class Layout:
 class ItemVectors(nn.Module):
     """(I + 1, D): row i - 1 is the vector of item i, the last that of a token that is no item.
 
+    Beside them each item has a bias of its score: how popular it is, which neither its picture nor its text tells.
+
     Args:
         num_items: I.
         width: D.
         features: (I, F) or None; what is known of each item, mapped linearly.
-        use_ids: give each item a free vector, and its score a bias, as well.
+        use_ids: give each item a free vector as well.
     """
 
     def __init__(self, num_items: int, width: int, features: Tensor | None, use_ids: bool):
         super().__init__()
         self.token = nn.Parameter(SPREAD * torch.randn(1, width))
         self.ids = nn.Parameter(SPREAD * torch.randn(num_items, width)) if use_ids else None
-        if use_ids:
-            self.bias = nn.Parameter(torch.zeros(num_items))
-        else:
-            self.register_buffer("bias", torch.zeros(num_items))
+        self.bias = nn.Parameter(torch.zeros(num_items))
         self.register_buffer("features", features)
         self.from_features = None if features is None else nn.Parameter(SPREAD * torch.randn(features.shape[1], width))
 
@@ -364,7 +363,8 @@ class Sequential:
 
     Args:
         features: (I + 1, F) what is known of each item; row 0, the padding, is not read. Zeros where nothing is known.
-        use_ids: learn a free vector of each item; with features, the two are added.
+        use_ids: learn a free vector of each item; with features, the two are added. Without it items differ by their
+            features and by a bias, their popularity.
         name: of the system in tables; by default its class, with _F where it has features.
         loss: ``ce``, cross-entropy over the whole catalogue {cite}`klenitskiy2023turning`; ``bce``, binary
             cross-entropy with one negative; ``gbce``, with many and calibrated {cite}`petrov2023gsasrec`.

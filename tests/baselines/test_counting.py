@@ -7,7 +7,6 @@ import datasets
 import numpy as np
 import pytest
 from scipy import sparse
-from separations import item_knn_scores
 
 from mmrec_helpers.baselines.counting import (
     DAY,
@@ -98,12 +97,6 @@ def test_item_knn_is_the_formula(planted, neighbours, shrink):
             for other in sorted(alike, key=lambda other: (-round(alike[other], 6), other))[:neighbours]:
                 row[other] += alike[other]
     assert np.allclose(ItemKNN(neighbours, shrink).fit(planted).score(moments), expected, atol=1e-5)
-
-
-def test_item_knn_with_all_neighbours_is_the_formula_that_measured_the_shop(planted):
-    moments, num_items = planted.histories("test"), planted.dataset.num_items
-    scores = ItemKNN(num_items, 20.0).fit(planted).score(moments)
-    assert np.allclose(scores, item_knn_scores(planted.train_sequences(), moments.items, num_items), atol=1e-5)
 
 
 @pytest.mark.parametrize(("neighbours", "shrink"), [(1, 0.0), (6, 3.0), (100, 10.0)])

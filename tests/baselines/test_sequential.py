@@ -344,7 +344,7 @@ def test_the_loss_is_of_the_positions_that_are_asked_and_no_others(system):
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_equal_features_have_equal_scores_without_ids(system):
+def test_without_ids_and_training_equal_features_have_equal_scores(system):
     features = np.random.default_rng(0).normal(size=(NUM_ITEMS + 1, 5))
     features[7] = features[3]
     for use_ids in (True, False):
