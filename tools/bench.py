@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 
+import bench_evaluation
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -175,6 +176,7 @@ def main() -> None:
         lambda: histories_by_groupby(dataset, 50),
         "one pandas group at a time",
     )
+    bench_evaluation.main()
 
 
 if __name__ == "__main__":

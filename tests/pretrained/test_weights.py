@@ -3,12 +3,16 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
+import torch
+from torch.nn.functional import cross_entropy
 
 from mmrec_helpers.checkpoints import POCKET, WEIGHTS
 from mmrec_helpers.pocket_shop.drawing import DRAWING_VERSION
 from mmrec_helpers.pocket_shop.shop import SHOP_VERSION
 from mmrec_helpers.pocket_shop.wording import WORDING_VERSION
+from mmrec_helpers.pretrained import language
 from mmrec_helpers.pretrained.corpus import HELD_OUT_SEEDS, TRAINING_SEEDS, draw_corpus
 from mmrec_helpers.pretrained.fitting import training_corpus
 from mmrec_helpers.pretrained.measure import measure
@@ -72,3 +76,17 @@ def test_weights_do_what_the_record_says_and_clear_their_bars(name, held_out, ro
     if name == "pocket-lm":
         assert found["kind of the next purchase"] > 1.5 * found["the same, always the commonest kind"]
         assert found["perplexity of texts, a token"] < min(rows["the same, a 3-gram model"])
+
+
+def test_the_language_model_reads_the_end_of_its_context_as_well_as_its_beginning(held_out, monkeypatch):
+    from transformers import AutoTokenizer, LlamaForCausalLM  # after the package has mended torchvision
+
+    monkeypatch.setattr(language, "LONG_EVERY", 1)
+    folder = WEIGHTS / "pocket-lm"
+    reader, model = AutoTokenizer.from_pretrained(folder), LlamaForCausalLM.from_pretrained(folder).float()
+    rows = torch.cat([language.draw_rows(held_out[0], reader, np.random.default_rng(seed)) for seed in range(8)])
+    assert rows.shape == (8, language.CONTEXT)
+    with torch.no_grad():
+        logits = torch.cat([model(input_ids=some).logits[:, :-1] for some in rows.split(2)])
+    losses = cross_entropy(logits.transpose(1, 2), rows[:, 1:], reduction="none")  # (8, CONTEXT - 1)
+    assert losses[:, -512:].mean() < 1.2 * losses[:, :512].mean()
