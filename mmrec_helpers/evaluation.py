@@ -261,25 +261,32 @@ def evaluate(
         cost: what the system cost until now, such as ``{"fit seconds": 12.0}``, for the stamp.
 
     Raises:
-        ValueError: the scores have another shape, or are not finite.
+        ValueError: the scores have another shape, or are not finite; nobody has anything in the part.
     """
     shown, (owner, known) = split.histories(part, length), split.seen(part)
     targets = _first_different(shown.targets)[:, :num_targets]
     negatives = protocol.draw(split, part) if isinstance(protocol, SampledNegatives) else None
-    size, seconds, found = max(1, SCORES_AT_ONCE // (split.dataset.num_items + 1)), 0.0, []
+    if not len(shown):
+        raise ValueError(f"{split.dataset.name}, {split.name}: nobody has anything in the {part} part to be ranked")
+    width, seconds = split.dataset.num_items + 1, 0.0
+    size = max(1, SCORES_AT_ONCE // width)
+    lists = np.zeros((len(shown), k), np.int64)
+    better, equal = np.zeros((2, *targets.shape), np.int64)
+    candidates, own = np.zeros(len(shown), np.int64), None
     for first in range(0, len(shown), size):
         rows = slice(first, first + size)
         start = time.perf_counter()
-        scores = recommender.score(shown.take(rows))
+        scores = torch.as_tensor(recommender.score(shown.take(rows))).detach()
         seconds += time.perf_counter() - start
-        scores = _checked(scores, (len(targets[rows]), split.dataset.num_items + 1), recommender.name)
+        own = torch.empty(size, width, dtype=scores.dtype) if own is None else own
+        scores = _checked(scores, own[: len(targets[rows])], recommender.name)
         if negatives is None:
             begin, end = np.searchsorted(owner, [first, first + size])
             excluded = owner[begin:end] - first, known[begin:end]
-            found.append(rank_all(scores, excluded, targets[rows], k))
+            found = rank_all(scores, excluded, targets[rows], k)
         else:
-            found.append(rank_some(scores, negatives[rows], targets[rows], k))
-    lists, *places = (np.concatenate(parts) for parts in zip(*found, strict=True))
+            found = rank_some(scores, negatives[rows], targets[rows], k)
+        lists[rows], better[rows], equal[rows], candidates[rows] = found
     stamp = {
         "system": recommender.name,
         "dataset": split.dataset.name,
@@ -295,17 +302,18 @@ def evaluate(
         "device": f"{platform.system()} {platform.machine()}",
         "versions": {name: version(name) for name in ("mmrec-helpers", "numpy", "torch")},
     }
-    return Run(shown.users, lists, targets, Placing(*places), stamp)
+    return Run(shown.users, lists, targets, Placing(better, equal, candidates), stamp)
 
 
-def _checked(scores: np.ndarray | torch.Tensor, shape: tuple[int, int], name: str) -> torch.Tensor:
-    """The scores as a tensor of our own, which may be written in."""
-    scores = torch.as_tensor(scores).detach().cpu().clone()
-    if tuple(scores.shape) != shape:
-        raise ValueError(f"{name} gives scores of the shape {tuple(scores.shape)}, not (moments, items + 1) {shape}")
-    if not torch.isfinite(scores[:, 1:].sum()):
+def _checked(scores: torch.Tensor, own: torch.Tensor, name: str) -> torch.Tensor:
+    """The scores, copied to where they may be written in."""
+    if scores.shape != own.shape:
+        shape = f"(moments, items + 1) {tuple(own.shape)}"
+        raise ValueError(f"{name} gives scores of the shape {tuple(scores.shape)}, not {shape}")
+    own.copy_(scores)
+    if not torch.isfinite(own[:, 1:].sum()):
         raise ValueError(f"{name} gives scores that are not finite: a rank needs numbers that can be compared")
-    return scores
+    return own
 
 
 def rank_all(

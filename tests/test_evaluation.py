@@ -165,6 +165,12 @@ def test_an_item_bought_twice_is_one_target(split):
     assert set(map(tuple, targets.tolist())) <= {(7, 8), (8, 7), (7, 0), (8, 0)}
 
 
+def test_a_part_of_nobody_is_refused(split):
+    learning = replace(split, part=np.zeros_like(split.part))
+    with pytest.raises(ValueError, match="random, leave-one-out: nobody has anything in the test part"):
+        evaluate(Scores(random_scores()), learning)
+
+
 # Protocols ------------------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -107,8 +108,8 @@ def rectools(split: Split) -> Callable[[], None]:
     return job
 
 
-def recbole(split: Split) -> Callable[[], None]:
-    """RecBole: Trainer.evaluate in full mode, 128 users at a time; by its default it would be one."""
+def recbole(split: Split, eval_batch_size: int) -> Callable[[], None]:
+    """RecBole: Trainer.evaluate in full mode, with so many scores at a time, and one user at least."""
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
     from recbole.model.abstract_recommender import GeneralRecommender
@@ -130,7 +131,7 @@ def recbole(split: Split) -> Callable[[], None]:
         "eval_args": {"split": {"LS": "test_only"}, "order": "TO", "mode": "full", "group_by": "user"},
         "metrics": ["Hit", "Precision", "Recall", "NDCG", "MRR", "MAP"],
         "topk": list(CUTS),
-        "eval_batch_size": 128 * NUM_ITEMS,
+        "eval_batch_size": eval_batch_size,
         "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
         "use_gpu": False,
         "show_progress": False,
@@ -153,11 +154,17 @@ def main(num_users: int = 6_000, many: int = 100_000, repetitions: int = 5) -> N
     torch.set_num_threads(2)
     split = crowd(num_users)
     jobs = {"ours": ours(split)}
-    for name, make in (("rectools", rectools), ("recbole", recbole)):
-        if find_spec(name):
+    peers = {
+        "rectools": rectools,
+        "recbole": partial(recbole, eval_batch_size=4096),
+        "recbole, 128 users at once": partial(recbole, eval_batch_size=128 * NUM_ITEMS),
+    }
+    for name, make in peers.items():
+        package = name.partition(",")[0]
+        if find_spec(package):
             jobs[name] = make(split)
         else:
-            print(f"{'full ranking':28s} {name} is not installed here: no comparison")
+            print(f"{'full ranking':28s} {package} is not installed here: no comparison")
     taken = {name: [] for name in jobs}
     for _ in range(repetitions + 1):  # the first one warms up
         for name, job in jobs.items():
