@@ -9,7 +9,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from mmrec_helpers.baselines.learning import Pairs, Pairwise
+from mmrec_helpers.baselines.learning import SPREAD, Pairs, Pairwise
 from mmrec_helpers.baselines.matrices import check_rows, directions, purchases, shown
 from mmrec_helpers.dataset import Histories, Split
 
@@ -121,7 +121,7 @@ class _Factors(nn.Module):
         self.users, self.items = nn.Embedding(num_users, width), nn.Embedding(num_items + 1, width)
         self.bias = nn.Parameter(torch.zeros(num_items + 1))
         for table in (self.users, self.items):
-            nn.init.normal_(table.weight, std=0.1)
+            nn.init.normal_(table.weight, std=SPREAD)
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """(B,) scores of pairs."""
@@ -142,7 +142,7 @@ class _SeenFactors(nn.Module):
         self.tastes = nn.Embedding(base.users.num_embeddings, width)
         self.projection = nn.Linear(features.shape[1], width, bias=False)  # E
         self.slope = nn.Parameter(torch.zeros(features.shape[1]))  # c
-        nn.init.normal_(self.tastes.weight, std=0.1)
+        nn.init.normal_(self.tastes.weight, std=SPREAD)
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """(B,) scores of pairs."""

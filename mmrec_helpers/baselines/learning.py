@@ -15,6 +15,8 @@ from mmrec_helpers.training import History, Plan, batch_of, fit
 
 VALIDATED = 1_000
 """Moments by which the best weights are chosen, where a split has more."""
+SPREAD = 0.02
+"""Standard deviation of new vectors."""
 
 
 class Pairs:

@@ -2,7 +2,8 @@
 
 What a review says of the interaction to be predicted is never read: words and vectors come from training reviews only,
 and while a model learns from an interaction, that interaction's own review is hidden from it. Left in, it would stand
-in the user's text and in the item's, and the model would learn to find it there {cite}`catherine2017transnets`.
+in the user's text and in the item's, a sign that no interaction to be predicted has; how much of DeepCoNN's published
+strength came from it is told by {cite}`catherine2017transnets`.
 """
 
 import re
@@ -14,8 +15,9 @@ import torch
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor, nn
+from torch.nn.functional import embedding_bag, pad
 
-from mmrec_helpers.baselines.learning import Pairs, Pairwise
+from mmrec_helpers.baselines.learning import SPREAD, Pairs, Pairwise
 from mmrec_helpers.dataset import Split
 
 AT_ONCE = 256
@@ -84,11 +86,11 @@ class DeepCoNN(Pairwise):
     """Two towers, one over the words of a user's reviews, one over those of an item's {cite}`zheng2017deepconn`.
 
     As in the paper each tower is a convolution over word vectors, the largest value of each filter over the text, and a
-    fully connected layer. It is not the paper's model in three things: the paper predicts ratings, here BPR's loss
-    trains a ranking, of each item taken against the items not taken that were drawn for all users of the batch; its
-    factorization machine on top is cut down to what orders one user's items, the dot product of the towers and a linear
-    term of the item's; and word vectors are learnt here, not read from word2vec. An item without reviews is an empty
-    text, and so is a user with training interactions and no reviews.
+    fully connected layer. It is not the paper's model in three things. The paper predicts ratings; here BPR's loss
+    trains a ranking, of each item taken against the items that were drawn for the whole batch and that the user did not
+    take. Its factorization machine on top is cut down to what orders one user's items: the dot product of the towers
+    and a linear term of the item's. And word vectors are learnt here, not read from word2vec. An item without reviews
+    is an empty text, and so is a user with training interactions and no reviews.
 
     Args:
         vocabulary: how many words are known, the most frequent ones.
@@ -136,18 +138,33 @@ class DeepCoNN(Pairwise):
 
 
 class _Tower(nn.Module):
-    """Words -> vector."""
+    """(B, L) words -> (B, D): filters over three words, the largest value of each over the text, a linear layer.
 
-    def __init__(self, width: int, filters: int, factors: int, dropout: float):
+    What a word adds to a filter is worked out once for the whole vocabulary, not for every place where it stands. And
+    only the place where a filter is largest has a gradient, so these places are found without gradients.
+    """
+
+    def __init__(self, words: nn.Parameter, filters: int, factors: int, dropout: float):
         super().__init__()
-        self.filters = nn.Conv1d(width, filters, kernel_size=3, padding=1)
+        self.words, self.filters = words, nn.Conv1d(words.shape[1], filters, kernel_size=3, padding=1)
         self.dropout, self.output = nn.Dropout(dropout), nn.Linear(filters, factors)
 
-    def forward(self, vectors: Tensor, padding: Tensor) -> Tensor:
-        """(B, D) out of (B, L, width) word vectors, zeros at the padding, and (B, L) bool."""
-        found = self.filters(vectors.transpose(1, 2))  # (B, filters, L)
-        found = found.masked_fill(padding[:, None], 0).amax(dim=2).relu()
-        return self.output(self.dropout(found))
+    def forward(self, words: Tensor) -> Tensor:
+        table = torch.einsum("vw,fwk->kvf", self.words, self.filters.weight)
+        table = pad(table, (0, 0, 1, 0))  # (3, vocabulary + 1, filters): padding adds nothing
+        rows = pad(words, (1, 1)).unfold(1, 3, 1) + table.shape[1] * torch.arange(3, device=words.device)
+        places = self.largest(rows, table.detach().clone())  # (B, filters)
+        chosen = rows.gather(1, places[:, :, None].expand(-1, -1, 3))  # (B, filters, 3) rows of the flat table
+        numbers = torch.arange(table.shape[2], device=words.device)[:, None]
+        found = table.flatten()[chosen * table.shape[2] + numbers].sum(dim=2) + self.filters.bias
+        return self.output(self.dropout(found.relu() * words.any(dim=1, keepdim=True)))
+
+    @staticmethod
+    def largest(rows: Tensor, table: Tensor) -> Tensor:
+        """(B, filters) the place in each text where each filter is largest, never at padding."""
+        table[1, 0] = -torch.inf
+        everywhere = embedding_bag(rows.flatten(0, 1), table.flatten(0, 1), mode="sum")
+        return everywhere.view(*rows.shape[:2], -1).max(dim=1).indices  # faster than argmax
 
 
 class _Towers(nn.Module):
@@ -155,17 +172,9 @@ class _Towers(nn.Module):
 
     def __init__(self, vocabulary: int, width: int, filters: int, factors: int, dropout: float):
         super().__init__()
-        self.words = nn.Embedding(vocabulary + 1, width, padding_idx=0)
-        self.user_tower, self.item_tower = (_Tower(width, filters, factors, dropout) for _ in range(2))
+        words = nn.Parameter(torch.randn(vocabulary, width))
+        self.users, self.items = (_Tower(words, filters, factors, dropout) for _ in range(2))
         self.linear = nn.Linear(factors, 1, bias=False)
-
-    def users(self, words: Tensor) -> Tensor:
-        """(B, D) out of (B, L) words."""
-        return self.user_tower(self.words(words), words == 0)
-
-    def items(self, words: Tensor) -> Tensor:
-        """(B, D) out of (B, L) words."""
-        return self.item_tower(self.words(words), words == 0)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -277,7 +286,7 @@ class _NeuralFactors(nn.Module):
         )
         self.product = nn.Parameter(torch.ones(factors))
         for table in (self.user_table, self.item_table):
-            nn.init.normal_(table.weight, std=0.1)
+            nn.init.normal_(table.weight, std=SPREAD)
 
     def users(self, numbers: Tensor | slice, reviews: Tensor) -> Tensor:
         """(B, D + hidden) out of user numbers and (B, F) means."""

@@ -60,7 +60,27 @@ def test_padding_words_change_nothing(planted):
     with torch.no_grad():
         assert torch.allclose(system.model.items(words), system.model.items(longer), atol=1e-6)
         nothing = system.model.users(torch.zeros(2, 9, dtype=torch.long))
-    assert torch.allclose(nothing, system.model.user_tower.output.bias.expand(2, -1))
+    assert torch.allclose(nothing, system.model.users.output.bias.expand(2, -1))
+
+
+def test_a_tower_and_its_gradients_are_those_of_convolution_and_maximum(planted):
+    system = untrained(planted, DeepCoNN(**SMALL_TOWERS))
+    tower, words = system.model.items, torch.as_tensor(system.texts.items)
+
+    def plain(words: torch.Tensor) -> torch.Tensor:
+        vectors = torch.nn.functional.pad(tower.words, (0, 0, 1, 0))[words]
+        found = tower.filters(vectors.transpose(1, 2)).relu()
+        return tower.output((found * (words > 0)[:, None]).amax(dim=2))
+
+    gradients = []
+    for forward in (tower, plain):
+        tower.zero_grad()
+        vectors = forward(words)
+        vectors.square().sum().backward()
+        gradients.append([vectors.detach(), *(weight.grad.clone() for weight in tower.parameters())])
+    assert len(gradients[0]) == 6
+    for ours, reference in zip(*gradients, strict=True):
+        assert torch.allclose(ours, reference, atol=1e-5)
 
 
 # What is hidden -------------------------------------------------------------------------------------------------------
