@@ -16,7 +16,7 @@ COUNTS = {
 }
 """As data/README.md of the data's folder, less what the clean-up counts (tests/sources/test_real_files.py)."""
 WITHOUT_PICTURES = "goes on with the Pocket Shop"
-"""What chapter 2 says where there are no pictures to compare with texts."""
+"""What chapter 2 says where there are no pictures to compare with texts, chapter 3 where there are too few items."""
 
 
 def printed(nb) -> str:
@@ -47,6 +47,7 @@ def test_chapters_run_on_real_data(real, monkeypatch, tmp_path, name):
         assert "interactions kept" in text  # the report of the clean-up
     if not only:
         assert (WITHOUT_PICTURES in said["02_image_text_overlap"]) == (name != "MovieLens")
+        assert (WITHOUT_PICTURES in said["03_yardsticks_and_baselines"]) == (name != "MovieLens")  # too few items
 
 
 @pytest.mark.parametrize(

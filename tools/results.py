@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -15,22 +16,36 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from separations import measure
+from separations import NUM_INFERRED, measure
 from transformers import AutoTokenizer
 
+from mmrec_helpers.baselines.sequential import LOSSES, SASRec
 from mmrec_helpers.checkpoints import POCKET, WEIGHTS
 from mmrec_helpers.dataset import RecDataset
 from mmrec_helpers.encoders import load_encoder
+from mmrec_helpers.evaluation import Run, evaluate
 from mmrec_helpers.lessons.exploration import bootstrap_interval, leakage_lab
+from mmrec_helpers.metrics import Placing, hit_rate, ndcg
 from mmrec_helpers.opening import open_data
 from mmrec_helpers.overlap_study import study, study_captions, study_swaps, turn_knob
 from mmrec_helpers.pocket_shop import shoppers
-from mmrec_helpers.pocket_shop.shop import open_shop
+from mmrec_helpers.pocket_shop.shop import Truth, open_shop
 from mmrec_helpers.portrait import curves, portrait
 from mmrec_helpers.pretrained.corpus import HELD_OUT_SEEDS, draw_corpus
 from mmrec_helpers.pretrained.fitting import training_corpus
 from mmrec_helpers.pretrained.measure import measure as measure_model
 from mmrec_helpers.pretrained.measure import measure_control, texts_and_reviews, trigram_surprise
+from mmrec_helpers.protocol_lab import (
+    Inferring,
+    Oracle,
+    by_protocol,
+    confidence,
+    counting,
+    learning,
+    measured,
+    study_rule,
+    with_interval,
+)
 from mmrec_helpers.settings import load_settings
 from mmrec_helpers.sources.cleanup import CleanUp
 
@@ -45,6 +60,8 @@ REAL_DATA = {
     "MicroLens": "microlens:{home}/microlens-50k",
 }
 """What MMREC_DATA is for each real data set in the folder MMREC_DATA_HOME."""
+LEAGUES = ("MovieLens", "Gift Cards", "MicroLens")
+"""Real data sets of chapter 3's league."""
 
 
 def stamp(seconds: float) -> dict:
@@ -74,8 +91,8 @@ def separations() -> None:
     """What each system reaches on three Pocket Shops, drawn from three seeds."""
     start, rows = time.time(), {}
     for seed in SEEDS:
-        for system, ndcg in measure(seed).items():
-            rows.setdefault(system, []).append(round(float(ndcg.mean()), 4))
+        for system, found in measure(seed).items():
+            rows.setdefault(system, []).append(round(float(found.mean()), 4))
             print(f"seed {seed}: {system} {rows[system][-1]}", flush=True)
     run = {"metric": "NDCG@10", "seeds": SEEDS, "rows": rows}
     run["fingerprints"] = [open_shop(seed)[0].fingerprint for seed in SEEDS]
@@ -211,6 +228,98 @@ def overlap_real() -> None:
     record("overlap-real", four_digits({"seeds": [0], "sets": sets}) | stamp(time.time() - start))
 
 
+def league_runs(dataset: RecDataset, truth: Truth | None, seed: int) -> Iterator[Run]:
+    """A run of every system of the book on a data set, under leave-one-out and full ranking."""
+    split, encoder = dataset.leave_one_out(), load_settings().clip
+    systems = counting(dataset, encoder, seed) + learning(dataset, encoder, seed)
+    for system in systems + ([Oracle(truth)] if truth else []):
+        start = time.perf_counter()
+        system.fit(split)
+        yield evaluate(system, split, cost={"fit seconds": round(time.perf_counter() - start, 2)})
+
+
+def inferring_ceiling(dataset: RecDataset, truth: Truth) -> dict:
+    """The history-inferring ceiling, measured on the first NUM_INFERRED test cases."""
+    some = dataset.leave_one_out().histories("test").take(slice(NUM_INFERRED))
+    scores = Inferring(truth).fit(dataset.leave_one_out()).score(some)
+    placing = Placing.of(scores, some.targets[:, :1], some.items)
+    return {"HR@10": with_interval(hit_rate(placing, 10)), "NDCG@10": with_interval(ndcg(placing, 10))}
+
+
+def league_pocket() -> None:
+    """The league of chapter 3 on three Pocket Shops, each system and each shop with the same seed."""
+    start, rows, shops = time.time(), {}, {}
+    for seed in SEEDS:
+        dataset, truth = open_shop(seed)
+        found = {}
+        for run in league_runs(dataset, truth, seed):
+            found[run.system] = measured(run)
+            print(f"seed {seed}: {run.system} {found[run.system]}", flush=True)
+        found["inferring ceiling"] = inferring_ceiling(dataset, truth)
+        shops[str(seed)] = found
+        for system, numbers in found.items():
+            rows.setdefault(system, []).append(numbers["NDCG@10"][0])
+    run = {"metric": "NDCG@10", "seeds": SEEDS, "rows": rows, "shops": shops}
+    run["fingerprints"] = [open_shop(seed)[0].fingerprint for seed in SEEDS]
+    record("league-pocket", four_digits(run) | stamp(time.time() - start))
+
+
+def league_real() -> None:
+    """The league of chapter 3 on the real data sets of MMREC_DATA_HOME."""
+    home = os.environ.get("MMREC_DATA_HOME")
+    if not home:
+        print("league-real is left as it was: set MMREC_DATA_HOME to the folder that holds the real data sets")
+        return
+    start, sets = time.time(), {}
+    for name in LEAGUES:
+        dataset = open_real(name, home)
+        sets[name] = {"fingerprint": dataset.fingerprint, "systems": {}}
+        for run in league_runs(dataset, None, seed=0):
+            sets[name]["systems"][run.system] = measured(run)
+            print(f"{name}: {run.system} {sets[name]['systems'][run.system]}", flush=True)
+    record("league-real", four_digits({"seeds": [0], "sets": sets}) | stamp(time.time() - start))
+
+
+def protocols() -> None:
+    """Chapter 3's protocol lab: systems by protocol, and MLLM-MSR's released rule, on three shops and on real data."""
+    start, home, means, rule = time.time(), os.environ.get("MMREC_DATA_HOME"), {}, {}
+    if not home:
+        print("protocols is left as it was: set MMREC_DATA_HOME to the folder that holds the real data sets")
+        return
+    for name, dataset in {
+        **{f"Pocket Shop, seed {seed}": open_shop(seed)[0] for seed in SEEDS},
+        "MovieLens": open_real("MovieLens", home),
+    }.items():
+        split, encoder = dataset.leave_one_out(), load_settings().clip
+        systems = [system.fit(split) for system in (*counting(dataset, encoder), *learning(dataset, encoder))]
+        means[name] = by_protocol(systems, split).to_dict()
+        rule[name] = study_rule(dataset)
+        print(name, rule[name], flush=True)
+    rule["MicroLens-50k"] = study_rule(open_real("MicroLens", home))
+    record("protocols", four_digits({"seeds": SEEDS, "means": means, "rule": rule}) | stamp(time.time() - start))
+
+
+def losses() -> None:
+    """SASRec with each loss on three Pocket Shops: accuracy, confidence, minutes."""
+    start, shops = time.time(), {}
+    for seed in SEEDS:
+        dataset, _ = open_shop(seed)
+        split = dataset.leave_one_out()
+        shops[str(seed)] = {}
+        for loss in LOSSES:
+            system = SASRec(loss=loss, seed=seed).fit(split)
+            found = measured(evaluate(system, split), ("NDCG@10",)) | confidence(system, split)
+            shops[str(seed)][loss] = found | {"minutes": system.training.seconds / 60}
+            print(f"seed {seed}: {loss} {shops[str(seed)][loss]}", flush=True)
+    run = {"seeds": SEEDS, "shops": shops, "fingerprints": [open_shop(seed)[0].fingerprint for seed in SEEDS]}
+    record("losses", four_digits(run) | stamp(time.time() - start))
+
+
+def open_real(name: str, home: str) -> RecDataset:
+    """A real data set of the folder MMREC_DATA_HOME."""
+    return open_data(load_settings({**os.environ, "MMREC_DATA": REAL_DATA[name].format(home=home)}))[0]
+
+
 def changes(cleanup: CleanUp) -> list[dict]:
     """Everything that was dropped or repaired while reading, one entry a reason."""
     return cleanup.table().query("action in ('dropped', 'repaired')").to_dict("records")
@@ -238,6 +347,10 @@ RUNS = {
     "real-data": real_data,
     "overlap": overlap,
     "overlap-real": overlap_real,
+    "league-pocket": league_pocket,
+    "league-real": league_real,
+    "protocols": protocols,
+    "losses": losses,
 }
 RUNS |= {name: partial(pocket_model, name) for name in POCKET}
 

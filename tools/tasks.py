@@ -68,7 +68,9 @@ def generate_shop() -> None:
     """Generate the shops and vectors that the chapters use, unless they are kept or other data are asked for."""
     if (os.environ.get("MMREC_DATA") or "pocket") != "pocket":
         return
-    run(PYTHON, "-c", "from mmrec_helpers.overlap_study import prepare; prepare()")
+    chapters = ("overlap_study", "protocol_lab")
+    calls = "; ".join(f"{chapter}.prepare()" for chapter in chapters)
+    run(PYTHON, "-c", f"from mmrec_helpers import {', '.join(chapters)}; {calls}")
 
 
 def book() -> None:
