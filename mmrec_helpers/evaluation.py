@@ -448,6 +448,34 @@ def _must_match(runs: Sequence[Run]) -> None:
 # Groups ---------------------------------------------------------------------------------------------------------------
 
 
+def liked_targets(dataset: RecDataset, users: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """(N, M) bool which targets their users rated at least as high as their own mean; see ``metrics.satisfaction``.
+
+    Where a user took an item more than once, the last rating counts. Padding is not liked.
+
+    Args:
+        dataset: which tells ratings.
+        users: (N,).
+        targets: (N, M) items of these users, 0 for padding.
+
+    Raises:
+        ValueError: a rating is missing, or a user has no such item.
+    """
+    wide = dataset.num_items + 1
+    frame = dataset.interactions
+    last = frame.assign(pair=frame["user"].astype(np.int64) * wide + frame["item"]).drop_duplicates("pair", keep="last")
+    rating = last.set_index("pair")["rating"]
+    asked = targets > 0
+    own = frame.groupby("user")["rating"].mean().reindex(users).to_numpy()[:, None]
+    found = np.full(targets.shape, -np.inf)
+    found[asked] = rating.reindex((users[:, None].astype(np.int64) * wide + targets)[asked]).to_numpy()
+    row, column = (np.isnan(found) | np.isnan(own)).nonzero()
+    if len(row):
+        pair = f"user {users[row[0]]}, item {targets[row[0], column[0]]}"
+        raise ValueError(f"{dataset.name} tells no rating for {len(row)} targets, the first is {pair}")
+    return found >= own
+
+
 def item_quintiles(split: Split) -> np.ndarray:
     """(I + 1,) five groups of equally many items by training interactions, 0 the coldest, 4 the warmest, padding -1.
 

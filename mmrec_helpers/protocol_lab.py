@@ -13,27 +13,14 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 from matplotlib.axes import Axes
-from sklearn.decomposition import TruncatedSVD
 
-from mmrec_helpers.baselines.counting import (
-    ContentBased,
-    Hybrid,
-    ItemKNN,
-    Popularity,
-    Random,
-    UserKNN,
-    joined,
-    tfidf,
-)
-from mmrec_helpers.baselines.factorization import BPR, VBPR, MatrixFactorization
-from mmrec_helpers.baselines.reviews import DeepCoNN, NeuralReviews
-from mmrec_helpers.baselines.sequential import BERT4Rec, GRU4Rec, SASRec
+from mmrec_helpers.baselines.sequential import SASRec
 from mmrec_helpers.cards import STYLE, data_uri
-from mmrec_helpers.dataset import Histories, RecDataset, Split
-from mmrec_helpers.encoders import encode_images
+from mmrec_helpers.dataset import RecDataset, Split
 from mmrec_helpers.evaluation import FullRanking, Recommender, Run, SampledNegatives, bootstrap_means, evaluate
+from mmrec_helpers.league import image_features
 from mmrec_helpers.metrics import Placing, auc, hit_rate, reciprocal_rank
-from mmrec_helpers.pocket_shop.shop import Truth, open_shop
+from mmrec_helpers.pocket_shop.shop import open_shop
 from mmrec_helpers.settings import load_settings
 
 DRAWN = 20
@@ -47,86 +34,6 @@ ASKED = {
     "20 uniform": SampledNegatives(DRAWN),
 }
 """Protocols that the lab compares."""
-
-
-# Systems --------------------------------------------------------------------------------------------------------------
-
-
-class Oracle:
-    """The ceiling that knows the shopper: ranks by the Pocket Shop's own chances."""
-
-    name = "omniscient oracle"
-
-    def __init__(self, truth: Truth):
-        self.truth = truth
-
-    def fit(self, split: Split) -> "Oracle":
-        """Learn nothing."""
-        self.dataset = split.dataset
-        return self
-
-    def score(self, histories: Histories) -> np.ndarray:
-        """(N, I + 1) chances of the next item."""
-        return self._chances(histories).astype(np.float32)
-
-    def _chances(self, histories: Histories) -> np.ndarray:
-        return self.truth.scores(self.dataset, histories)
-
-
-class Inferring(Oracle):
-    """The ceiling that knows the shop's rules, and must infer the shopper's taste from the history."""
-
-    name = "inferring ceiling"
-
-    def _chances(self, histories: Histories) -> np.ndarray:
-        return self.truth.inferred_scores(self.dataset, histories)
-
-
-def text_features(dataset: RecDataset, width: int = 64) -> np.ndarray:
-    """(I + 1, F) the main directions of the items' TF-IDF {cite}`deerwester1990lsi`; row 0, the padding, is zero."""
-    words = tfidf(dataset)
-    width = min(width, min(words.shape) - 1)
-    return TruncatedSVD(width, random_state=0).fit_transform(words).astype(np.float32)
-
-
-def image_features(dataset: RecDataset, encoder: str) -> np.ndarray:
-    """(I + 1, F) vectors of the pictures; zeros for the padding and where there is no picture."""
-    vectors = encode_images(dataset, encoder).vectors.numpy()
-    return np.concatenate([np.zeros((1, vectors.shape[1]), np.float32), vectors])
-
-
-def counting(dataset: RecDataset, encoder: str, seed: int = 0) -> list[Recommender]:
-    """Systems that need no training: from random to content; those that need times or pictures where there are any."""
-    words = tfidf(dataset)
-    systems = [Random(seed), Popularity(), ItemKNN(), UserKNN(), ContentBased(words, "content, text")]
-    systems += [Popularity(30)] if dataset.timed else []
-    parts = [words]
-    if dataset.has_image.any():
-        parts.append(image_features(dataset, encoder))
-        systems.append(ContentBased(parts[1], "content, image"))
-        systems.append(ContentBased(joined(*parts), "content, both"))
-    both = ContentBased(joined(*parts), "content")
-    return [*systems, Hybrid([ItemKNN(), both])]
-
-
-def learning(dataset: RecDataset, encoder: str, seed: int = 0) -> list[Recommender]:
-    """Systems that are trained: factors, pictures in factors, sequences, sequences with features."""
-    texts = text_features(dataset)
-    inputs = {"text": texts}
-    if dataset.has_image.any():
-        pictures = image_features(dataset, encoder)
-        inputs |= {"image": pictures, "both": np.concatenate([texts, pictures], axis=1)}
-    systems = [MatrixFactorization(seed=seed), BPR(seed=seed)]
-    systems += [VBPR(features=features, name=f"VBPR, {name}", seed=seed) for name, features in inputs.items()]
-    if any(isinstance(review, str) and review.strip() for review in dataset.interactions["review"]):
-        systems += [DeepCoNN(seed=seed), NeuralReviews(seed=seed)]
-    systems += [GRU4Rec(seed=seed), BERT4Rec(seed=seed), SASRec(seed=seed)]
-    systems += [SASRec(seed=seed, loss="bce", name="SASRec, BCE"), SASRec(seed=seed, loss="gbce", name="SASRec, gBCE")]
-    for kind in (GRU4Rec, SASRec):
-        systems += [
-            kind(features=features, name=f"{kind.__name__}_F, {name}", seed=seed) for name, features in inputs.items()
-        ]
-    return systems
 
 
 # Full and sampled -----------------------------------------------------------------------------------------------------
@@ -250,11 +157,6 @@ def with_interval(values: np.ndarray) -> list[float]:
 
 
 # Records --------------------------------------------------------------------------------------------------------------
-
-
-def measured(run: Run, metrics: Sequence[str] = ("HR@10", "NDCG@10")) -> dict:
-    """What a league table's record keeps of a run: each metric with its interval, and the cost."""
-    return {metric: with_interval(run.metric(metric)) for metric in metrics} | {"cost": run.stamp["cost"]}
 
 
 def confidence(system: SASRec, split: Split) -> dict[str, float]:

@@ -20,6 +20,7 @@ from mmrec_helpers.evaluation import (
     item_quintiles,
     league_table,
     length_groups,
+    liked_targets,
     load_run,
     rank_all,
     top_k,
@@ -373,6 +374,21 @@ def test_histories_are_grouped_by_length(split):
     assert set(groups[lengths <= 3]) == {"up to 3"}
     assert set(groups[(lengths > 3) & (lengths <= 6)]) == {"4 to 6"}
     assert set(groups[lengths > 6]) == {"over 6"}
+
+
+def test_liked_targets_are_at_least_the_users_mean(split):
+    rng, frame = np.random.default_rng(0), split.dataset.interactions
+    rated = replace(split.dataset, interactions=frame.assign(rating=rng.integers(1, 6, len(frame)).astype(np.float32)))
+    users = np.array([3, 0, 7])
+    targets = np.array([[*frame["item"][frame["user"] == user].iloc[[-1, 0]], 0] for user in users])
+    liked = liked_targets(rated, users, targets)
+    for user, row, found in zip(users, targets, liked, strict=True):
+        mine = rated.interactions[rated.interactions["user"] == user]
+        last = [mine["rating"][mine["item"] == item].iloc[-1] for item in row[:2]]
+        assert found.tolist() == [rating >= mine["rating"].mean() for rating in last] + [False]
+    never = np.setdiff1d(np.arange(1, NUM_ITEMS + 1), frame["item"][frame["user"] == 3])[None, :1]
+    with pytest.raises(ValueError, match=f"no rating for 1 targets, the first is user 3, item {never[0, 0]}"):
+        liked_targets(rated, users[:1], never)
 
 
 def test_groups_add_up(split):

@@ -1,6 +1,7 @@
 """Record the long runs of the book into book/results, one stamped JSON a run."""
 
 import json
+import multiprocessing
 import os
 import platform
 import resource
@@ -8,22 +9,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import torch
 from separations import NUM_INFERRED, measure
 from transformers import AutoTokenizer
 
-from mmrec_helpers.baselines.sequential import LOSSES, SASRec
 from mmrec_helpers.checkpoints import POCKET, WEIGHTS
-from mmrec_helpers.dataset import RecDataset
+from mmrec_helpers.dataset import RecDataset, Split
 from mmrec_helpers.encoders import load_encoder
-from mmrec_helpers.evaluation import Run, evaluate
+from mmrec_helpers.evaluation import evaluate
+from mmrec_helpers.league import SETTINGS, Entry, Inferring, Oracle, entries, validated
 from mmrec_helpers.lessons.exploration import bootstrap_interval, leakage_lab
 from mmrec_helpers.metrics import Placing, hit_rate, ndcg
 from mmrec_helpers.opening import open_data
@@ -35,17 +37,7 @@ from mmrec_helpers.pretrained.corpus import HELD_OUT_SEEDS, draw_corpus
 from mmrec_helpers.pretrained.fitting import training_corpus
 from mmrec_helpers.pretrained.measure import measure as measure_model
 from mmrec_helpers.pretrained.measure import measure_control, texts_and_reviews, trigram_surprise
-from mmrec_helpers.protocol_lab import (
-    Inferring,
-    Oracle,
-    by_protocol,
-    confidence,
-    counting,
-    learning,
-    measured,
-    study_rule,
-    with_interval,
-)
+from mmrec_helpers.protocol_lab import by_protocol, confidence, mixed_core, study_rule, with_interval
 from mmrec_helpers.settings import load_settings
 from mmrec_helpers.sources.cleanup import CleanUp
 
@@ -60,8 +52,10 @@ REAL_DATA = {
     "MicroLens": "microlens:{home}/microlens-50k",
 }
 """What MMREC_DATA is for each real data set in the folder MMREC_DATA_HOME."""
-LEAGUES = ("MovieLens", "Gift Cards", "MicroLens")
-"""Real data sets of chapter 3's league."""
+POCKET_SHOP, LEAGUES = "Pocket Shop", ("MovieLens", "Gift Cards", "MicroLens")
+"""Data sets of chapter 3's league."""
+NUM_MICROLENS = 2_000
+"""Users of MicroLens in the league."""
 
 
 def stamp(seconds: float) -> dict:
@@ -228,91 +222,146 @@ def overlap_real() -> None:
     record("overlap-real", four_digits({"seeds": [0], "sets": sets}) | stamp(time.time() - start))
 
 
-def league_runs(dataset: RecDataset, truth: Truth | None, seed: int) -> Iterator[Run]:
-    """A run of every system of the book on a data set, under leave-one-out and full ranking."""
-    split, encoder = dataset.leave_one_out(), load_settings().clip
-    systems = counting(dataset, encoder, seed) + learning(dataset, encoder, seed)
-    for system in systems + ([Oracle(truth)] if truth else []):
-        start = time.perf_counter()
-        system.fit(split)
-        yield evaluate(system, split, cost={"fit seconds": round(time.perf_counter() - start, 2)})
+@cache
+def league_data(name: str, seed: int) -> tuple[RecDataset, Truth | None]:
+    """A data set of chapter 3's league, and the truth of a Pocket Shop.
+
+    MovieLens is its 5-core. Of MicroLens are taken the users of 7 and the items of 5 interactions or more, and of these
+    users NUM_MICROLENS at random: all of them would train for hours.
+    """
+    if name == POCKET_SHOP:
+        return open_shop(seed)
+    dataset = open_real(name, os.environ["MMREC_DATA_HOME"])
+    if name == "MovieLens":
+        dataset = dataset.k_core(5)
+    if name == "MicroLens":
+        dataset = mixed_core(dataset)
+        drawn = np.random.default_rng(0).permutation(dataset.num_users)[:NUM_MICROLENS]
+        dataset = dataset.keep(dataset.interactions["user"].isin(drawn).to_numpy())
+    return dataset, None
 
 
-def inferring_ceiling(dataset: RecDataset, truth: Truth) -> dict:
-    """The history-inferring ceiling, measured on the first NUM_INFERRED test cases."""
-    some = dataset.leave_one_out().histories("test").take(slice(NUM_INFERRED))
-    scores = Inferring(truth).fit(dataset.leave_one_out()).score(some)
-    placing = Placing.of(scores, some.targets[:, :1], some.items)
-    return {"HR@10": with_interval(hit_rate(placing, 10)), "NDCG@10": with_interval(ndcg(placing, 10))}
+@cache
+def league_split(name: str, seed: int) -> Split:
+    """Leave-one-out of a league's data set."""
+    return league_data(name, seed)[0].leave_one_out()
+
+
+@cache
+def league_entries(name: str, seed: int) -> dict[str, Entry]:
+    """The systems of a league by name, and the oracle where there is one."""
+    dataset, truth = league_data(name, seed)
+    found = {entry.name: entry for entry in entries(dataset, load_settings().clip, seed)}
+    if truth is not None:
+        found[Oracle.name] = Entry(Oracle.name, Oracle.name, partial(Oracle, truth))
+    return found
+
+
+def try_setting(system: str, settings: dict) -> dict:
+    """A system's NDCG@10 on a Pocket Shop's validation part with some settings, and the CPU seconds that it took."""
+    split, start = league_split(POCKET_SHOP, 0), time.process_time()
+    fitted = league_entries(POCKET_SHOP, 0)[system].make(**settings).fit(split)
+    return settings | {"valid NDCG@10": validated(fitted, split), "CPU seconds": time.process_time() - start}
+
+
+def tuning() -> None:
+    """The same number of settings for each family of systems on one Pocket Shop, by what they reach in validation."""
+    start, tried = time.time(), {}
+    last = {entry.family: entry.name for entry in league_entries(POCKET_SHOP, 0).values()}
+    with one_thread_each() as pool:
+        jobs = {
+            family: [pool.submit(try_setting, last[family], settings) for settings in settings_of]
+            for family, settings_of in SETTINGS.items()
+        }
+        for family, running in jobs.items():
+            tried[family] = [job.result() for job in running]
+            print(family, tried[family], flush=True)
+    run = {"seeds": [0], "fingerprint": league_data(POCKET_SHOP, 0)[0].fingerprint, "tried": tried}
+    record("tuning", four_digits(run) | stamp(time.time() - start))
+
+
+def chosen(family: str) -> dict:
+    """The settings that were best for a family in validation."""
+    tried = json.loads((RESULTS / "tuning.json").read_text())["tried"].get(family, [])
+    best = max(tried, key=lambda found: found["valid NDCG@10"], default={})
+    return {key: value for key, value in best.items() if key not in ("valid NDCG@10", "CPU seconds")}
+
+
+def league_row(name: str, seed: int, system: str) -> tuple[dict, np.ndarray]:
+    """What a league's record keeps of one system, and (N,) its NDCG@10 for each user."""
+    split, entry = league_split(name, seed), league_entries(name, seed)[system]
+    start = time.process_time()
+    fitted = entry.make(**chosen(entry.family)).fit(split)
+    seconds = time.process_time() - start
+    run = evaluate(fitted, split)
+    row = {metric: with_interval(run.metric(metric)) for metric in ("HR@10", "NDCG@10")} | {"fit CPU seconds": seconds}
+    row["protocols"] = by_protocol([fitted], split).loc[system].to_dict()
+    if entry.family in ("SASRec", "SASRec, BCE", "SASRec, gBCE"):
+        row |= confidence(fitted, split)
+    return row, run.metric("NDCG@10")
+
+
+def league(name: str, seed: int, pool: ProcessPoolExecutor) -> dict:
+    """The league of a data set: every system under leave-one-out and full ranking, with its difference to SASRec."""
+    running = {system: pool.submit(league_row, name, seed, system) for system in league_entries(name, seed)}
+    found = {system: job.result() for system, job in running.items()}
+    rows = {}
+    for system, (row, ndcgs) in found.items():
+        rows[system] = row | {"more than SASRec": with_interval(ndcgs - found["SASRec"][1])}
+        print(f"{name}, seed {seed}: {system} {rows[system]}", flush=True)
+    dataset, truth = league_data(name, seed)
+    if truth is not None:
+        some = league_split(name, seed).histories("test").take(slice(NUM_INFERRED))
+        scores = Inferring(truth).fit(league_split(name, seed)).score(some)
+        placing = Placing.of(scores, some.targets[:, :1], some.items)
+        rows[Inferring.name] = {
+            "HR@10": with_interval(hit_rate(placing, 10)),
+            "NDCG@10": with_interval(ndcg(placing, 10)),
+        }
+    sizes = {"users": dataset.num_users, "items": dataset.num_items, "interactions": dataset.num_interactions}
+    return {"fingerprint": dataset.fingerprint} | sizes | {"systems": rows}
 
 
 def league_pocket() -> None:
     """The league of chapter 3 on three Pocket Shops, each system and each shop with the same seed."""
-    start, rows, shops = time.time(), {}, {}
-    for seed in SEEDS:
-        dataset, truth = open_shop(seed)
-        found = {}
-        for run in league_runs(dataset, truth, seed):
-            found[run.system] = measured(run)
-            print(f"seed {seed}: {run.system} {found[run.system]}", flush=True)
-        found["inferring ceiling"] = inferring_ceiling(dataset, truth)
-        shops[str(seed)] = found
-        for system, numbers in found.items():
-            rows.setdefault(system, []).append(numbers["NDCG@10"][0])
-    run = {"metric": "NDCG@10", "seeds": SEEDS, "rows": rows, "shops": shops}
-    run["fingerprints"] = [open_shop(seed)[0].fingerprint for seed in SEEDS]
-    record("league-pocket", four_digits(run) | stamp(time.time() - start))
+    start = time.time()
+    with one_thread_each() as pool:
+        shops = {str(seed): league(POCKET_SHOP, seed, pool) for seed in SEEDS}
+    record("league-pocket", four_digits({"seeds": SEEDS, "shops": shops}) | stamp(time.time() - start))
 
 
 def league_real() -> None:
     """The league of chapter 3 on the real data sets of MMREC_DATA_HOME."""
-    home = os.environ.get("MMREC_DATA_HOME")
-    if not home:
+    if not os.environ.get("MMREC_DATA_HOME"):
         print("league-real is left as it was: set MMREC_DATA_HOME to the folder that holds the real data sets")
         return
-    start, sets = time.time(), {}
-    for name in LEAGUES:
-        dataset = open_real(name, home)
-        sets[name] = {"fingerprint": dataset.fingerprint, "systems": {}}
-        for run in league_runs(dataset, None, seed=0):
-            sets[name]["systems"][run.system] = measured(run)
-            print(f"{name}: {run.system} {sets[name]['systems'][run.system]}", flush=True)
+    start = time.time()
+    with one_thread_each() as pool:
+        sets = {name: league(name, 0, pool) for name in LEAGUES}
     record("league-real", four_digits({"seeds": [0], "sets": sets}) | stamp(time.time() - start))
 
 
-def protocols() -> None:
-    """Chapter 3's protocol lab: systems by protocol, and MLLM-MSR's released rule, on three shops and on real data."""
-    start, home, means, rule = time.time(), os.environ.get("MMREC_DATA_HOME"), {}, {}
+def one_thread_each() -> ProcessPoolExecutor:
+    """A process for each core, each with one thread: what a system reaches does not depend on the cores."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(os.cpu_count(), context, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def rule() -> None:
+    """Chapter 3's study of MLLM-MSR's released rule, on three shops and on real data."""
+    home = os.environ.get("MMREC_DATA_HOME")
     if not home:
-        print("protocols is left as it was: set MMREC_DATA_HOME to the folder that holds the real data sets")
+        print("rule is left as it was: set MMREC_DATA_HOME to the folder that holds the real data sets")
         return
+    start, found = time.time(), {}
     for name, dataset in {
         **{f"Pocket Shop, seed {seed}": open_shop(seed)[0] for seed in SEEDS},
         "MovieLens": open_real("MovieLens", home),
+        "MicroLens-50k": open_real("MicroLens", home),
     }.items():
-        split, encoder = dataset.leave_one_out(), load_settings().clip
-        systems = [system.fit(split) for system in (*counting(dataset, encoder), *learning(dataset, encoder))]
-        means[name] = by_protocol(systems, split).to_dict()
-        rule[name] = study_rule(dataset)
-        print(name, rule[name], flush=True)
-    rule["MicroLens-50k"] = study_rule(open_real("MicroLens", home))
-    record("protocols", four_digits({"seeds": SEEDS, "means": means, "rule": rule}) | stamp(time.time() - start))
-
-
-def losses() -> None:
-    """SASRec with each loss on three Pocket Shops: accuracy, confidence, minutes."""
-    start, shops = time.time(), {}
-    for seed in SEEDS:
-        dataset, _ = open_shop(seed)
-        split = dataset.leave_one_out()
-        shops[str(seed)] = {}
-        for loss in LOSSES:
-            system = SASRec(loss=loss, seed=seed).fit(split)
-            found = measured(evaluate(system, split), ("NDCG@10",)) | confidence(system, split)
-            shops[str(seed)][loss] = found | {"minutes": system.training.seconds / 60}
-            print(f"seed {seed}: {loss} {shops[str(seed)][loss]}", flush=True)
-    run = {"seeds": SEEDS, "shops": shops, "fingerprints": [open_shop(seed)[0].fingerprint for seed in SEEDS]}
-    record("losses", four_digits(run) | stamp(time.time() - start))
+        found[name] = study_rule(dataset)
+        print(name, found[name], flush=True)
+    record("rule", four_digits({"seeds": SEEDS, "rule": found}) | stamp(time.time() - start))
 
 
 def open_real(name: str, home: str) -> RecDataset:
@@ -347,10 +396,10 @@ RUNS = {
     "real-data": real_data,
     "overlap": overlap,
     "overlap-real": overlap_real,
+    "tuning": tuning,
     "league-pocket": league_pocket,
     "league-real": league_real,
-    "protocols": protocols,
-    "losses": losses,
+    "rule": rule,
 }
 RUNS |= {name: partial(pocket_model, name) for name in POCKET}
 

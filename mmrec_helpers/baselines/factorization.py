@@ -40,14 +40,14 @@ class MatrixFactorization:
 
     def fit(self, split: Split) -> "MatrixFactorization":
         """Find the items' vectors."""
-        self.solver = AlternatingLeastSquares(
-            factors=self.factors,
-            regularization=self.regularization,
-            use_cg=False,  # solve, where conjugate gradients come near
-            iterations=self.iterations,
-            random_state=self.seed,
-        )
         with threadpool_limits(1, "blas"):  # implicit has threads of its own
+            self.solver = AlternatingLeastSquares(
+                factors=self.factors,
+                regularization=self.regularization,
+                use_cg=False,  # solve, where conjugate gradients come near
+                iterations=self.iterations,
+                random_state=self.seed,
+            )
             self.solver.fit(self._confidence(purchases(split)), show_progress=False)
         return self
 

@@ -1,0 +1,155 @@
+"""The systems of chapter 3's league: which there are for a data set, and which settings of each are tried."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+
+import numpy as np
+from sklearn.decomposition import TruncatedSVD
+
+from mmrec_helpers.baselines.counting import (
+    ContentBased,
+    Hybrid,
+    ItemKNN,
+    Popularity,
+    Random,
+    UserKNN,
+    joined,
+    tfidf,
+)
+from mmrec_helpers.baselines.factorization import BPR, VBPR, MatrixFactorization
+from mmrec_helpers.baselines.reviews import DeepCoNN, NeuralReviews
+from mmrec_helpers.baselines.sequential import BERT4Rec, GRU4Rec, SASRec
+from mmrec_helpers.dataset import Histories, RecDataset, Split
+from mmrec_helpers.encoders import encode_images
+from mmrec_helpers.evaluation import Recommender, evaluate
+from mmrec_helpers.pocket_shop.shop import Truth
+
+
+def _grid(**values: tuple) -> list[dict]:
+    """Every combination."""
+    return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+
+
+SETTINGS = {
+    "recent popularity": _grid(days=(7, 14, 30, 60, 90, 180)),
+    "item-kNN": _grid(neighbours=(20, 100, 300), shrink=(0.0, 10.0)),
+    "user-kNN": _grid(neighbours=(30, 100, 300), shrink=(0.0, 10.0)),
+    "hybrid": _grid(weights=((1, 0), (1, 0.25), (1, 0.5), (1, 1), (1, 2), (0, 1))),
+    "matrix factorization": _grid(factors=(16, 32, 64), regularization=(10.0, 30.0)),
+    "BPR": _grid(rate=(2e-3, 5e-3, 1e-2), weight_decay=(1.0, 3.0)),
+    "VBPR": _grid(rate=(2e-3, 5e-3, 1e-2), weight_decay=(1.0, 3.0)),
+    "DeepCoNN": _grid(rate=(2e-3, 3e-3, 5e-3), epochs=(6, 12), length=(200,)),
+    "NRMF (our reading)": _grid(rate=(3e-3, 1e-2, 2e-2), weight_decay=(1.0, 3.0)),
+    "BERT4Rec": _grid(rate=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.4), epochs=(100,), patience=(10,)),
+    "GRU4Rec": _grid(rate=(2e-3, 4e-3, 8e-3), dropout=(0.2, 0.4)),
+    "GRU4Rec_F": _grid(rate=(2e-3, 4e-3, 8e-3), dropout=(0.2, 0.4)),
+    "SASRec": _grid(rate=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
+    "SASRec, BCE": _grid(rate=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
+    "SASRec, gBCE": _grid(rate=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
+    "SASRec_F": _grid(rate=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
+}
+"""Six settings for each family that has something to set: the same effort for all. The others are as they are."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A system of the league before its settings are chosen.
+
+    Attributes:
+        name: of the system in tables.
+        family: whose settings it takes, see SETTINGS; a family's last system is the one by which they are chosen.
+        make: the system, given settings.
+    """
+
+    name: str
+    family: str
+    make: Callable[..., Recommender]
+
+
+def entries(dataset: RecDataset, encoder: str, seed: int = 0) -> list[Entry]:
+    """Every system of the book that a data set has what it takes for: times, pictures, reviews.
+
+    Args:
+        dataset: the data set.
+        encoder: of the pictures.
+        seed: of everything random.
+    """
+    words, features = tfidf(dataset), {"text": text_features(dataset)}
+    known = {"text": words}
+    if dataset.has_image.any():
+        looks = image_features(dataset, encoder)
+        features |= {"image": looks, "both": np.concatenate([features["text"], looks], axis=1)}
+        known |= {"image": looks, "both": joined(words, looks)}
+
+    found = {"random": partial(Random, seed), "popularity": Popularity, "item-kNN": ItemKNN, "user-kNN": UserKNN}
+    if dataset.timed:
+        found["recent popularity"] = Popularity
+    found |= {f"content, {kind}": partial(ContentBased, part, f"content, {kind}") for kind, part in known.items()}
+    best = list(known.values())[-1]
+    found["hybrid"] = lambda **settings: Hybrid([ItemKNN(), ContentBased(best)], **settings)
+    found |= {"matrix factorization": partial(MatrixFactorization, seed=seed), "BPR": partial(BPR, seed=seed)}
+    found |= _fed("VBPR", VBPR, features, seed)
+    if any(isinstance(review, str) and review.strip() for review in dataset.interactions["review"]):
+        found |= {"DeepCoNN": partial(DeepCoNN, seed=seed), "NRMF (our reading)": partial(NeuralReviews, seed=seed)}
+    found |= {"GRU4Rec": partial(GRU4Rec, seed=seed), "BERT4Rec": partial(BERT4Rec, seed=seed)}
+    found["SASRec"] = partial(SASRec, seed=seed)
+    for loss, name in (("bce", "SASRec, BCE"), ("gbce", "SASRec, gBCE")):
+        found[name] = partial(SASRec, loss=loss, name=name, seed=seed)
+    found |= _fed("GRU4Rec_F", GRU4Rec, features, seed) | _fed("SASRec_F", SASRec, features, seed)
+    families = {name: name if name in SETTINGS else name.partition(",")[0] for name in found}
+    return [Entry(name, families[name], make) for name, make in found.items()]
+
+
+def _fed(family: str, kind: type, features: Mapping[str, np.ndarray], seed: int) -> dict[str, Callable]:
+    names = {f"{family}, {known}": part for known, part in features.items()}
+    return {name: partial(kind, features=part, name=name, seed=seed) for name, part in names.items()}
+
+
+def text_features(dataset: RecDataset, width: int = 64) -> np.ndarray:
+    """(I + 1, F) the main directions of the items' TF-IDF {cite}`deerwester1990indexing`; row 0, the padding, is 0."""
+    words = tfidf(dataset)
+    width = min(width, min(words.shape) - 1)
+    return TruncatedSVD(width, random_state=0).fit_transform(words).astype(np.float32)
+
+
+def image_features(dataset: RecDataset, encoder: str) -> np.ndarray:
+    """(I + 1, F) vectors of the pictures; zeros for the padding and where there is no picture."""
+    vectors = encode_images(dataset, encoder).vectors.numpy()
+    return np.concatenate([np.zeros((1, vectors.shape[1]), np.float32), vectors])
+
+
+def validated(system: Recommender, split: Split) -> float:
+    """NDCG@10 of a fitted system on the valid part, over the full catalogue: that by which settings are chosen."""
+    return float(evaluate(system, split, part="valid").metric("NDCG@10").mean())
+
+
+class Oracle:
+    """The ceiling that knows the shopper: ranks by the Pocket Shop's own chances."""
+
+    name = "omniscient oracle"
+
+    def __init__(self, truth: Truth):
+        self.truth = truth
+
+    def fit(self, split: Split) -> "Oracle":
+        """Learn nothing."""
+        self.dataset = split.dataset
+        return self
+
+    def score(self, histories: Histories) -> np.ndarray:
+        """(N, I + 1) chances of the next item."""
+        return self._chances(histories).astype(np.float32)
+
+    def _chances(self, histories: Histories) -> np.ndarray:
+        return self.truth.scores(self.dataset, histories)
+
+
+class Inferring(Oracle):
+    """The ceiling that knows the shop's rules, and must infer the shopper's taste from the history."""
+
+    name = "inferring ceiling"
+
+    def _chances(self, histories: Histories) -> np.ndarray:
+        return self.truth.inferred_scores(self.dataset, histories)

@@ -1,0 +1,151 @@
+"""league.py: which systems a data set has, their settings, the ceilings, the records."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import results
+
+from mmrec_helpers.baselines.counting import Popularity
+from mmrec_helpers.evaluation import evaluate
+from mmrec_helpers.league import SETTINGS, Inferring, Oracle, entries, image_features, text_features, validated
+from mmrec_helpers.metrics import Placing, ndcg
+from mmrec_helpers.pocket_shop.shop import open_shop
+
+COUNTING = ("random", "popularity", "recent popularity", "item-kNN", "user-kNN", "hybrid", "matrix factorization")
+CEILINGS = {"omniscient oracle", "inferring ceiling"}
+
+
+@pytest.fixture(scope="module")
+def shop():
+    return open_shop(0, "tiny")
+
+
+@pytest.fixture(scope="module")
+def dataset(shop):
+    return shop[0]
+
+
+def recorded(name):
+    return json.loads((results.RESULTS / f"{name}.json").read_text())
+
+
+# Systems --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_system_has_its_entrys_name_and_takes_its_familys_settings(dataset):
+    found = entries(dataset, "pocket-clip")
+    assert len({entry.name for entry in found}) == len(found)
+    assert set(SETTINGS) <= {entry.family for entry in found}
+    for entry in found:
+        for settings in SETTINGS.get(entry.family, [{}]):
+            system = entry.make(**settings)
+            assert system.name == entry.name
+            assert all(list(np.ravel(getattr(system, key))) == list(np.ravel(value)) for key, value in settings.items())
+
+
+def test_every_family_is_tuned_with_as_many_settings():
+    assert {len(tried) for tried in SETTINGS.values()} == {6}
+    assert all(len({str(settings) for settings in tried}) == 6 for tried in SETTINGS.values())
+
+
+def test_without_pictures_times_and_reviews_there_are_fewer_systems(dataset):
+    items = dataset.items.select(range(dataset.num_items)).map(lambda row: row | {"image": None})
+    bare = replace(dataset, items=items, interactions=dataset.interactions.assign(review=None), timed=False)
+    names = {entry.name for entry in entries(bare, "pocket-clip")}
+    gone = {entry.name for entry in entries(dataset, "pocket-clip")} - names
+    assert {name.rpartition(", ")[2] for name in gone if ", " in name} == {"image", "both"}
+    assert {name for name in gone if ", " not in name} == {"recent popularity", "DeepCoNN", "NRMF (our reading)"}
+
+
+def test_systems_that_count_rank_every_user(dataset):
+    split = dataset.leave_one_out()
+    for entry in entries(dataset, "pocket-clip"):
+        if entry.name in COUNTING or entry.family == "content":
+            assert len(evaluate(entry.make().fit(split), split).users) == len(split.histories("test"))
+
+
+def test_validation_reads_the_valid_part_alone(dataset):
+    split = dataset.leave_one_out()
+    system = Popularity().fit(split)
+    assert validated(system, split) == evaluate(system, split, part="valid").metric("NDCG@10").mean()
+    test = split.part == 2
+    moved = dataset.interactions.assign(item=np.where(test, 1, dataset.interactions["item"]).astype(np.int32))
+    other = replace(split, dataset=replace(dataset, interactions=moved))
+    assert validated(Popularity().fit(other), other) == validated(system, split)
+
+
+def test_features_leave_padding_and_missing_pictures_at_zero(dataset):
+    pictures = image_features(dataset, "pocket-clip")
+    assert (pictures.any(axis=1) == dataset.has_image).all()
+    texts = text_features(dataset)
+    assert texts.shape == (dataset.num_items + 1, 64)
+    assert not texts[0].any()
+
+
+def test_ceilings_stand_above_popularity(shop):
+    dataset, truth = shop
+    split = dataset.leave_one_out()
+    some = split.histories("test").take(slice(60))
+    reached = {}
+    for system in (Oracle(truth), Inferring(truth), Popularity()):
+        scores = system.fit(split).score(some)
+        assert scores.shape == (60, dataset.num_items + 1)
+        reached[system.name] = ndcg(Placing.of(scores, some.targets[:, :1], some.items), 10).mean()
+    assert reached["omniscient oracle"] > reached["inferring ceiling"] > 2 * reached["popularity"]
+
+
+# Records --------------------------------------------------------------------------------------------------------------
+
+
+def test_recorded_tuning_tried_these_settings_and_no_other():
+    tuning = recorded("tuning")
+    assert tuning["fingerprint"] == open_shop(0)[0].fingerprint
+    for family, settings in SETTINGS.items():
+        tried = [
+            {key: value for key, value in found.items() if key not in ("valid NDCG@10", "CPU seconds")}
+            for found in tuning["tried"][family]
+        ]
+        assert tried == json.loads(json.dumps(settings)), family
+
+
+@pytest.mark.parametrize("seed", results.SEEDS)
+def test_every_system_of_the_shops_league_beats_chance_and_is_beaten_by_the_ceilings(seed):
+    league = recorded("league-pocket")["shops"][str(seed)]
+    dataset, _ = open_shop(seed)
+    assert league["fingerprint"] == dataset.fingerprint
+    systems = league["systems"]
+    assert set(systems) == {entry.name for entry in entries(dataset, "pocket-clip")} | CEILINGS
+    ceiling = min(systems[name]["NDCG@10"][1] for name in CEILINGS)
+    for name, row in systems.items():
+        mean, low, high = row["NDCG@10"]
+        assert low < mean < high
+        if name not in {"random"} | CEILINGS:
+            assert low > systems["random"]["NDCG@10"][2], name
+            assert high < ceiling, name
+
+
+@pytest.mark.parametrize("name", results.LEAGUES)
+def test_every_system_of_a_real_league_is_there(name):
+    systems = recorded("league-real")["sets"][name]["systems"]
+    assert {*COUNTING, "BPR", "SASRec", "BERT4Rec", "GRU4Rec_F, text"} - set(systems) <= {"recent popularity"}
+    assert all(
+        row["NDCG@10"][0] > systems["random"]["NDCG@10"][0] for row in systems.values() if row != systems["random"]
+    )
+    popularity = Popularity().fit(results.league_split(name, 0)) if results.os.environ.get("MMREC_DATA_HOME") else None
+    if popularity is None:
+        pytest.skip("set MMREC_DATA_HOME to the folder that holds the real data sets")
+    assert recorded("league-real")["sets"][name]["fingerprint"] == results.league_data(name, 0)[0].fingerprint
+    reached = evaluate(popularity, results.league_split(name, 0)).metric("NDCG@10").mean()
+    assert round(float(reached), 4) == systems["popularity"]["NDCG@10"][0]
+
+
+def test_recorded_peers_are_of_one_data_set_and_one_budget():
+    peers = recorded("sasrec-peers")
+    assert {"ours", "rectools", "recbole"} <= set(peers)
+    for package in ("ours", "rectools", "recbole"):
+        found = peers[package]
+        assert len(found["test"]) == len(peers["ours"]["test"])
+        assert len(found["tried"]) == 2
+        assert found["valid"] == max(score for _, score in found["curve"]) == max(t["valid"] for t in found["tried"])
