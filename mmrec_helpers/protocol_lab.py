@@ -156,6 +156,11 @@ def with_interval(values: np.ndarray) -> list[float]:
     return [float(values.mean()), *np.percentile(bootstrap_means(values[:, None]), [2.5, 97.5]).tolist()]
 
 
+def spelt(found: Sequence[float]) -> str:
+    """A mean and its interval, as a table shows them."""
+    return "{:.3f} ({:.3f} to {:.3f})".format(*found)
+
+
 # Records --------------------------------------------------------------------------------------------------------------
 
 
