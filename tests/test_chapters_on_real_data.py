@@ -58,14 +58,27 @@ def test_chapters_run_on_real_data(real, monkeypatch, tmp_path, name):
     ],
 )
 def test_chapter_1_runs_on_a_folder_of_ones_own(monkeypatch, tmp_path, users, items, most, last):
-    rng, shop = random.Random(0), tmp_path / "shop"
-    shop.mkdir()
+    count = write_shop(tmp_path / "shop", users, items, most, last)
+    for text in execute(monkeypatch, tmp_path, f"folder:{tmp_path / 'shop'}", only="01").values():
+        assert f"{count} interactions kept" in text
+
+
+def test_chapter_3_runs_on_a_folder_without_pictures_ratings_and_reviews(monkeypatch, tmp_path):
+    count = write_shop(tmp_path / "shop", users=300, items=280, most=40, last=10**7)
+    for text in execute(monkeypatch, tmp_path, f"folder:{tmp_path / 'shop'}", only="03").values():
+        assert f"{count} interactions kept" in text
+        assert WITHOUT_PICTURES not in text
+
+
+def write_shop(folder, users: int, items: int, most: int, last: int) -> int:
+    """A folder of random interactions, up to so many a user, within so many seconds; how many there are."""
+    rng = random.Random(0)
+    folder.mkdir()
     rows = [
         f"u{user},i{item},{10**9 + rng.randint(0, last)}"
         for user in range(users)
         for item in rng.sample(range(items), rng.randint(1, most))
     ]
-    (shop / "interactions.csv").write_text("\n".join(["user,item,time", *rows]))
-    (shop / "items.csv").write_text("\n".join(["item,title", *(f"i{item},Thing {item}" for item in range(items))]))
-    for text in execute(monkeypatch, tmp_path, f"folder:{shop}", only="01").values():
-        assert f"{len(rows)} interactions kept" in text
+    (folder / "interactions.csv").write_text("\n".join(["user,item,time", *rows]))
+    (folder / "items.csv").write_text("\n".join(["item,title", *(f"i{item},Thing {item}" for item in range(items))]))
+    return len(rows)
