@@ -66,7 +66,7 @@ def test_chapter_1_runs_on_a_folder_of_ones_own(monkeypatch, tmp_path, users, it
 def test_chapter_3_runs_on_a_folder_without_pictures_ratings_and_reviews(monkeypatch, tmp_path):
     count = write_shop(tmp_path / "shop", users=300, items=280, most=40, last=10**7)
     for text in execute(monkeypatch, tmp_path, f"folder:{tmp_path / 'shop'}", only="03").values():
-        assert f"{count} interactions kept" in text
+        assert f"{count:,} interactions kept" in text
         assert WITHOUT_PICTURES not in text
 
 

@@ -147,5 +147,5 @@ def test_recorded_peers_are_of_one_data_set_and_one_budget():
     for package in ("ours", "rectools", "recbole"):
         found = peers[package]
         assert len(found["test"]) == len(peers["ours"]["test"])
-        assert len(found["tried"]) == 2
+        assert sum(tried["seconds"] for tried in found["tried"]) < 1_800
         assert found["valid"] == max(score for _, score in found["curve"]) == max(t["valid"] for t in found["tried"])
