@@ -100,7 +100,8 @@ def book() -> None:
 def build_html(*options: str | Path) -> None:
     """Render the book; a warning is an error."""
     jupyter_book = "from jupyter_book.cli.main import main; main()"  # the module does nothing under `python -m`
-    run(PYTHON, "-c", jupyter_book, "build", ".", "-W", "-n", "--keep-going", "--quiet", *options)
+    quiet = {**os.environ, "TQDM_DISABLE": "1"}  # a progress bar would stand on the page, and as a figure of its own
+    run(PYTHON, "-c", jupyter_book, "build", ".", "-W", "-n", "--keep-going", "--quiet", *options, env=quiet)
 
 
 def html() -> None:
