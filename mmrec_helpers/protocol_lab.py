@@ -27,6 +27,8 @@ DRAWN = 20
 """Negatives of MLLM-MSR's evaluation, one of whose 21 candidates is the target."""
 KEPT = 6
 """Items that MLLM-MSR's released preprocessing of MicroLens keeps of each user."""
+HEADING = "background:#fff;color:#1f2328;font-weight:bold;padding:2px 6px"
+"""Style of a list's name: as the cards below it, whatever the page's theme."""
 ASKED = {
     "full ranking": FullRanking(),
     "100 uniform": SampledNegatives(100),
@@ -231,7 +233,7 @@ def gallery(dataset: RecDataset, runs: Sequence[Run], user: int, shown: int = 10
     lists = {"bought before": before, "next": [target]}
     lists |= {run.system: run.lists[row, :shown].tolist() for run in runs}
     strips = [
-        f"<div><strong>{escape(name)}</strong></div><div class='cards'>"
+        f"<div style='{HEADING}'>{escape(name)}</div><div class='cards'>"
         + "".join(_thumbnail(dataset, item, name != "next" and item == target) for item in items if item)
         + "</div>"
         for name, items in lists.items()
