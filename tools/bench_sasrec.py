@@ -7,8 +7,9 @@ RecBole are no dependencies of the book and need other versions of its packages 
 an environment of its own, with ``datasets`` and ``tqdm``, and run this file there. MMREC_DATA_HOME must name the
 folder that holds MovieLens latest-small.
 
-The budget: each package tries two settings, each for BUDGET seconds of one CPU core at most. All networks have the same
-width, layers and heads. What is validated, NDCG@10 over the full catalogue, chooses the epoch and the setting.
+The budget: each package tries two settings, each until the first validation after BUDGET seconds of one CPU core at
+the latest. All networks have the same width, layers and heads. What is validated, NDCG@10 over the full catalogue,
+chooses the epoch and the setting.
 """
 
 import json
