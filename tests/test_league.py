@@ -139,3 +139,13 @@ def test_every_system_of_a_real_league_is_there(name):
     assert recorded("league-real")["sets"][name]["fingerprint"] == results.league_data(name, 0)[0].fingerprint
     reached = evaluate(popularity, results.league_split(name, 0)).metric("NDCG@10").mean()
     assert round(float(reached), 4) == systems["popularity"]["NDCG@10"][0]
+
+
+def test_recorded_peers_are_of_one_data_set_and_one_budget():
+    peers = recorded("sasrec-peers")
+    assert {"ours", "rectools", "recbole"} <= set(peers)
+    for package in ("ours", "rectools", "recbole"):
+        found = peers[package]
+        assert len(found["test"]) == len(peers["ours"]["test"])
+        assert sum(tried["seconds"] for tried in found["tried"]) < 1_800
+        assert found["valid"] == max(score for _, score in found["curve"]) == max(t["valid"] for t in found["tried"])
