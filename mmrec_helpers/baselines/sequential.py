@@ -582,7 +582,7 @@ class BERT4Rec(Attentive):
     """A transformer that sees both sides, and learns to name masked items {cite}`sun2019bert4rec`.
 
     Asked for the next item, it sees the mask after the history. So some histories have only their last item masked, as
-    in the paper's fine-tuning. Only what is masked teaches, so it wants more passes than SASRec does.
+    in the paper's fine-tuning. Only what is masked teaches, so it gains from more passes than SASRec does.
 
     Args:
         heads: H of self-attention, a divisor of the width.
@@ -594,8 +594,6 @@ class BERT4Rec(Attentive):
     masked: float = 0.3
     last: float = 0.1
     dropout: float = 0.2
-    epochs: int = 100
-    patience: int = 10
 
     def body(self) -> nn.Module:
         return Transformer(self.width, self.layers, self.heads, self.length, self.dropout, causal=False)
