@@ -33,13 +33,8 @@ from mmrec_helpers.published import LAST_DIGIT, PUBLISHED
 
 
 @pytest.fixture(scope="module")
-def shop():
-    return open_shop(0, "tiny")
-
-
-@pytest.fixture(scope="module")
-def dataset(shop):
-    return shop[0]
+def dataset():
+    return open_shop(0, "tiny")[0]
 
 
 # Whose history --------------------------------------------------------------------------------------------------------
