@@ -27,28 +27,28 @@ from mmrec_helpers.evaluation import Recommender, evaluate
 from mmrec_helpers.pocket_shop.shop import Truth
 
 
-def _grid(**values: tuple) -> list[dict]:
+def grid(**values: tuple) -> list[dict]:
     """Every combination."""
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
 
 
 SETTINGS = {
-    "recent popularity": _grid(days=(7, 14, 30, 60, 90, 180)),
-    "item-kNN": _grid(neighbours=(20, 100, 300), shrink=(0.0, 10.0)),
-    "user-kNN": _grid(neighbours=(30, 100, 300), shrink=(0.0, 10.0)),
-    "hybrid": _grid(weights=((1, 0), (1, 0.25), (1, 0.5), (1, 1), (1, 2), (0, 1))),
-    "matrix factorization": _grid(factors=(16, 32, 64), regularization=(10.0, 30.0)),
-    "BPR": _grid(rate=(2e-3, 5e-3, 1e-2), weight_decay=(1.0, 3.0)),
-    "VBPR": _grid(rate=(2e-3, 5e-3, 1e-2), weight_decay=(1.0, 3.0)),
-    "DeepCoNN": _grid(rate=(2e-3, 3e-3, 5e-3), epochs=(6, 12), length=(200,)),
-    "NRMF (our reading)": _grid(rate=(3e-3, 1e-2, 2e-2), weight_decay=(1.0, 3.0)),
-    "BERT4Rec": _grid(rate=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.4), epochs=(100,), patience=(10,)),
-    "GRU4Rec": _grid(rate=(2e-3, 4e-3, 8e-3), dropout=(0.2, 0.4)),
-    "GRU4Rec_F": _grid(rate=(2e-3, 4e-3, 8e-3), dropout=(0.2, 0.4)),
-    "SASRec": _grid(rate=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
-    "SASRec, BCE": _grid(rate=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
-    "SASRec, gBCE": _grid(rate=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
-    "SASRec_F": _grid(rate=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
+    "recent popularity": grid(days=(7, 14, 30, 60, 90, 180)),
+    "item-kNN": grid(neighbours=(20, 100, 300), shrink=(0.0, 10.0)),
+    "user-kNN": grid(neighbours=(30, 100, 300), shrink=(0.0, 10.0)),
+    "hybrid": grid(weights=((1, 0), (1, 0.25), (1, 0.5), (1, 1), (1, 2), (0, 1))),
+    "matrix factorization": grid(factors=(16, 32, 64), regularization=(10.0, 30.0)),
+    "BPR": grid(rate=(2e-3, 5e-3, 1e-2), weight_decay=(1.0, 3.0)),
+    "VBPR": grid(rate=(2e-3, 5e-3, 1e-2), weight_decay=(1.0, 3.0)),
+    "DeepCoNN": grid(rate=(2e-3, 3e-3, 5e-3), epochs=(6, 12), length=(200,)),
+    "NRMF (our reading)": grid(rate=(3e-3, 1e-2, 2e-2), weight_decay=(1.0, 3.0)),
+    "BERT4Rec": grid(rate=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.4), epochs=(100,), patience=(10,)),
+    "GRU4Rec": grid(rate=(2e-3, 4e-3, 8e-3), dropout=(0.2, 0.4)),
+    "GRU4Rec_F": grid(rate=(2e-3, 4e-3, 8e-3), dropout=(0.2, 0.4)),
+    "SASRec": grid(rate=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
+    "SASRec, BCE": grid(rate=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
+    "SASRec, gBCE": grid(rate=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
+    "SASRec_F": grid(rate=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
 }
 """Six settings for each family that has something to set: the same effort for all. The others are as they are."""
 

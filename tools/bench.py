@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 
 import bench_evaluation
+import bench_gpt2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -177,6 +178,7 @@ def main() -> None:
         "one pandas group at a time",
     )
     bench_evaluation.main()
+    bench_gpt2.main()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import cache, partial
@@ -21,10 +22,13 @@ import torch
 from separations import NUM_INFERRED, measure
 from transformers import AutoTokenizer
 
+from mmrec_helpers.baselines.sequential import SASRec
 from mmrec_helpers.checkpoints import POCKET, WEIGHTS
 from mmrec_helpers.dataset import RecDataset, Split
 from mmrec_helpers.encoders import load_encoder
-from mmrec_helpers.evaluation import evaluate
+from mmrec_helpers.evaluation import Recommender, by_group, evaluate, item_quintiles
+from mmrec_helpers.gpt2rec import SETTINGS as DECODER_SETTINGS
+from mmrec_helpers.gpt2rec import variants
 from mmrec_helpers.league import SETTINGS, Entry, Inferring, Oracle, entries, validated
 from mmrec_helpers.lessons.exploration import bootstrap_interval, leakage_lab
 from mmrec_helpers.metrics import Placing, hit_rate, ndcg
@@ -282,7 +286,11 @@ def tuning() -> None:
 
 def chosen(family: str) -> dict:
     """The settings that were best for a family in validation."""
-    tried = json.loads((RESULTS / "tuning.json").read_text())["tried"].get(family, [])
+    return best_of(json.loads((RESULTS / "tuning.json").read_text())["tried"].get(family, []))
+
+
+def best_of(tried: list[dict]) -> dict:
+    """The settings with the best validation; none if none was tried."""
     best = max(tried, key=lambda found: found["valid NDCG@10"], default={})
     return {key: value for key, value in best.items() if key not in ("valid NDCG@10", "CPU seconds")}
 
@@ -341,6 +349,57 @@ def league_real() -> None:
     record("league-real", four_digits({"seeds": [0], "sets": sets}) | stamp(time.time() - start))
 
 
+@cache
+def decoder_variants(seed: int) -> dict[str, Callable[..., Recommender]]:
+    """Chapter 4's systems by name, and chapter 3's SASRec."""
+    found = variants(league_data(POCKET_SHOP, seed)[0], load_settings().clip, seed)
+    return found | {"SASRec": partial(SASRec, seed=seed, **chosen("SASRec"))}
+
+
+def try_variant(system: str, settings: dict) -> dict:
+    """As ``try_setting``, for chapter 4."""
+    split, start = league_split(POCKET_SHOP, 0), time.process_time()
+    fitted = decoder_variants(0)[system](**settings).fit(split)
+    return settings | {"valid NDCG@10": validated(fitted, split), "CPU seconds": time.process_time() - start}
+
+
+def decoder_row(seed: int, system: str, settings: dict) -> tuple[dict, np.ndarray]:
+    """What chapter 4's record keeps of one system on one shop, and (N,) its NDCG@10 for each shopper."""
+    split, start = league_split(POCKET_SHOP, seed), time.process_time()
+    fitted = decoder_variants(seed)[system](**settings).fit(split)
+    seconds, run = time.process_time() - start, evaluate(fitted, split)
+    row = {metric: with_interval(run.metric(metric)) for metric in ("HR@5", "HR@10", "NDCG@10")}
+    groups = item_quintiles(split)[split.histories("test").targets[:, 0]]
+    row["by warmth of the target"] = by_group(run, "NDCG@10", groups)[["mean", "low", "high"]].to_numpy().tolist()
+    best = fitted.training.best_step
+    return row | {"fit CPU seconds": seconds, "best step": best}, run.metric("NDCG@10")
+
+
+def decoder() -> None:
+    """Chapter 4's item decoder and its ablations on three Pocket Shops, each shop with the same seed."""
+    start, tried, shops = time.time(), {}, {}
+    with one_thread_each() as pool:
+        jobs = {name: [pool.submit(try_variant, name, some) for some in of] for name, of in DECODER_SETTINGS.items()}
+        for name, running in jobs.items():
+            tried[name] = [job.result() for job in running]
+            print(name, tried[name], flush=True)
+        best = {name: best_of(found) for name, found in tried.items()}
+        for seed in SEEDS:
+            running = {}
+            for name in decoder_variants(seed):
+                settings = {} if name == "SASRec" else best.get(name, best["MM-GPT2Rec"])
+                running[name] = pool.submit(decoder_row, seed, name, settings)
+            found, rows = {name: job.result() for name, job in running.items()}, {}
+            for name, (row, ndcgs) in found.items():
+                less = {
+                    f"more than {other}": with_interval(ndcgs - found[other][1]) for other in ("MM-GPT2Rec", "SASRec")
+                }
+                rows[name] = row | less
+                print(f"seed {seed}: {name} {rows[name]}", flush=True)
+            shops[str(seed)] = {"fingerprint": league_data(POCKET_SHOP, seed)[0].fingerprint, "systems": rows}
+    record("decoder", four_digits({"seeds": SEEDS, "tried": tried, "shops": shops}) | stamp(time.time() - start))
+
+
 def one_thread_each() -> ProcessPoolExecutor:
     """A process for each core, each with one thread: what a system reaches does not depend on the cores."""
     context = multiprocessing.get_context("spawn")
@@ -397,6 +456,7 @@ RUNS = {
     "overlap": overlap,
     "overlap-real": overlap_real,
     "tuning": tuning,
+    "decoder": decoder,
     "league-pocket": league_pocket,
     "league-real": league_real,
     "rule": rule,

@@ -430,17 +430,20 @@ class Sequential:
 
     # What they share ---------------------------------------------------------------------------------------------
 
+    def build(self, split: Split) -> Network:
+        """The network before it has learnt, for the split's items."""
+        # The features' weights are drawn last, so that all others are those of a system without features.
+        body = self.body()
+        return Network(body, ItemVectors(split.dataset.num_items, self.width, self._features(split), self.use_ids))
+
     def fit(self, split: Split) -> "Sequential":
         """Learn from the training part; the valid part, if there is one, chooses the best weights."""
         self.token = split.dataset.num_items + 1
         torch.manual_seed(self.seed)
-        # The features' weights are drawn last, so that all others are those of a system without features.
-        body = self.body()
-        items = ItemVectors(split.dataset.num_items, self.width, self._features(split), self.use_ids)
+        self.network = self.build(split).to(load_settings().device)
         if self.loss != "ce":  # begin at the odds that an item is the target and no negative, not at one to one
             num, beta = self._sampling(split.dataset.num_items)
-            nn.init.constant_(items.bias, log(beta / num))
-        self.network = Network(body, items).to(load_settings().device)
+            nn.init.constant_(self.network.items.bias, log(beta / num))
         frame = split.interactions("train")
         users, bought = (frame[column].to_numpy() for column in ("user", "item"))
         rows = torch.from_numpy(windows(users, bought, self.length, self.token)).to(self.device)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import zipfile
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import urlopen
 
@@ -188,7 +189,8 @@ def test_the_error_of_a_break_tells_how_much_came(host, tmp_path):
     assert "150,000 bytes are kept for the next try" in str(caught.value)
 
 
-def test_the_progress_bar_starts_where_the_part_ends(host, tmp_path, capfd):
+def test_the_progress_bar_starts_where_the_part_ends(host, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(MODULE, "tqdm", partial(MODULE.tqdm, disable=False))  # whatever the environment says
     (tmp_path / "data.bin.part").write_bytes(CONTENT[:150_000])
     host.fault = "breaks off"
     with pytest.raises(ConnectionError):
