@@ -4,7 +4,7 @@
 __all__ = ['THEIRS', 'attend', 'CausalAttention', 'Block', 'GPT2', 'start_small', 'Cache', 'load_gpt2', 'Concat', 'Add',
            'Weighted', 'CrossAttention', 'ItemTokens', 'ItemDecoder', 'write_list']
 
-# %% ../../notebooks/04_gpt2_item_decoder.ipynb #c04-007
+# %% ../../notebooks/04_gpt2_item_decoder.ipynb #cell-07
 import torch
 from torch import nn
 from torch.nn.functional import embedding, scaled_dot_product_attention
@@ -26,7 +26,7 @@ def attend(query, keys, values, dropout=0.0):
         query, keys, values, seen.tril(known - new), dropout
     )
 
-# %% ../../notebooks/04_gpt2_item_decoder.ipynb #c04-009
+# %% ../../notebooks/04_gpt2_item_decoder.ipynb #cell-09
 class CausalAttention(nn.Module):
     """Attention in which every position sees itself and the earlier ones.
 
@@ -50,7 +50,7 @@ class CausalAttention(nn.Module):
         mixed = attend(query, keys, values, self.dropout * self.training)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
-# %% ../../notebooks/04_gpt2_item_decoder.ipynb #c04-011
+# %% ../../notebooks/04_gpt2_item_decoder.ipynb #cell-11
 class Block(nn.Module):
     """Attention, then an MLP; each after a norm, beside a shortcut.
 
@@ -73,7 +73,7 @@ class Block(nn.Module):
         hidden = hidden + self.dropout(mixed)
         return hidden + self.dropout(self.mlp(self.before_mlp(hidden)))
 
-# %% ../../notebooks/04_gpt2_item_decoder.ipynb #c04-013
+# %% ../../notebooks/04_gpt2_item_decoder.ipynb #cell-13
 class GPT2(nn.Module):
     """The part of GPT-2 between the vectors that go in and those that come out.
 
@@ -98,7 +98,7 @@ class GPT2(nn.Module):
             hidden = block(hidden, cache)
         return self.norm(hidden)
 
-# %% ../../notebooks/04_gpt2_item_decoder.ipynb #c04-015
+# %% ../../notebooks/04_gpt2_item_decoder.ipynb #cell-15
 def start_small(gpt2):
     """GPT-2's first weights: normal with deviation 0.02, biases 0.
 
@@ -113,7 +113,7 @@ def start_small(gpt2):
             branches = 2 * len(gpt2.blocks) if ends else 1
             nn.init.normal_(weight, std=0.02 / branches**0.5)
 
-# %% ../../notebooks/04_gpt2_item_decoder.ipynb #c04-017
+# %% ../../notebooks/04_gpt2_item_decoder.ipynb #cell-17
 class Cache:
     """Keys and values, (B, H, S, d) each, of the S positions that a block has read."""
 
@@ -127,7 +127,7 @@ class Cache:
         self.keys, self.values, self.length = keys, values, keys.shape[2]
         return keys, values
 
-# %% ../../notebooks/04_gpt2_item_decoder.ipynb #c04-021
+# %% ../../notebooks/04_gpt2_item_decoder.ipynb #cell-21
 THEIRS = {
     "before_attention": "ln_1",
     "attention.inputs": "attn.c_attn",
@@ -152,7 +152,7 @@ def load_gpt2(state, heads, dropout=0.1):
     gpt2.load_state_dict(dict(_renamed(state, layers)))
     return gpt2, state["wte.weight"]
 
-# %% ../../notebooks/04_gpt2_item_decoder.ipynb #c04-023
+# %% ../../notebooks/04_gpt2_item_decoder.ipynb #cell-23
 def _renamed(state, layers):
     """Our names and the tensors that belong to them, as rows of outputs."""
     yield "places.weight", state["wpe.weight"]
@@ -165,7 +165,7 @@ def _renamed(state, layers):
         yield f"{ours}.weight", weight.T if weight.ndim == 2 else weight
         yield f"{ours}.bias", state[f"{theirs}.bias"]
 
-# %% ../../notebooks/04_gpt2_item_decoder.ipynb #c04-030
+# %% ../../notebooks/04_gpt2_item_decoder.ipynb #cell-30
 class Concat(nn.Module):
     """Modalities side by side, times a matrix that begins as the identity.
 
@@ -183,7 +183,7 @@ class Concat(nn.Module):
         """(I, F) of each modality -> (I, D)."""
         return self.linear(torch.cat(parts, dim=1))
 
-# %% ../../notebooks/04_gpt2_item_decoder.ipynb #c04-032
+# %% ../../notebooks/04_gpt2_item_decoder.ipynb #cell-32
 class Add(nn.Module):
     """Each modality is mapped to the width, and the results are added; see Concat."""
 
@@ -203,7 +203,7 @@ class Add(nn.Module):
         pairs = zip(self.maps, parts, strict=True)
         return torch.stack([one(part) for one, part in pairs])
 
-# %% ../../notebooks/04_gpt2_item_decoder.ipynb #c04-034
+# %% ../../notebooks/04_gpt2_item_decoder.ipynb #cell-34
 class Weighted(Add):
     """Add, with a learnt weight of each modality; the weights sum to their number."""
 
@@ -229,7 +229,7 @@ class CrossAttention(Add):
         own = super().mapped(parts)
         return own + self.look(own, own, own, need_weights=False)[0]
 
-# %% ../../notebooks/04_gpt2_item_decoder.ipynb #c04-038
+# %% ../../notebooks/04_gpt2_item_decoder.ipynb #cell-38
 class ItemTokens(nn.Module):
     """(I + 1, D) vectors: row i - 1 is item i's, the last the start token's.
 
@@ -254,7 +254,7 @@ class ItemTokens(nn.Module):
         known = fused if self.free is None else fused + self.free
         return torch.cat([known, self.token])
 
-# %% ../../notebooks/04_gpt2_item_decoder.ipynb #c04-040
+# %% ../../notebooks/04_gpt2_item_decoder.ipynb #cell-40
 class ItemDecoder(nn.Module):
     """GPT-2 whose words are items: histories in, scores of the next item out.
 
@@ -280,7 +280,7 @@ class ItemDecoder(nn.Module):
         said = self.hidden(inputs, vectors := self.tokens(), caches)
         return said @ self.outputs(vectors).T + self.tokens.bias
 
-# %% ../../notebooks/04_gpt2_item_decoder.ipynb #c04-056
+# %% ../../notebooks/04_gpt2_item_decoder.ipynb #cell-56
 @torch.no_grad()
 def write_list(decoder, history, steps, cached=True):
     """The next items, each the likeliest after those before it; none is named twice.
