@@ -23,6 +23,7 @@ POCKET = {
     "pocket-sbert": "texts",
     "pocket-lm": "chat",
     "pocket-vlm": "chat with pictures",
+    "pocket-gpt2": "words, one after the other",
 }
 """The models that come with the book, and what each is for."""
 CHOICES = ", ".join(f"{name} ({use})" for name, use in POCKET.items())

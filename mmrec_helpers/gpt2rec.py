@@ -1,25 +1,53 @@
 """MM-GPT2Rec as a system of the league: chapter 4's item decoder, trained and asked as SASRec is, and its ablations."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
 from sklearn.decomposition import PCA
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmrec_helpers.baselines.sequential import PART, SPREAD, Causal, Network, SASRec
-from mmrec_helpers.dataset import RecDataset, Split
+from mmrec_helpers.baselines.sequential import PART, SPREAD, Causal, Network, SASRec, pad_right, standardised, windows
+from mmrec_helpers.checkpoints import find_checkpoint
+from mmrec_helpers.dataset import Histories, RecDataset, Split
 from mmrec_helpers.evaluation import Recommender
 from mmrec_helpers.league import grid, image_features, text_features
-from mmrec_helpers.lessons.decoder import GPT2, Add, Concat, CrossAttention, ItemDecoder, ItemTokens, Weighted
+from mmrec_helpers.lessons.decoder import (
+    GPT2,
+    Add,
+    Concat,
+    CrossAttention,
+    ItemDecoder,
+    ItemTokens,
+    Weighted,
+    load_gpt2,
+)
+from mmrec_helpers.torchvision_mend import mend_torchvision
+from mmrec_helpers.training import Plan
 
 FUSIONS = {"concat": Concat, "add": Add, "weighted": Weighted, "attention": CrossAttention}
 SETTINGS = {
     name: grid(rate=(2e-3, 4e-3), dropout=(0.1, 0.2, 0.3)) for name in ("MM-GPT2Rec", "SASRec on text and picture")
 }
 """Six settings for each of the two that are compared; the ablations have those that are best for MM-GPT2Rec."""
+FIRST = ("start", "user", "nothing")
+LEARNING = ("all", "lora", "unfreezing")
+RANK, THAW = 16, 10
+"""Of LoRA, as in the paper's appendix; the share of the training, one THAW-th, after which a block more learns."""
+CONTRASTED, TEMPERATURE = 256, 0.1
+"""Items of a batch of the contrastive loss, and what their likeness is divided by."""
+BODY = "pocket-gpt2"
+"""The pretrained body of the laptop."""
+APPENDIX = {"restarts": 3, "warm_up": 200, "accumulate": 2, "patience": 5, "min_delta": 0.001, "half": True}
+"""The schedule of the paper's appendix; it does not say how often the cosine begins again."""
+PRINTED = {"rate": 1e-5, "dropout": 0.01, "weight_decay": 0.01, "batch": 16, "epochs": 20, "length": 12}
+PRINTED |= {"schedule": APPENDIX}
+"""All of the appendix that this model has a place for."""
 TEXT = 128
 """Columns of the texts' features."""
 PAPER = 64
@@ -27,19 +55,35 @@ PAPER = 64
 
 
 class Decoding(Network):
-    """An item decoder, asked at some positions of a batch."""
+    """An item decoder, asked at some positions of a batch.
 
-    def __init__(self, decoder: ItemDecoder):
+    Args:
+        decoder: items 1..I and the start token, I + 1.
+        num_users: U. User u may begin a history in place of the start token, as I + 2 + u: the start token's vector
+            and one of his own. Users who are none are not known.
+        stop: score the start token, too, as that which ends a history; GPT-2 has one token for both.
+    """
+
+    def __init__(self, decoder: ItemDecoder, num_users: int = 0, stop: bool = False):
         super().__init__(decoder.gpt2, decoder.tokens)
         self.decoder = decoder
+        self.users = nn.Parameter(torch.zeros(num_users, decoder.tokens.token.shape[1])) if num_users else None
+        self.stop_bias = nn.Parameter(torch.zeros(1)) if stop else None
+
+    @property
+    def bias(self) -> Tensor:
+        """(I,) of each item's score, or (I + 1,) with the stop token's."""
+        return self.items.bias if self.stop_bias is None else torch.cat([self.items.bias, self.stop_bias])
 
     def forward(self, inputs: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Network``; PART rows of a batch sorted by length are cut to the longest, so that little is padding."""
         vectors, found = self.items(), []
+        read = vectors if self.users is None else torch.cat([vectors, vectors[-1] + self.users])
         for rows, some in zip(inputs.split(PART), asked.split(PART), strict=True):
             longest = int((rows > 0).sum(1).max())
-            found.append(self.decoder.hidden(rows[:, :longest], vectors)[some[:, :longest]])
-        return torch.cat(found), self.decoder.outputs(vectors)
+            found.append(self.decoder.hidden(rows[:, :longest], read)[some[:, :longest]])
+        scored = self.decoder.outputs(vectors)
+        return torch.cat(found), scored if self.stop_bias is None else torch.cat([scored, vectors[-1:]])
 
 
 @dataclass(eq=False, kw_only=True)
@@ -47,13 +91,25 @@ class MMGPT2Rec(Causal):
     """GPT-2 over items that are made of their text and picture {cite}`olaniyi_mmgpt2rec`.
 
     ``features`` are the modalities side by side. Without ``use_ids`` an item has no vector of its own beside what they
-    say, so that one without any interaction has one, too.
+    say, so that one without any interaction has one, too. The options below ``heads`` are those that the paper names
+    without saying what they are worth; where it does not say what they are, what stands here is our reading.
 
     Args:
         widths: F of each modality in ``features``; by default all columns are one.
         fusion: of the modalities, one of FUSIONS.
         tied: score items by the vectors that are read, not by free ones.
         heads: H of self-attention, a divisor of the width.
+        table: (I + 1, D) first values of the items' free vectors; by default they are random.
+        first: what begins a history, one of FIRST: ``start``, a token; ``user``, a token of each user; or ``nothing``.
+        stop: learn also where a history ends, as a token that follows the last item.
+        use_bias: give each item a bias of its score, by which it is popular.
+        body: a pretrained GPT-2 to begin with, see ``mmrec_helpers.checkpoints``; its sizes replace layers and heads.
+        learning: what of the body learns, one of LEARNING: ``all``; ``lora``, matrices of rank RANK beside its own,
+            which stay {cite}`hu2022lora`; or ``unfreezing``, one more block every THAW-th of the training, the last
+            block first {cite}`howard2018ulmfit`.
+        contrast: weight of a loss that calls for the picture of a text among those of other items (InfoNCE).
+        alignment: weight of a loss, 1 - cosine, that holds each item's scored vector at the one that is read.
+        schedule: values of the ``Plan`` that are to be others.
     """
 
     widths: tuple[int, ...] = ()
@@ -65,12 +121,28 @@ class MMGPT2Rec(Causal):
     epochs: int = 30
     rate: float = 4e-3
     weight_decay: float = 0.05
+    table: np.ndarray | None = field(default=None, repr=False)
+    first: str = "start"
+    stop: bool = False
+    use_bias: bool = True
+    body: str = ""
+    learning: str = "all"
+    contrast: float = 0.0
+    alignment: float = 0.0
+    schedule: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         self.name = self.name or "MM-GPT2Rec"
         super().__post_init__()
-        if self.fusion not in FUSIONS:
-            raise ValueError(f"{self.name} has no fusion {self.fusion!r}; it has {', '.join(FUSIONS)}")
+        for what, choices in (("fusion", FUSIONS), ("first", FIRST), ("learning", LEARNING)):
+            if getattr(self, what) not in choices:
+                raise ValueError(f"{self.name} has no {what} {getattr(self, what)!r}; it has {', '.join(choices)}")
+        if self.contrast and (len(self.widths) != 2 or self.fusion == "concat"):
+            raise ValueError(f"{self.name}: to contrast takes widths of two modalities, and a fusion that maps each")
+        if self.alignment and self.tied:
+            raise ValueError(
+                f"{self.name}: tied, the vectors that are scored are those that are read: nothing to align"
+            )
 
     def build(self, split: Split) -> Network:
         features, fusion, free = self._features(split), None, None
@@ -84,10 +156,100 @@ class MMGPT2Rec(Causal):
             features = features.split(widths, dim=1)
         if self.use_ids:
             free = SPREAD * torch.randn(split.dataset.num_items, self.width)
+            if self.table is not None:
+                free = torch.as_tensor(standardised(self.table[1:]), dtype=torch.float32)
         tokens = ItemTokens(self.width, features, fusion, free)
+        tokens.bias.requires_grad_(self.use_bias)
+        decoder = ItemDecoder(tokens, self._body(), self.tied)
+        return Decoding(decoder, split.dataset.num_users if self.first == "user" else 0, self.stop)
+
+    def _body(self) -> GPT2:
         # One place more than items: the start token stands before them.
-        gpt2 = GPT2(self.width, self.layers, self.heads, self.length + 1, self.dropout)
-        return Decoding(ItemDecoder(tokens, gpt2, self.tied))
+        if self.body:
+            body = load_body(self.body, self.dropout)
+            if body.places.weight.shape[1] != self.width or len(body.places.weight) <= self.length:
+                places, width = body.places.weight.shape
+                raise ValueError(
+                    f"{self.name}: {self.body} has width {width} and {places} places, not width {self.width} and more "
+                    f"than {self.length} places"
+                )
+        else:
+            body = GPT2(self.width, self.layers, self.heads, self.length + 1, self.dropout)
+        return with_lora(body) if self.learning == "lora" else body
+
+    def rows(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """(W, length + 1) windows, each begun as ``first`` says and a user's last one ended as ``stop`` says."""
+        if self.stop:
+            ends = np.flatnonzero(np.diff(users, append=-1)) + 1
+            users, items = np.insert(users, ends, users[ends - 1]), np.insert(items, ends, self.token)
+        owners = windows(users, users + 1, self.length, 0).max(1) - 1  # (W,)
+        rows = self.begun(super().rows(users, items), owners)
+        return rows[rows[:, 1] > 0]  # where nothing begins a history, its first item is nothing to ask for
+
+    def begun(self, rows: np.ndarray, users: np.ndarray) -> np.ndarray:
+        """(N, T) rows of (N,) users whose first column, where it is the start token, is what ``first`` says."""
+        if self.first == "start":
+            return rows
+        start = (rows == self.token) & (np.arange(rows.shape[1]) == 0)
+        return pad_right(np.where(start, self.token + 1 + users[:, None] if self.first == "user" else 0, rows))
+
+    def questions(self, histories: Histories) -> np.ndarray:
+        rows = self.begun(super().questions(histories), histories.users)
+        if not rows.any(1).all():
+            raise ValueError(f"{self.name}: a history without items asks nothing where no token begins it")
+        return rows
+
+    def plan(self, batches: int, validated: bool) -> Plan:
+        batches = -(-batches // self.schedule.get("accumulate", 1))
+        return replace(super().plan(batches, validated), **self.schedule)
+
+    def loss_of(self, rows: Tensor, step: int) -> Tensor:
+        if self.learning == "unfreezing":
+            self._thaw(step / (self.epochs * -(-len(rows) // self.batch)))
+        loss, tokens = super().loss_of(rows, step), self.network.items
+        if self.contrast:
+            loss = loss + self.contrast * contrast(*tokens.fusion.mapped(list(tokens.parts)), list(tokens.parts))
+        if self.alignment:
+            vectors = tokens()
+            scored = self.network.decoder.outputs(vectors)
+            loss = loss + self.alignment * (1 - F.cosine_similarity(scored, vectors[:-1])).mean()
+        return loss
+
+    def _thaw(self, done: float) -> None:
+        """Let one more block learn every THAW-th of the training, from the last on; the places are thawed after all."""
+        body = self.network.decoder.gpt2
+        for turn, part in enumerate([*reversed(body.blocks), body.places], start=1):
+            part.requires_grad_(done * THAW >= turn)
+
+
+def load_body(name: str, dropout: float = 0.1) -> GPT2:
+    """A pretrained GPT-2 without its words: a pocket model, a folder, or a hub name such as ``gpt2-medium``."""
+    folder = find_checkpoint(name)
+    heads = json.loads((folder / "config.json").read_text())["n_head"]
+    state = {key: weight.float() for key, weight in load_file(folder / "model.safetensors").items()}
+    return load_gpt2(state, heads, dropout)[0]
+
+
+def with_lora(gpt2: GPT2) -> GPT2:
+    """The network, of which nothing learns any more but matrices of rank RANK beside those of its blocks; in place."""
+    mend_torchvision()
+    from peft import LoraConfig, inject_adapter_in_model  # takes seconds: imported only where asked for
+
+    beside = ["attention.inputs", "attention.output", "mlp.0", "mlp.2"]
+    return inject_adapter_in_model(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=beside), gpt2)
+
+
+def contrast(texts: Tensor, images: Tensor, parts: list[Tensor]) -> Tensor:
+    """InfoNCE {cite}`oord2018cpc` between (I, D) texts and pictures of CONTRASTED items at random, in both directions.
+
+    Args:
+        parts: (I, F) features of each; items of which one is unknown, all zeros, are left out.
+    """
+    known = (parts[0].any(1) & parts[1].any(1)).nonzero().squeeze(1)
+    drawn = known[torch.randperm(len(known), device=known.device)[:CONTRASTED]]
+    like = F.normalize(texts[drawn]) @ F.normalize(images[drawn]).T / TEMPERATURE  # (C, C)
+    own = torch.arange(len(drawn), device=like.device)
+    return (F.cross_entropy(like, own) + F.cross_entropy(like.T, own)) / 2
 
 
 def variants(dataset: RecDataset, encoder: str, seed: int = 0) -> dict[str, Callable[..., Recommender]]:
@@ -122,6 +284,40 @@ def variants(dataset: RecDataset, encoder: str, seed: int = 0) -> dict[str, Call
     found = {name: partial(MMGPT2Rec, name=name, seed=seed, **change) for name, change in changes.items()}
     name = "SASRec on text and picture"
     return found | {name: partial(SASRec, features=both, use_ids=False, name=name, weight_decay=0.05, seed=seed)}
+
+
+def options(dataset: RecDataset, encoder: str, seed: int = 0) -> dict[str, Callable[..., Recommender]]:
+    """The options that MM-GPT2Rec's paper names, and its sizes, each alone; arguments as of ``variants``."""
+    make = variants(dataset, encoder, seed)
+    full = make["MM-GPT2Rec"]
+    table = main_directions(full.keywords["features"], MMGPT2Rec.width)
+    begun = {"features": None, "widths": (), "use_ids": True, "table": table}
+    lora, apart = {"body": BODY, "learning": "lora"}, {"tied": False, "alignment": 1.0}
+    changes = {
+        "no token at the start": {"first": "nothing"},
+        "user's token at the start": {"first": "user"},
+        "stop token": {"stop": True},
+        "no biases": {"use_bias": False},
+        "free table that begins at the features": begun,
+        "pretrained body": {"body": BODY},
+        "pretrained body, unfreezing": {"body": BODY, "learning": "unfreezing"},
+        "pretrained body, LoRA": lora,
+        "random body, LoRA": lora | {"body": ""},
+        "contrastive loss": {"contrast": 0.1},
+        "not tied, alignment loss": apart,
+        "BCE": {"loss": "bce"},
+        "gBCE": {"loss": "gbce"},
+        "sampled softmax, 3 negatives": {"loss": "ssm", "negatives": 3},
+        "sampled softmax, 256 negatives": {"loss": "ssm", "negatives": 256},
+        "1 block": {"layers": 1},
+        "4 blocks": {"layers": 4},
+        "width 32": {"width": 32},
+        "width 128": {"width": 128},
+        "appendix's schedule": {"schedule": APPENDIX},
+        "appendix as printed": PRINTED,
+    }
+    found = {name: partial(full, name=name, **change) for name, change in changes.items()}
+    return {"MM-GPT2Rec": full, "not tied": make["not tied"]} | found
 
 
 def main_directions(features: np.ndarray, num: int) -> np.ndarray:

@@ -235,7 +235,7 @@ def test_wrong_hyperparameters_and_features_are_refused(planted, features):
         MMGPT2Rec(features=features, fusion="gate")
     with pytest.raises(ValueError, match="MM-GPT2Rec would know nothing of the items: give features, or use ids"):
         MMGPT2Rec()
-    with pytest.raises(ValueError, match="MM-GPT2Rec has no loss 'bpr'; it has ce, bce, gbce"):
+    with pytest.raises(ValueError, match="MM-GPT2Rec has no loss 'bpr'; it has ce, bce, gbce, ssm"):
         MMGPT2Rec(use_ids=True, loss="bpr")
     for widths in ((4, 4), (16, 1), (3,)):
         with pytest.raises(ValueError, match=r"widths \(.*\) are not those of 16 columns of features"):

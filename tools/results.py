@@ -28,7 +28,7 @@ from mmrec_helpers.dataset import RecDataset, Split
 from mmrec_helpers.encoders import load_encoder
 from mmrec_helpers.evaluation import Recommender, by_group, evaluate, item_quintiles
 from mmrec_helpers.gpt2rec import SETTINGS as DECODER_SETTINGS
-from mmrec_helpers.gpt2rec import variants
+from mmrec_helpers.gpt2rec import options, variants
 from mmrec_helpers.league import SETTINGS, Entry, Inferring, Oracle, entries, validated
 from mmrec_helpers.lessons.exploration import bootstrap_interval, leakage_lab
 from mmrec_helpers.metrics import Placing, hit_rate, ndcg
@@ -60,6 +60,8 @@ POCKET_SHOP, LEAGUES = "Pocket Shop", ("MovieLens", "Gift Cards", "MicroLens")
 """Data sets of chapter 3's league."""
 NUM_MICROLENS = 2_000
 """Users of MicroLens in the league."""
+OWN_CONTROL = {"pretrained body, LoRA": "random body, LoRA", "not tied, alignment loss": "not tied"}
+"""Options of chapter 4 whose worth is the difference to another one."""
 
 
 def stamp(seconds: float) -> dict:
@@ -350,54 +352,71 @@ def league_real() -> None:
 
 
 @cache
-def decoder_variants(seed: int) -> dict[str, Callable[..., Recommender]]:
+def decoder_systems(seed: int) -> dict[str, Callable[..., Recommender]]:
     """Chapter 4's systems by name, and chapter 3's SASRec."""
-    found = variants(league_data(POCKET_SHOP, seed)[0], load_settings().clip, seed)
-    return found | {"SASRec": partial(SASRec, seed=seed, **chosen("SASRec"))}
+    dataset, encoder = league_data(POCKET_SHOP, seed)[0], load_settings().clip
+    sasrec = partial(SASRec, seed=seed, **chosen("SASRec"))
+    return variants(dataset, encoder, seed) | options(dataset, encoder, seed) | {"SASRec": sasrec}
 
 
 def try_variant(system: str, settings: dict) -> dict:
     """As ``try_setting``, for chapter 4."""
     split, start = league_split(POCKET_SHOP, 0), time.process_time()
-    fitted = decoder_variants(0)[system](**settings).fit(split)
+    fitted = decoder_systems(0)[system](**settings).fit(split)
     return settings | {"valid NDCG@10": validated(fitted, split), "CPU seconds": time.process_time() - start}
 
 
 def decoder_row(seed: int, system: str, settings: dict) -> tuple[dict, np.ndarray]:
     """What chapter 4's record keeps of one system on one shop, and (N,) its NDCG@10 for each shopper."""
     split, start = league_split(POCKET_SHOP, seed), time.process_time()
-    fitted = decoder_variants(seed)[system](**settings).fit(split)
+    fitted = decoder_systems(seed)[system](**settings).fit(split)
     seconds, run = time.process_time() - start, evaluate(fitted, split)
     row = {metric: with_interval(run.metric(metric)) for metric in ("HR@5", "HR@10", "NDCG@10")}
     groups = item_quintiles(split)[split.histories("test").targets[:, 0]]
     row["by warmth of the target"] = by_group(run, "NDCG@10", groups)[["mean", "low", "high"]].to_numpy().tolist()
-    best = fitted.training.best_step
-    return row | {"fit CPU seconds": seconds, "best step": best}, run.metric("NDCG@10")
+    row["learnt parameters"] = sum(weight.numel() for weight in fitted.network.parameters() if weight.requires_grad)
+    row |= {"fit CPU seconds": seconds, "best step": fitted.training.best_step}
+    return row | {"validations": fitted.training.validations[["step", "score"]].to_numpy().tolist()}, run.metric("NDCG@10")
+
+
+def decoder_shop(seed: int, settings_of: dict[str, dict], others: dict[str, tuple], pool: ProcessPoolExecutor) -> dict:
+    """Systems of chapter 4 with their settings on one shop, each with its difference to some others."""
+    running = {name: pool.submit(decoder_row, seed, name, settings) for name, settings in settings_of.items()}
+    found, rows = {name: job.result() for name, job in running.items()}, {}
+    for name, (row, ndcgs) in found.items():
+        rows[name] = row | {f"more than {other}": with_interval(ndcgs - found[other][1]) for other in others[name]}
+        print(f"seed {seed}: {name} {rows[name]}", flush=True)
+    return {"fingerprint": league_data(POCKET_SHOP, seed)[0].fingerprint, "systems": rows}
 
 
 def decoder() -> None:
     """Chapter 4's item decoder and its ablations on three Pocket Shops, each shop with the same seed."""
-    start, tried, shops = time.time(), {}, {}
+    start, tried = time.time(), {}
     with one_thread_each() as pool:
         jobs = {name: [pool.submit(try_variant, name, some) for some in of] for name, of in DECODER_SETTINGS.items()}
         for name, running in jobs.items():
             tried[name] = [job.result() for job in running]
             print(name, tried[name], flush=True)
         best = {name: best_of(found) for name, found in tried.items()}
-        for seed in SEEDS:
-            running = {}
-            for name in decoder_variants(seed):
-                settings = {} if name == "SASRec" else best.get(name, best["MM-GPT2Rec"])
-                running[name] = pool.submit(decoder_row, seed, name, settings)
-            found, rows = {name: job.result() for name, job in running.items()}, {}
-            for name, (row, ndcgs) in found.items():
-                less = {
-                    f"more than {other}": with_interval(ndcgs - found[other][1]) for other in ("MM-GPT2Rec", "SASRec")
-                }
-                rows[name] = row | less
-                print(f"seed {seed}: {name} {rows[name]}", flush=True)
-            shops[str(seed)] = {"fingerprint": league_data(POCKET_SHOP, seed)[0].fingerprint, "systems": rows}
+        systems = variants(league_data(POCKET_SHOP, 0)[0], load_settings().clip)
+        settings = {name: best.get(name, best["MM-GPT2Rec"]) for name in systems} | {"SASRec": {}}
+        others = dict.fromkeys(settings, ("MM-GPT2Rec", "SASRec"))
+        shops = {str(seed): decoder_shop(seed, settings, others, pool) for seed in SEEDS}
     record("decoder", four_digits({"seeds": SEEDS, "tried": tried, "shops": shops}) | stamp(time.time() - start))
+
+
+def decoder_options() -> None:
+    """The options of chapter 4's item decoder on three Pocket Shops, with the settings that ``decoder`` chose."""
+    start, best = time.time(), best_of(json.loads((RESULTS / "decoder.json").read_text())["tried"]["MM-GPT2Rec"])
+    systems = options(league_data(POCKET_SHOP, 0)[0], load_settings().clip)
+    settings = {
+        name: {key: value for key, value in best.items() if key not in make.keywords} for name, make in systems.items()
+    }
+    others = dict.fromkeys(settings, ("MM-GPT2Rec",))
+    others |= {name: ("MM-GPT2Rec", other) for name, other in OWN_CONTROL.items()}
+    with one_thread_each() as pool:
+        shops = {str(seed): decoder_shop(seed, settings, others, pool) for seed in SEEDS}
+    record("decoder-options", four_digits({"seeds": SEEDS, "shops": shops}) | stamp(time.time() - start))
 
 
 def one_thread_each() -> ProcessPoolExecutor:
@@ -457,6 +476,7 @@ RUNS = {
     "overlap-real": overlap_real,
     "tuning": tuning,
     "decoder": decoder,
+    "decoder-options": decoder_options,
     "league-pocket": league_pocket,
     "league-real": league_real,
     "rule": rule,

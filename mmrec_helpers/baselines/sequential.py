@@ -19,7 +19,7 @@ from mmrec_helpers.metrics import Placing, ndcg
 from mmrec_helpers.settings import load_settings
 from mmrec_helpers.training import History, Plan, batch_of, fit
 
-LOSSES = ("ce", "bce", "gbce")
+LOSSES = ("ce", "bce", "gbce", "ssm")
 PART = 32
 """Rows of a batch that are spread together."""
 WORTH = 64
@@ -197,6 +197,11 @@ class Network(nn.Module):
         super().__init__()
         self.body, self.items = body, items
 
+    @property
+    def bias(self) -> Tensor:
+        """(I,) of each item's score."""
+        return self.items.bias
+
     def forward(self, inputs: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
         """What the body makes of the positions where something is asked, and the item vectors.
 
@@ -217,13 +222,13 @@ class Network(nn.Module):
 
     def logits(self, hidden: Tensor, vectors: Tensor) -> Tensor:
         """(Q, D), (I, D) -> (Q, I) scores; column i - 1 is item i."""
-        return torch.addmm(self.items.bias, hidden, vectors.T)
+        return torch.addmm(self.bias, hidden, vectors.T)
 
     def logits_of(self, hidden: Tensor, vectors: Tensor, items: Tensor) -> Tensor:
         """(Q, D), (I, D), (Q, C) -> (Q, C) scores of some items for each position."""
         if items.shape[1] * WORTH > len(vectors):
             return self.logits(hidden, vectors).gather(1, items - 1)
-        return (F.embedding(items - 1, vectors) @ hidden[:, :, None]).squeeze(2) + self.items.bias[items - 1]
+        return (F.embedding(items - 1, vectors) @ hidden[:, :, None]).squeeze(2) + self.bias[items - 1]
 
 
 # Losses ---------------------------------------------------------------------------------------------------------------
@@ -367,8 +372,9 @@ class Sequential:
             features and by a bias, their popularity.
         name: of the system in tables; by default its class, with _F where it has features.
         loss: ``ce``, cross-entropy over the whole catalogue {cite}`klenitskiy2023turning`; ``bce``, binary
-            cross-entropy with one negative; ``gbce``, with many and calibrated {cite}`petrov2023gsasrec`.
-        negatives: k of gBCE.
+            cross-entropy with one negative; ``gbce``, with many and calibrated {cite}`petrov2023gsasrec`; ``ssm``,
+            sampled softmax: cross-entropy over the target and some negatives {cite}`jean2015vocabulary`.
+        negatives: k of gBCE and of sampled softmax.
         calibration: t of gBCE.
         width: D.
         layers: of the network.
@@ -428,6 +434,22 @@ class Sequential:
         """(N, T') inputs, padded with 0 at the right, whose last position asks for the item after (N, T) histories."""
         raise NotImplementedError
 
+    def rows(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """(W, length + 1) what is learnt from: the windows of (R,) users and items, see ``windows``."""
+        return windows(users, items, self.length, self.token)
+
+    def plan(self, batches: int, validated: bool) -> Plan:
+        """How the network is trained, where an epoch has so many batches."""
+        return Plan(
+            steps=self.epochs * batches,
+            rate=self.rate,
+            weight_decay=self.weight_decay,
+            warm_up=self.epochs * batches // 20,
+            validate_every=self.validate_every * batches if validated else 0,
+            patience=self.patience,
+            seed=self.seed,
+        )
+
     # What they share ---------------------------------------------------------------------------------------------
 
     def build(self, split: Split) -> Network:
@@ -441,23 +463,14 @@ class Sequential:
         self.token = split.dataset.num_items + 1
         torch.manual_seed(self.seed)
         self.network = self.build(split).to(load_settings().device)
-        if self.loss != "ce":  # begin at the odds that an item is the target and no negative, not at one to one
+        if self.loss in ("bce", "gbce"):  # begin at the odds that an item is the target and no negative, not one to one
             num, beta = self._sampling(split.dataset.num_items)
             nn.init.constant_(self.network.items.bias, log(beta / num))
         frame = split.interactions("train")
         users, bought = (frame[column].to_numpy() for column in ("user", "item"))
-        rows = torch.from_numpy(windows(users, bought, self.length, self.token)).to(self.device)
-        epoch = -(-len(rows) // self.batch)
+        rows = torch.from_numpy(self.rows(users, bought)).to(self.device)
         validate = self._validation(split)
-        plan = Plan(
-            steps=self.epochs * epoch,
-            rate=self.rate,
-            weight_decay=self.weight_decay,
-            warm_up=self.epochs * epoch // 20,
-            validate_every=self.validate_every * epoch if validate else 0,
-            patience=self.patience,
-            seed=self.seed,
-        )
+        plan = self.plan(-(-len(rows) // self.batch), validate is not None)
         self.training = fit(self.network, lambda step: self.loss_of(rows, step), plan, validate, name=self.name)
         return self
 
@@ -467,11 +480,16 @@ class Sequential:
         self.network.eval()
         scores = np.zeros((len(histories), self.token), np.float32)
         for start in range(0, len(histories), SCORED):
-            inputs = torch.from_numpy(self.question(histories.items[start : start + SCORED]))
+            inputs = torch.from_numpy(self.questions(histories.take(slice(start, start + SCORED))))
             inputs, order = by_length(inputs.to(self.device))
             asked = F.one_hot((inputs > 0).sum(1) - 1, inputs.shape[1]).bool()
-            scores[start + order.cpu().numpy(), 1:] = self.network.logits(*self.network(inputs, asked)).cpu().numpy()
+            logits = self.network.logits(*self.network(inputs, asked))[:, : self.token - 1]  # the token is no item
+            scores[start + order.cpu().numpy(), 1:] = logits.cpu().numpy()
         return scores
+
+    def questions(self, histories: Histories) -> np.ndarray:
+        """(N, T') inputs, as ``question`` makes them, of some users' histories."""
+        return self.question(histories.items)
 
     @property
     def device(self) -> torch.device:
@@ -486,10 +504,12 @@ class Sequential:
         hidden, vectors = self.network(inputs, asked)
         targets = targets[asked]
         if self.loss == "ce":
-            return cross_entropy(hidden, vectors, self.network.items.bias, targets)
+            return cross_entropy(hidden, vectors, self.network.bias, targets)
         num, beta = self._sampling(len(vectors))
         drawn = torch.cat([targets[:, None], draw_negatives(targets, num, len(vectors))], 1)
         logits = self.network.logits_of(hidden, vectors, drawn).float()
+        if self.loss == "ssm":
+            return F.cross_entropy(logits, torch.zeros_like(targets))
         return sampled_loss(logits[:, 0], logits[:, 1:], beta)
 
     def _sampling(self, num_items: int) -> tuple[int, float]:

@@ -1,4 +1,4 @@
-"""How the pocket language models are trained: pocket-lm reads and answers, pocket-vlm sees as well."""
+"""How the pocket language models are trained: pocket-lm and pocket-gpt2 read, pocket-vlm sees as well."""
 
 import re
 from functools import cache
@@ -20,6 +20,8 @@ from transformers import (  # noqa: E402
     AutoTokenizer,
     CLIPImageProcessor,
     CLIPVisionModel,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     LlavaConfig,
@@ -224,3 +226,19 @@ def vlm(name: str, steps: int) -> None:
         chat_template=TEMPLATE,
     )
     store(name, together(model.half(), processor), minutes)
+
+
+def gpt2(name: str, steps: int) -> None:
+    """A GPT-2 of the item decoder's size that has read what pocket-lm has read, in its tokens, ROW at a time."""
+    corpus, tokenizer = training_corpus(), AutoTokenizer.from_pretrained(WEIGHTS / "pocket-lm")
+    torch.manual_seed(0)
+    ends = {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("pad", "bos", "eos")}
+    config = GPT2Config(vocab_size=VOCABULARY, n_positions=ROW, n_embd=64, n_layer=2, n_head=4, **ends)
+    model = GPT2LMHeadModel(config)
+
+    def loss_of(rng: np.random.Generator) -> torch.Tensor:
+        rows = draw_rows(corpus, tokenizer, rng).view(-1, ROW)
+        return model(input_ids=rows, labels=rows).loss
+
+    minutes = fit(name, model, loss_of, steps, rate=3e-3)
+    store(name, together(model.half(), tokenizer), minutes)

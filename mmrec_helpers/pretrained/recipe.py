@@ -6,7 +6,7 @@ run that was killed goes on from its last checkpoint, to the same end.
 
 import sys
 
-from mmrec_helpers.pretrained.language import lm, vlm
+from mmrec_helpers.pretrained.language import gpt2, lm, vlm
 from mmrec_helpers.pretrained.towers import resnet, sbert, towers
 
 RECIPES = {
@@ -16,6 +16,7 @@ RECIPES = {
     "pocket-sbert": (sbert, 400),
     "pocket-lm": (lm, 6_000),
     "pocket-vlm": (vlm, 600),  # made of pocket-clip and pocket-lm
+    "pocket-gpt2": (gpt2, 4_000),  # reads by pocket-lm's tokenizer
 }
 """Model -> its recipe and the number of steps."""
 
