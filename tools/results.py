@@ -60,6 +60,18 @@ POCKET_SHOP, LEAGUES = "Pocket Shop", ("MovieLens", "Gift Cards", "MicroLens")
 """Data sets of chapter 3's league."""
 NUM_MICROLENS = 2_000
 """Users of MicroLens in the league."""
+COUNTED = ("popularity", "content, both")
+"""Chapter 3's systems that stand beside chapter 4's decoder under other protocols."""
+PROTOCOLS = {
+    "temporal": ("MM-GPT2Rec", "SASRec on text and picture", *COUNTED),
+    "unseen category": ("MM-GPT2Rec", "no biases", *COUNTED),
+    "five folds": ("MM-GPT2Rec", "SASRec on text and picture", *COUNTED),
+}
+"""Protocols that its paper names beside its own, and the systems under each. Five folds are five trainings of each
+system: on the first shop only."""
+ON_REAL_DATA = ("MM-GPT2Rec", "text alone", "picture alone", "ids alone", "both and ids", "both, shuffled")
+ON_REAL_DATA += ("SASRec on text and picture", "SASRec")
+"""Chapter 4's systems that are run on real data as well."""
 OWN_CONTROL = {"pretrained body, LoRA": "random body, LoRA", "not tied, alignment loss": "not tied"}
 """Options of chapter 4 whose worth is the difference to another one."""
 
@@ -178,7 +190,7 @@ def pocket_model(name: str) -> None:
     for world, other in zip(worlds, worlds[1:] + worlds[:1], strict=True):
         for asked, share in (measure_model(name, world, other) | measure_control(name, world, other)).items():
             rows.setdefault(asked, []).append(round(share, 4))
-    if name == "pocket-lm":
+    if name in ("pocket-lm", "pocket-gpt2"):
         reader, known = AutoTokenizer.from_pretrained(WEIGHTS / name), texts_and_reviews(training_corpus())
         found = [np.exp(trigram_surprise(reader, known, texts_and_reviews(world)[::4])) for world in worlds]
         rows["the same, a 3-gram model"] = [round(float(perplexity), 4) for perplexity in found]
@@ -352,9 +364,9 @@ def league_real() -> None:
 
 
 @cache
-def decoder_systems(seed: int) -> dict[str, Callable[..., Recommender]]:
-    """Chapter 4's systems by name, and chapter 3's SASRec."""
-    dataset, encoder = league_data(POCKET_SHOP, seed)[0], load_settings().clip
+def decoder_systems(data: str, seed: int) -> dict[str, Callable[..., Recommender]]:
+    """Chapter 4's systems by name, and chapter 3's SASRec, for a data set of its league."""
+    dataset, encoder = league_data(data, seed)[0], load_settings().clip
     sasrec = partial(SASRec, seed=seed, **chosen("SASRec"))
     return variants(dataset, encoder, seed) | options(dataset, encoder, seed) | {"SASRec": sasrec}
 
@@ -362,31 +374,41 @@ def decoder_systems(seed: int) -> dict[str, Callable[..., Recommender]]:
 def try_variant(system: str, settings: dict) -> dict:
     """As ``try_setting``, for chapter 4."""
     split, start = league_split(POCKET_SHOP, 0), time.process_time()
-    fitted = decoder_systems(0)[system](**settings).fit(split)
+    fitted = decoder_systems(POCKET_SHOP, 0)[system](**settings).fit(split)
     return settings | {"valid NDCG@10": validated(fitted, split), "CPU seconds": time.process_time() - start}
 
 
-def decoder_row(seed: int, system: str, settings: dict) -> tuple[dict, np.ndarray]:
-    """What chapter 4's record keeps of one system on one shop, and (N,) its NDCG@10 for each shopper."""
-    split, start = league_split(POCKET_SHOP, seed), time.process_time()
-    fitted = decoder_systems(seed)[system](**settings).fit(split)
+def decoder_row(data: str, seed: int, system: str, settings: dict) -> tuple[dict, np.ndarray]:
+    """What chapter 4's record keeps of one system on one data set, and (N,) its NDCG@10 for each user."""
+    split, start = league_split(data, seed), time.process_time()
+    fitted = decoder_systems(data, seed)[system](**settings).fit(split)
     seconds, run = time.process_time() - start, evaluate(fitted, split)
     row = {metric: with_interval(run.metric(metric)) for metric in ("HR@5", "HR@10", "NDCG@10")}
     groups = item_quintiles(split)[split.histories("test").targets[:, 0]]
     row["by warmth of the target"] = by_group(run, "NDCG@10", groups)[["mean", "low", "high"]].to_numpy().tolist()
     row["learnt parameters"] = sum(weight.numel() for weight in fitted.network.parameters() if weight.requires_grad)
     row |= {"fit CPU seconds": seconds, "best step": fitted.training.best_step}
-    return row | {"validations": fitted.training.validations[["step", "score"]].to_numpy().tolist()}, run.metric("NDCG@10")
+    row["validations"] = fitted.training.validations[["step", "score"]].to_numpy().tolist()
+    return row, run.metric("NDCG@10")
 
 
-def decoder_shop(seed: int, settings_of: dict[str, dict], others: dict[str, tuple], pool: ProcessPoolExecutor) -> dict:
-    """Systems of chapter 4 with their settings on one shop, each with its difference to some others."""
-    running = {name: pool.submit(decoder_row, seed, name, settings) for name, settings in settings_of.items()}
+def decoder_league(
+    data: str, seed: int, settings_of: dict[str, dict], others: dict[str, tuple], pool: ProcessPoolExecutor
+) -> dict:
+    """Systems of chapter 4 with their settings on one data set, each with its difference to some others."""
+    running = {name: pool.submit(decoder_row, data, seed, name, settings) for name, settings in settings_of.items()}
     found, rows = {name: job.result() for name, job in running.items()}, {}
     for name, (row, ndcgs) in found.items():
         rows[name] = row | {f"more than {other}": with_interval(ndcgs - found[other][1]) for other in others[name]}
-        print(f"seed {seed}: {name} {rows[name]}", flush=True)
-    return {"fingerprint": league_data(POCKET_SHOP, seed)[0].fingerprint, "systems": rows}
+        print(f"{data}, seed {seed}: {name} {rows[name]}", flush=True)
+    return {"fingerprint": league_data(data, seed)[0].fingerprint, "systems": rows}
+
+
+def decoder_plan(best: dict[str, dict]) -> tuple[dict[str, dict], dict[str, tuple]]:
+    """Settings of chapter 4's variants, SASRec's are in them already, and what each of them is compared with."""
+    systems = variants(league_data(POCKET_SHOP, 0)[0], load_settings().clip)
+    settings = {name: best.get(name, best["MM-GPT2Rec"]) for name in systems} | {"SASRec": {}}
+    return settings, dict.fromkeys(settings, ("MM-GPT2Rec", "SASRec"))
 
 
 def decoder() -> None:
@@ -398,16 +420,77 @@ def decoder() -> None:
             tried[name] = [job.result() for job in running]
             print(name, tried[name], flush=True)
         best = {name: best_of(found) for name, found in tried.items()}
-        systems = variants(league_data(POCKET_SHOP, 0)[0], load_settings().clip)
-        settings = {name: best.get(name, best["MM-GPT2Rec"]) for name in systems} | {"SASRec": {}}
-        others = dict.fromkeys(settings, ("MM-GPT2Rec", "SASRec"))
-        shops = {str(seed): decoder_shop(seed, settings, others, pool) for seed in SEEDS}
+        settings, others = decoder_plan(best)
+        shops = {str(seed): decoder_league(POCKET_SHOP, seed, settings, others, pool) for seed in SEEDS}
     record("decoder", four_digits({"seeds": SEEDS, "tried": tried, "shops": shops}) | stamp(time.time() - start))
+
+
+def chosen_in_chapter4() -> dict[str, dict]:
+    """The settings that ``decoder`` found best in validation on a Pocket Shop."""
+    tried = json.loads((RESULTS / "decoder.json").read_text())["tried"]
+    return {name: best_of(found) for name, found in tried.items()}
+
+
+def decoder_real() -> None:
+    """Chapter 4's item decoder and its modalities on MovieLens with posters, with the settings of the Pocket Shop."""
+    if not os.environ.get("MMREC_DATA_HOME"):
+        print("decoder-real is left as it was: set MMREC_DATA_HOME to the folder that holds the real data sets")
+        return
+    start, (settings, others) = time.time(), decoder_plan(chosen_in_chapter4())
+    settings = {name: settings[name] for name in ON_REAL_DATA}
+    with one_thread_each() as pool:
+        sets = {"MovieLens": decoder_league("MovieLens", 0, settings, others, pool)}
+    record("decoder-real", four_digits({"seeds": [0], "sets": sets}) | stamp(time.time() - start))
+
+
+def protocol_splits(protocol: str, seed: int) -> list[Split]:
+    """The splits of one of PROTOCOLS on a Pocket Shop. A shop's unseen category is that which has its seed's place."""
+    dataset = league_data(POCKET_SHOP, seed)[0]
+    if protocol == "temporal":
+        return [dataset.temporal_split()]
+    if protocol == "five folds":
+        return dataset.by_user_folds(5)
+    return [dataset.hold_out_category(sorted(set(dataset.column("category")[1:]))[seed])]
+
+
+def protocol_row(protocol: str, seed: int, system: str, settings: dict) -> dict[str, np.ndarray]:
+    """Metric -> (N,) values of all users whom a protocol's splits test; with the next item, and with the next five."""
+    runs = {1: [], 5: []}
+    for split in protocol_splits(protocol, seed):
+        systems = {name: league_entries(POCKET_SHOP, seed)[name].make for name in COUNTED}
+        fitted = (systems | decoder_systems(POCKET_SHOP, seed))[system](**settings).fit(split)
+        for num_targets, found in runs.items():
+            found.append(evaluate(fitted, split, num_targets=num_targets))
+    return {
+        f"{metric}, next {num_targets}": np.concatenate([run.metric(metric) for run in found])
+        for num_targets, found in runs.items()
+        for metric in ("HR@5", "P@5", "R@5", "NDCG@5", "MRR", "MAP@5", "NDCG@10")
+    }
+
+
+def decoder_protocols() -> None:
+    """Chapter 4's item decoder under the protocols that its paper names, on three Pocket Shops."""
+    start, best, shops = time.time(), chosen_in_chapter4(), {}
+    settings = best | {"no biases": best["MM-GPT2Rec"]} | {name: {} for name in COUNTED}
+    with one_thread_each() as pool:
+        for seed in SEEDS:
+            running = {
+                (protocol, name): pool.submit(protocol_row, protocol, seed, name, settings[name])
+                for protocol, systems in PROTOCOLS.items()
+                for name in systems
+                if protocol != "five folds" or seed == 0
+            }
+            shops[str(seed)] = {}
+            for (protocol, name), job in running.items():
+                row = {metric: with_interval(values) for metric, values in job.result().items()}
+                shops[str(seed)].setdefault(protocol, {})[name] = row
+                print(f"seed {seed}: {protocol}, {name} {row}", flush=True)
+    record("decoder-protocols", four_digits({"seeds": SEEDS, "shops": shops}) | stamp(time.time() - start))
 
 
 def decoder_options() -> None:
     """The options of chapter 4's item decoder on three Pocket Shops, with the settings that ``decoder`` chose."""
-    start, best = time.time(), best_of(json.loads((RESULTS / "decoder.json").read_text())["tried"]["MM-GPT2Rec"])
+    start, best = time.time(), chosen_in_chapter4()["MM-GPT2Rec"]
     systems = options(league_data(POCKET_SHOP, 0)[0], load_settings().clip)
     settings = {
         name: {key: value for key, value in best.items() if key not in make.keywords} for name, make in systems.items()
@@ -415,7 +498,7 @@ def decoder_options() -> None:
     others = dict.fromkeys(settings, ("MM-GPT2Rec",))
     others |= {name: ("MM-GPT2Rec", other) for name, other in OWN_CONTROL.items()}
     with one_thread_each() as pool:
-        shops = {str(seed): decoder_shop(seed, settings, others, pool) for seed in SEEDS}
+        shops = {str(seed): decoder_league(POCKET_SHOP, seed, settings, others, pool) for seed in SEEDS}
     record("decoder-options", four_digits({"seeds": SEEDS, "shops": shops}) | stamp(time.time() - start))
 
 
@@ -477,6 +560,8 @@ RUNS = {
     "tuning": tuning,
     "decoder": decoder,
     "decoder-options": decoder_options,
+    "decoder-protocols": decoder_protocols,
+    "decoder-real": decoder_real,
     "league-pocket": league_pocket,
     "league-real": league_real,
     "rule": rule,
