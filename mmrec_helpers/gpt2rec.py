@@ -38,7 +38,8 @@ SETTINGS = {
 FIRST = ("start", "user", "nothing")
 LEARNING = ("all", "lora", "unfreezing")
 RANK, THAW = 16, 10
-"""Of LoRA, as in the paper's appendix; the share of the training, one THAW-th, after which a block more learns."""
+"""Of LoRA, as in the paper's appendix; the share of the training, one THAW-th, after which a block more learns, or less
+where there are too many blocks."""
 CONTRASTED, TEMPERATURE = 256, 0.1
 """Items of a batch of the contrastive loss, and what their likeness is divided by."""
 BODY = "pocket-gpt2"
@@ -137,8 +138,12 @@ class MMGPT2Rec(Causal):
         for what, choices in (("fusion", FUSIONS), ("first", FIRST), ("learning", LEARNING)):
             if getattr(self, what) not in choices:
                 raise ValueError(f"{self.name} has no {what} {getattr(self, what)!r}; it has {', '.join(choices)}")
-        if self.contrast and (len(self.widths) != 2 or self.fusion == "concat"):
-            raise ValueError(f"{self.name}: to contrast takes widths of two modalities, and a fusion that maps each")
+        if self.contrast and (self.features is None or len(self.widths) != 2 or self.fusion == "concat"):
+            raise ValueError(f"{self.name}: to contrast takes features of two widths, and a fusion that maps each")
+        if self.stop and self.loss in ("bce", "gbce"):
+            raise ValueError(f"{self.name}: {self.loss} compares items with items; the end is learnt by ce or ssm")
+        if self.table is not None and not self.use_ids:
+            raise ValueError(f"{self.name}: a table is where free vectors begin: use ids")
         if self.alignment and self.tied:
             raise ValueError(
                 f"{self.name}: tied, the vectors that are scored are those that are read: nothing to align"
@@ -157,11 +162,17 @@ class MMGPT2Rec(Causal):
         if self.use_ids:
             free = SPREAD * torch.randn(split.dataset.num_items, self.width)
             if self.table is not None:
+                wanted = (split.dataset.num_items + 1, self.width)
+                if self.table.shape != wanted:
+                    raise ValueError(f"{self.name}: a table of shape {self.table.shape} is not one of {wanted}")
                 free = torch.as_tensor(standardised(self.table[1:]), dtype=torch.float32)
         tokens = ItemTokens(self.width, features, fusion, free)
         tokens.bias.requires_grad_(self.use_bias)
         decoder = ItemDecoder(tokens, self._body(), self.tied)
-        return Decoding(decoder, split.dataset.num_users if self.first == "user" else 0, self.stop)
+        network = Decoding(decoder, split.dataset.num_users if self.first == "user" else 0, self.stop)
+        if self.stop:
+            network.stop_bias.requires_grad_(self.use_bias)
+        return network
 
     def _body(self) -> GPT2:
         # One place more than items: the start token stands before them.
@@ -184,7 +195,10 @@ class MMGPT2Rec(Causal):
             users, items = np.insert(users, ends, users[ends - 1]), np.insert(items, ends, self.token)
         owners = windows(users, users + 1, self.length, 0).max(1) - 1  # (W,)
         rows = self.begun(super().rows(users, items), owners)
-        return rows[rows[:, 1] > 0]  # where nothing begins a history, its first item is nothing to ask for
+        rows = rows[rows[:, 1] > 0]  # where nothing begins a history, its first item is nothing to ask for
+        if not len(rows):
+            raise ValueError(f"{self.name}: no user has a second item to learn, and nothing begins a history")
+        return rows
 
     def begun(self, rows: np.ndarray, users: np.ndarray) -> np.ndarray:
         """(N, T) rows of (N,) users whose first column, where it is the start token, is what ``first`` says."""
@@ -208,26 +222,41 @@ class MMGPT2Rec(Causal):
             self._thaw(step / (self.epochs * -(-len(rows) // self.batch)))
         loss, tokens = super().loss_of(rows, step), self.network.items
         if self.contrast:
-            loss = loss + self.contrast * contrast(*tokens.fusion.mapped(list(tokens.parts)), list(tokens.parts))
+            loss = loss + self.contrast * contrast(*tokens.fusion.mapped(list(tokens.parts)), self._both_known())
         if self.alignment:
             vectors = tokens()
             scored = self.network.decoder.outputs(vectors)
             loss = loss + self.alignment * (1 - F.cosine_similarity(scored, vectors[:-1])).mean()
         return loss
 
+    def _both_known(self) -> Tensor:
+        """(C,) rows of the items of which text and picture are known: not all zeros before they were standardised."""
+        parts = np.split(np.asarray(self.features)[1:], [self.widths[0]], axis=1)
+        known = np.flatnonzero(parts[0].any(axis=1) & parts[1].any(axis=1))
+        if not len(known):
+            raise ValueError(f"{self.name}: no item has both, text and picture: there is nothing to contrast")
+        return torch.from_numpy(known).to(self.device)
+
     def _thaw(self, done: float) -> None:
         """Let one more block learn every THAW-th of the training, from the last on; the places are thawed after all."""
         body = self.network.decoder.gpt2
-        for turn, part in enumerate([*reversed(body.blocks), body.places], start=1):
-            part.requires_grad_(done * THAW >= turn)
+        parts = [*reversed(body.blocks), body.places]
+        for turn, part in enumerate(parts, start=1):
+            part.requires_grad_(done * max(THAW, len(parts) + 1) >= turn)
 
 
 def load_body(name: str, dropout: float = 0.1) -> GPT2:
-    """A pretrained GPT-2 without its words: a pocket model, a folder, or a hub name such as ``gpt2-medium``."""
+    """A pretrained GPT-2 without its words: a pocket model, a folder, or a hub name, ``openai-community/gpt2-medium``.
+
+    Raises:
+        ValueError: the model is no GPT-2.
+    """
     folder = find_checkpoint(name)
-    heads = json.loads((folder / "config.json").read_text())["n_head"]
+    config = json.loads((folder / "config.json").read_text())
+    if config["model_type"] != "gpt2":
+        raise ValueError(f"{folder} holds a model of type {config['model_type']}, not gpt2")
     state = {key: weight.float() for key, weight in load_file(folder / "model.safetensors").items()}
-    return load_gpt2(state, heads, dropout)[0]
+    return load_gpt2(state, config["n_head"], dropout)[0]
 
 
 def with_lora(gpt2: GPT2) -> GPT2:
@@ -239,13 +268,12 @@ def with_lora(gpt2: GPT2) -> GPT2:
     return inject_adapter_in_model(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=beside), gpt2)
 
 
-def contrast(texts: Tensor, images: Tensor, parts: list[Tensor]) -> Tensor:
+def contrast(texts: Tensor, images: Tensor, known: Tensor) -> Tensor:
     """InfoNCE {cite}`oord2018cpc` between (I, D) texts and pictures of CONTRASTED items at random, in both directions.
 
     Args:
-        parts: (I, F) features of each; items of which one is unknown, all zeros, are left out.
+        known: (C,) rows of the items among which they are drawn.
     """
-    known = (parts[0].any(1) & parts[1].any(1)).nonzero().squeeze(1)
     drawn = known[torch.randperm(len(known), device=known.device)[:CONTRASTED]]
     like = F.normalize(texts[drawn]) @ F.normalize(images[drawn]).T / TEMPERATURE  # (C, C)
     own = torch.arange(len(drawn), device=like.device)

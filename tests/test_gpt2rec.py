@@ -14,7 +14,7 @@ from mmrec_helpers import gpt2rec
 from mmrec_helpers.baselines.counting import Popularity
 from mmrec_helpers.baselines.sequential import SASRec, by_length
 from mmrec_helpers.dataset import ITEM_FEATURES, TEST, VALID, Histories, RecDataset, Split
-from mmrec_helpers.gpt2rec import FUSIONS, SETTINGS, Decoding, MMGPT2Rec, main_directions, variants
+from mmrec_helpers.gpt2rec import FUSIONS, SETTINGS, Decoding, MMGPT2Rec, main_directions, options, variants
 from mmrec_helpers.metrics import Placing, ndcg
 from mmrec_helpers.pocket_shop.shop import open_shop
 
@@ -376,3 +376,40 @@ def test_the_recorded_settings_are_those_that_are_tried():
     for name, six in recorded("decoder")["tried"].items():
         tried = [{key: one[key] for key in ("rate", "dropout")} for one in six]
         assert tried == SETTINGS[name]
+
+
+@pytest.mark.parametrize("seed", results.SEEDS)
+def test_the_record_of_options_has_each_of_them_beside_the_same_trainings_as_before(seed, shop):
+    found, known = (recorded(name)["shops"][str(seed)] for name in ("decoder-options", "decoder"))
+    assert found["fingerprint"] == known["fingerprint"]
+    assert set(found["systems"]) == set(options(shop, "pocket-clip"))
+    for name in ("MM-GPT2Rec", "not tied"):
+        assert found["systems"][name]["NDCG@10"] == known["systems"][name]["NDCG@10"]
+    for name, row in found["systems"].items():
+        mean, low, high = row["more than MM-GPT2Rec"]
+        assert low <= mean <= high
+        assert mean == pytest.approx(row["NDCG@10"][0] - found["systems"]["MM-GPT2Rec"]["NDCG@10"][0], abs=2e-4)
+        assert row["best step"] in [step for step, _ in row["validations"]], name
+
+
+def test_the_record_of_protocols_has_each_system_under_each():
+    shops = recorded("decoder-protocols")["shops"]
+    assert list(shops) == [str(seed) for seed in results.SEEDS]
+    for seed, shop in shops.items():
+        held = {protocol: set(systems) for protocol, systems in shop.items()}
+        wanted = {
+            name: set(systems) for name, systems in results.PROTOCOLS.items() if name != "five folds" or seed == "0"
+        }
+        assert held == wanted
+        for rows in shop.values():
+            for row in rows.values():
+                assert row["HR@5, next 1"][0] <= row["HR@5, next 5"][0] + 1e-9
+                assert row["P@5, next 1"][0] == pytest.approx(row["HR@5, next 1"][0] / 5, abs=1e-4)
+
+
+def test_the_record_on_films_is_of_chapter_3s_films():
+    films = recorded("decoder-real")["sets"]["MovieLens"]
+    assert set(films["systems"]) == set(results.ON_REAL_DATA)
+    league = recorded("league-real")["sets"]["MovieLens"]
+    assert films["fingerprint"] == league["fingerprint"]
+    assert films["systems"]["SASRec"]["NDCG@10"] == league["systems"]["SASRec"]["NDCG@10"]

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['THEIRS', 'attend', 'CausalAttention', 'Block', 'GPT2', 'start_small', 'Cache', 'load_gpt2', 'Concat', 'Add',
-           'Weighted', 'CrossAttention', 'ItemTokens', 'ItemDecoder', 'write_list']
+           'Weighted', 'CrossAttention', 'ItemTokens', 'ItemDecoder', 'write_list', 'last_look', 'reasons']
 
 # %% ../../notebooks/04_gpt2_item_decoder.ipynb #cell-07
 import torch
@@ -299,3 +299,29 @@ def write_list(decoder, history, steps, cached=True):
         read = [*read, named[-1]]
         new = read[-1:] if cached else read
     return named
+
+# %% ../../notebooks/04_gpt2_item_decoder.ipynb #cell-60
+def last_look(gpt2, vectors):
+    """(T,) what the last of (1, T, D) positions takes from each, in the last block."""
+    hidden = vectors + gpt2.places.weight[: vectors.shape[1]]
+    for block in gpt2.blocks[:-1]:
+        hidden = block(hidden)
+    block, heads = gpt2.blocks[-1], gpt2.blocks[-1].attention.heads
+    parts = block.attention.inputs(block.before_attention(hidden))
+    query, keys, _ = parts.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    match = query[:, :, -1:] @ keys.mT / query.shape[3] ** 0.5  # (1, H, 1, T)
+    return match.softmax(-1).mean(1)[0, 0]
+
+
+@torch.no_grad()
+def reasons(decoder, history):
+    """(T,) looks at T items, (T,) falls of the log chance without each, the item."""
+    start = len(decoder.tokens.bias) + 1
+    inputs = torch.tensor([[start, *history]])
+    chances = decoder(inputs)[0, -1].log_softmax(0)
+    best = int(chances.argmax())
+    places = range(len(history))
+    rows = [[start, *history[:out], *history[out + 1 :]] for out in places]
+    without = decoder(torch.tensor(rows))[:, -1].log_softmax(1)[:, best]  # (T,)
+    look = last_look(decoder.gpt2, decoder.tokens()[inputs - 1])[1:]
+    return look.numpy(), (chances[best] - without).numpy(), best + 1

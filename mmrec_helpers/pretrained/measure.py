@@ -37,6 +37,8 @@ from transformers import (  # noqa: E402
     LlavaForConditionalGeneration,
 )
 
+ENCODERS = ("pictures", "texts", "pictures and texts")
+"""What those of POCKET are for that make a vector of each."""
 READ = ("category", "colour", "pattern", "style", "material", "occasion")
 PAIRS = 100
 """Pairs among which the description of a picture is looked for."""
@@ -113,7 +115,7 @@ def measure_encoder(encoder: Encoder, world: Corpus, other: Corpus) -> dict[str,
 
 def measure_control(name: str, world: Corpus, other: Corpus) -> dict[str, float]:
     """The probes of an encoder with random weights; nothing for models that are none."""
-    if "chat" in POCKET[name]:
+    if POCKET[name] not in ENCODERS:
         return {}
     rows = measure_encoder(untrained(name), world, other)
     return {f"untrained, {asked}": share for asked, share in rows.items() if asked.startswith("probe")}
@@ -145,11 +147,14 @@ def answered(model, tokenizer, chats: list[Chat]) -> list[list[bool]]:
 
 @torch.inference_mode()
 def surprise(model, tokenizer, texts: list[str]) -> float:
-    """Mean negative logarithm of the probability of each token of some texts, from the first to the end </s>."""
+    """Mean negative logarithm of the probability of each token of some texts, from the first to the end </s>.
+
+    What is longer than the tokenizer's ``model_max_length`` is cut off.
+    """
     total = count = 0
     for start in range(0, len(texts), 32):
         batch = [f"<s> {text}</s>" for text in texts[start : start + 32]]
-        tokens = tokenizer(batch, add_special_tokens=False, padding=True, return_tensors="pt")
+        tokens = tokenizer(batch, add_special_tokens=False, padding=True, truncation=True, return_tensors="pt")
         labels = tokens["input_ids"].masked_fill(tokens["attention_mask"] == 0, -100)[:, 1:]
         labels = labels.masked_fill(tokens["attention_mask"][:, :-1] == 0, -100)  # <s> itself is given
         logits = model(**tokens).logits[:, :-1]
@@ -222,6 +227,16 @@ def measure_reader(name: str, world: Corpus) -> dict[str, float]:
     }
 
 
+def measure_writer(name: str, world: Corpus) -> dict[str, float]:
+    """Perplexity of a GPT-2."""
+    folder = find_checkpoint(name)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    # It counts places from the left, padding or not: so padding must stand at the right.
+    room = {"padding_side": "right", "model_max_length": model.config.n_positions}
+    tokenizer = AutoTokenizer.from_pretrained(folder, **room)
+    return {"perplexity of texts, a token": float(np.exp(surprise(model, tokenizer, texts_and_reviews(world)[::4])))}
+
+
 @torch.inference_mode()
 def measure_viewer(name: str, world: Corpus) -> dict[str, float]:
     """What the model says of pictures in its own words."""
@@ -254,4 +269,6 @@ def measure(name: str, world: Corpus, other: Corpus) -> dict[str, float]:
         return measure_reader(name, world)
     if name == "pocket-vlm":
         return measure_viewer(name, world)
+    if name == "pocket-gpt2":
+        return measure_writer(name, world)
     return measure_encoder(load_encoder(name), world, other)

@@ -248,6 +248,42 @@ def test_calibration_makes_probabilities_of_the_scores(calibration):
     torch.testing.assert_close(slope, torch.zeros(4), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("system", [GRU4Rec, SASRec])
+def test_sampled_softmax_over_all_others_is_cross_entropy_over_the_catalogue(system, monkeypatch):
+    """Its 256 negatives are no more than there are others."""
+
+    def all_others(targets, num, num_items):
+        assert (num, num_items) == (NUM_ITEMS - 1, NUM_ITEMS)
+        return torch.tensor([[item for item in range(1, NUM_ITEMS + 1) if item != target] for target in targets])
+
+    monkeypatch.setattr(sequential, "draw_negatives", all_others)
+    system, full = (untrained(system, loss=loss, batch=16) for loss in ("ssm", "ce"))
+    nn.init.normal_(system.network.items.bias)
+    full.network.load_state_dict(system.network.state_dict())
+    rows = torch.cat([torch.full((40, 1), 31), random_rows()], 1)
+    inputs, targets = system.lesson(by_length(rows[batch_of(40, 16, 1, system.seed)])[0])
+    wanted = F.cross_entropy(all_positions(system, inputs)[targets > 0], targets[targets > 0] - 1)
+    losses = [one.loss_of(rows, 1) for one in (system, full)]
+    for loss in losses:
+        torch.testing.assert_close(loss, wanted)
+    slopes = [
+        torch.autograd.grad(loss, list(one.network.parameters()))
+        for loss, one in zip(losses, (system, full), strict=True)
+    ]
+    for sampled, whole in zip(*slopes, strict=True):
+        torch.testing.assert_close(sampled, whole, atol=1e-5, rtol=1e-4)
+
+
+def test_sampled_softmax_with_one_negative_asks_which_of_two_it_was(monkeypatch):
+    monkeypatch.setattr(sequential, "draw_negatives", lambda targets, num, _: (targets % NUM_ITEMS + 1)[:, None])
+    system = untrained(SASRec, loss="ssm", negatives=1, batch=40)
+    rows = torch.cat([torch.full((40, 1), 31), random_rows()], 1)
+    inputs, targets = system.lesson(rows)
+    scores, targets = all_positions(system, inputs)[targets > 0], targets[targets > 0]
+    mine, other = (scores.gather(1, items[:, None] - 1) for items in (targets, targets % NUM_ITEMS + 1))
+    torch.testing.assert_close(system.loss_of(rows, 0), -(mine - other).sigmoid().log().mean())
+
+
 def test_negatives_are_any_item_but_the_target():
     torch.manual_seed(0)
     targets = torch.arange(1, 6).repeat_interleave(4_000)
@@ -367,7 +403,7 @@ def test_features_are_standardised_and_unknown_items_stay_at_zero():
 
 
 def test_wrong_hyperparameters_and_features_are_refused(planted):
-    with pytest.raises(ValueError, match="SASRec has no loss 'bpr'; it has ce, bce, gbce"):
+    with pytest.raises(ValueError, match="SASRec has no loss 'bpr'; it has ce, bce, gbce, ssm"):
         SASRec(loss="bpr")
     with pytest.raises(ValueError, match="give features, or use ids"):
         SASRec(use_ids=False)
@@ -405,7 +441,7 @@ def test_the_planted_world_is_learnt(system, fitted, planted, planted_group):
     assert (mine > np.where(other, scores[:, :25], -np.inf)).all()
 
 
-@pytest.mark.parametrize("loss", ["bce", "gbce"])
+@pytest.mark.parametrize("loss", ["bce", "gbce", "ssm"])
 def test_sampled_losses_learn_the_planted_world(loss, planted):
     moments = planted.histories("test")
     assert quality(SASRec(loss=loss, negatives=8, **SMALL).fit(planted).score(moments), moments) > 0.8

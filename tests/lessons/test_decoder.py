@@ -21,7 +21,9 @@ from mmrec_helpers.lessons.decoder import (
     ItemTokens,
     Weighted,
     attend,
+    last_look,
     load_gpt2,
+    reasons,
 )
 from mmrec_helpers.torchvision_mend import mend_torchvision
 
@@ -580,3 +582,35 @@ def test_a_small_world_is_learnt_with_each_fusion(fusion, parts):
         optimizer.step()
     named = decoder.eval()(circle[:, :-1]).argmax(2) + 1
     assert (named == circle[:, 1:]).double().mean() > 0.95
+
+
+# Reasons --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("layers", "heads"), [(1, 1), (2, 4), (3, 2)])
+@torch.no_grad()
+def test_the_last_look_is_the_librarys_attention(layers, heads):
+    sizes = {"n_positions": PLACES, "n_embd": WIDTH, "n_layer": layers, "n_head": heads, "attn_implementation": "eager"}
+    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=7, **sizes, **NO_DROPOUT))
+    theirs = shaken(theirs, 0.5).eval().double()
+    ours = load_gpt2(theirs.state_dict(), heads)[0].eval().double()
+    vectors = torch.randn(1, 6, WIDTH, dtype=torch.double)
+    wanted = theirs.transformer(inputs_embeds=vectors, output_attentions=True).attentions[-1]  # (1, H, T, T)
+    close(last_look(ours, vectors), wanted[0, :, -1].mean(0))
+
+
+@torch.no_grad()
+def test_reasons_are_what_is_lost_without_each_item():
+    decoder = shaken(
+        ItemDecoder(ItemTokens(WIDTH, free=torch.randn(ITEMS, WIDTH)), GPT2(WIDTH, 2, 2, PLACES)), 0.3
+    ).eval()
+    history = [4, 1, 9, 4]
+    look, fall, named = reasons(decoder, history)
+    chances = decoder(torch.tensor([[START, *history]]))[0, -1].log_softmax(0)
+    assert named == int(chances.argmax()) + 1
+    for place in range(len(history)):
+        without = [START, *history[:place], *history[place + 1 :]]
+        less = chances[named - 1] - decoder(torch.tensor([without]))[0, -1].log_softmax(0)[named - 1]
+        assert fall[place] == pytest.approx(float(less), abs=1e-5)
+    assert look.shape == (4,)
+    assert 0 < look.sum() < 1  # the rest is the start token's

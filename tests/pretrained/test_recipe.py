@@ -2,14 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from mmrec_helpers import checkpoints
 from mmrec_helpers.encoders import embed_pictures, embed_texts
-from mmrec_helpers.pretrained import fitting, language, towers
+from mmrec_helpers.gpt2rec import MMGPT2Rec, load_body
+from mmrec_helpers.pretrained import fitting, language, measure, towers
 from mmrec_helpers.pretrained.corpus import draw_corpus
-from mmrec_helpers.pretrained.measure import measure_viewer, pictures_of
+from mmrec_helpers.pretrained.measure import ENCODERS, measure_viewer, pictures_of
 from mmrec_helpers.pretrained.recipe import RECIPES
 
 
@@ -48,7 +50,7 @@ def test_a_folder_has_its_stamp_and_no_trace_of_this_machine(weights, name):
         assert not [text for text in texts if str(weights) in text or "/home/" in text or "/weights/" in text]
 
 
-@pytest.mark.parametrize("name", [name for name, use in checkpoints.POCKET.items() if "chat" not in use])
+@pytest.mark.parametrize("name", [name for name, use in checkpoints.POCKET.items() if use in ENCODERS])
 def test_an_encoder_loads_and_its_vectors_are_numbers(weights, corpus, name):
     if "pictures" in checkpoints.POCKET[name]:
         assert embed_pictures(pictures_of(corpus)[:3], weights / name).vectors.isfinite().all()
@@ -65,6 +67,51 @@ def test_the_language_models_load_and_write(weights, corpus, monkeypatch):
     )
     assert model.generate(**chat, max_new_tokens=3, do_sample=False).shape[1] > chat["input_ids"].shape[1]
     assert set(measure_viewer("pocket-vlm", corpus).values()) <= {share / 240 for share in range(241)}
+
+
+def stored(weights):
+    """The GPT-2 of three steps, and the one that comes with the book."""
+    return weights / "pocket-gpt2", checkpoints.WEIGHTS / "pocket-gpt2"
+
+
+def test_gpt2_is_the_librarys_and_the_item_decoders(weights):
+    for folder in stored(weights):
+        theirs = language.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
+        body, words = load_body(folder).eval(), theirs.transformer.wte.weight
+        rows = torch.randint(len(words), (3, language.ROW), generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            logits = theirs(input_ids=rows).logits
+            torch.testing.assert_close(body(words[rows]) @ words.T, logits, atol=1e-4, rtol=1e-4)
+        assert logits.std() > 0.1
+
+
+def test_gpt2_reads_the_tokens_of_pocket_lm_and_fits_the_item_decoder(weights):
+    for folder in stored(weights):
+        own, theirs = (language.AutoTokenizer.from_pretrained(path) for path in (folder, folder.parent / "pocket-lm"))
+        assert own.get_vocab() == theirs.get_vocab()
+        body = load_body(folder)
+        assert body.places.weight.shape == (language.ROW, MMGPT2Rec.width)
+        assert len(body.blocks) == MMGPT2Rec.layers
+        assert {block.attention.heads for block in body.blocks} == {MMGPT2Rec.heads}
+
+
+def test_the_perplexity_of_gpt2_is_that_of_one_text_at_a_time(corpus, monkeypatch):
+    """What stands beside a text in its batch changes nothing, and of a long one the first places count."""
+    texts = ["a mug", corpus.descriptions[0], " ".join(corpus.descriptions[:40])]
+    monkeypatch.setattr(measure, "texts_and_reviews", lambda world: [text for text in texts for _ in range(4)])
+    folder = checkpoints.WEIGHTS / "pocket-gpt2"
+    model = language.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer, losses, counts = language.AutoTokenizer.from_pretrained(folder), [], []
+    for text in texts:
+        row = torch.tensor([tokenizer(f"<s> {text}</s>", add_special_tokens=False)["input_ids"][: language.ROW]])
+        with torch.no_grad():
+            losses.append(model(input_ids=row, labels=row).loss.item())
+        counts.append(row.shape[1] - 1)
+    assert counts[-1] == language.ROW - 1
+    found = measure.measure("pocket-gpt2", corpus, corpus)
+    wanted = np.exp(np.average(losses, weights=counts))
+    assert found == {"perplexity of texts, a token": pytest.approx(wanted, rel=1e-4)}
+    assert measure.measure_control("pocket-gpt2", corpus, corpus) == {}
 
 
 def test_the_viewer_keeps_the_eyes_of_clip(weights):
