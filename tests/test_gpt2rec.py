@@ -384,7 +384,7 @@ def test_the_record_of_options_has_each_of_them_beside_the_same_trainings_as_bef
     assert found["fingerprint"] == known["fingerprint"]
     assert set(found["systems"]) == set(options(shop, "pocket-clip"))
     for name in ("MM-GPT2Rec", "not tied"):
-        assert found["systems"][name]["NDCG@10"] == known["systems"][name]["NDCG@10"]
+        assert found["systems"][name]["NDCG@10"] == pytest.approx(known["systems"][name]["NDCG@10"], abs=2e-4)
     for name, row in found["systems"].items():
         mean, low, high = row["more than MM-GPT2Rec"]
         assert low <= mean <= high
