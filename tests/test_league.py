@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import results
+from bench_sasrec import SEEDS
 
 from mmrec_helpers.baselines.counting import Popularity
 from mmrec_helpers.evaluation import evaluate
@@ -143,9 +144,12 @@ def test_every_system_of_a_real_league_is_there(name):
 
 def test_recorded_peers_are_of_one_data_set_and_one_budget():
     peers = recorded("sasrec-peers")
-    assert {"ours", "rectools", "recbole"} <= set(peers)
+    assert [{name: run[name] for name in ("rate", "dropout")} for run in peers["ours"]["tried"]] == SETTINGS["SASRec"]
     for package in ("ours", "rectools", "recbole"):
         found = peers[package]
+        assert sum(run["seconds"] for run in found["tried"]) < 1_800
+        assert [run["seed"] for run in found["seeds"]] == list(SEEDS[package])
+        assert found["seeds"][0]["valid"] == max(run["valid"] for run in found["tried"])
+        assert all(run["valid"] == max(score for _, score in run["curve"]) for run in found["seeds"])
         assert len(found["test"]) == len(peers["ours"]["test"])
-        assert sum(tried["seconds"] for tried in found["tried"]) < 1_800
-        assert found["valid"] == max(score for _, score in found["curve"]) == max(t["valid"] for t in found["tried"])
+        assert np.mean(found["test"]) == pytest.approx(np.mean([run["test"] for run in found["seeds"]]), abs=1e-4)
