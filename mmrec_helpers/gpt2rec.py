@@ -27,6 +27,7 @@ from mmrec_helpers.lessons.decoder import (
     Weighted,
     load_gpt2,
 )
+from mmrec_helpers.settings import Settings
 from mmrec_helpers.torchvision_mend import mend_torchvision
 from mmrec_helpers.training import Plan
 
@@ -42,8 +43,6 @@ RANK, THAW = 16, 10
 where there are too many blocks."""
 CONTRASTED, TEMPERATURE = 256, 0.1
 """Items of a batch of the contrastive loss, and what their likeness is divided by."""
-BODY = "pocket-gpt2"
-"""The pretrained body of the laptop."""
 APPENDIX = {"restarts": 3, "warm_up": 200, "accumulate": 2, "patience": 5, "min_delta": 0.001, "half": True}
 """The schedule of the paper's appendix; it does not say how often the cosine begins again."""
 PRINTED = {"rate": 1e-5, "dropout": 0.01, "weight_decay": 0.01, "batch": 16, "epochs": 20, "length": 12}
@@ -249,14 +248,27 @@ def load_body(name: str, dropout: float = 0.1) -> GPT2:
     """A pretrained GPT-2 without its words: a pocket model, a folder, or a hub name, ``openai-community/gpt2-medium``.
 
     Raises:
+        ValueError: the model is no GPT-2, or its file lacks blocks.
+    """
+    folder, sizes = find_checkpoint(name), sizes_of(name)
+    state = {key: weight.float() for key, weight in load_file(folder / "model.safetensors").items()}
+    body = load_gpt2(state, sizes["heads"], dropout)[0]
+    if len(body.blocks) != sizes["layers"]:
+        raise ValueError(f"{folder} holds {len(body.blocks)} of the {sizes['layers']} blocks of its config.json")
+    return body
+
+
+def sizes_of(name: str) -> dict[str, int]:
+    """Width, layers and heads of a pretrained GPT-2, named as for ``load_body``.
+
+    Raises:
         ValueError: the model is no GPT-2.
     """
     folder = find_checkpoint(name)
     config = json.loads((folder / "config.json").read_text())
     if config["model_type"] != "gpt2":
         raise ValueError(f"{folder} holds a model of type {config['model_type']}, not gpt2")
-    state = {key: weight.float() for key, weight in load_file(folder / "model.safetensors").items()}
-    return load_gpt2(state, config["n_head"], dropout)[0]
+    return {"width": config["n_embd"], "layers": config["n_layer"], "heads": config["n_head"]}
 
 
 def with_lora(gpt2: GPT2) -> GPT2:
@@ -280,19 +292,19 @@ def contrast(texts: Tensor, images: Tensor, known: Tensor) -> Tensor:
     return (F.cross_entropy(like, own) + F.cross_entropy(like.T, own)) / 2
 
 
-def variants(dataset: RecDataset, encoder: str, seed: int = 0) -> dict[str, Callable[..., Recommender]]:
+def variants(dataset: RecDataset, settings: Settings) -> dict[str, Callable[..., Recommender]]:
     """Chapter 4's systems by name, each made by a call with settings: the decoder, its ablations, and SASRec.
 
     Args:
         dataset: a data set with pictures.
-        encoder: of the pictures.
-        seed: of everything random.
+        settings: name what reads texts and pictures, and the seed of everything random.
     """
-    text, image = text_features(dataset, TEXT), image_features(dataset, encoder)
+    text, image = text_features(dataset, TEXT, settings.text), image_features(dataset, settings.clip)
+    seed = settings.seed
     both, widths = np.concatenate([text, image], axis=1), (text.shape[1], image.shape[1])
     order = np.random.default_rng(seed).permutation(dataset.num_items)
     shuffled = np.concatenate([both[:1], both[1:][order]])
-    small = text_features(dataset, PAPER), main_directions(image, PAPER)
+    small = text_features(dataset, PAPER, settings.text), main_directions(image, PAPER)
     narrow = {"features": np.concatenate(small, axis=1), "width": sum(part.shape[1] for part in small)}
     narrow |= {"widths": tuple(part.shape[1] for part in small)}
     fused = {"features": both, "widths": widths}
@@ -314,23 +326,27 @@ def variants(dataset: RecDataset, encoder: str, seed: int = 0) -> dict[str, Call
     return found | {name: partial(SASRec, features=both, use_ids=False, name=name, weight_decay=0.05, seed=seed)}
 
 
-def options(dataset: RecDataset, encoder: str, seed: int = 0) -> dict[str, Callable[..., Recommender]]:
-    """The options that MM-GPT2Rec's paper names, and its sizes, each alone; arguments as of ``variants``."""
-    make = variants(dataset, encoder, seed)
+def options(dataset: RecDataset, settings: Settings) -> dict[str, Callable[..., Recommender]]:
+    """The options that MM-GPT2Rec's paper names, and its sizes, each alone; arguments as of ``variants``.
+
+    Where the settings' pretrained body is of another size than the decoder, a random one of its size is there, too.
+    """
+    make = variants(dataset, settings)
     full = make["MM-GPT2Rec"]
     table = main_directions(full.keywords["features"], MMGPT2Rec.width)
     begun = {"features": None, "widths": (), "use_ids": True, "table": table}
-    lora, apart = {"body": BODY, "learning": "lora"}, {"tied": False, "alignment": 1.0}
+    unread, apart = sizes_of(settings.gpt2), {"tied": False, "alignment": 1.0}
+    read = unread | {"body": settings.gpt2}
     changes = {
         "no token at the start": {"first": "nothing"},
         "user's token at the start": {"first": "user"},
         "stop token": {"stop": True},
         "no biases": {"use_bias": False},
         "free table that begins at the features": begun,
-        "pretrained body": {"body": BODY},
-        "pretrained body, unfreezing": {"body": BODY, "learning": "unfreezing"},
-        "pretrained body, LoRA": lora,
-        "random body, LoRA": lora | {"body": ""},
+        "pretrained body": read,
+        "pretrained body, unfreezing": read | {"learning": "unfreezing"},
+        "pretrained body, LoRA": read | {"learning": "lora"},
+        "random body, LoRA": unread | {"learning": "lora"},
         "contrastive loss": {"contrast": 0.1},
         "not tied, alignment loss": apart,
         "BCE": {"loss": "bce"},
@@ -344,6 +360,8 @@ def options(dataset: RecDataset, encoder: str, seed: int = 0) -> dict[str, Calla
         "appendix's schedule": {"schedule": APPENDIX},
         "appendix as printed": PRINTED,
     }
+    if any(getattr(MMGPT2Rec, size) != value for size, value in unread.items()):
+        changes["random body of its size"] = unread
     found = {name: partial(full, name=name, **change) for name, change in changes.items()}
     return {"MM-GPT2Rec": full, "not tied": make["not tied"]} | found
 

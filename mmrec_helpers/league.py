@@ -22,7 +22,7 @@ from mmrec_helpers.baselines.factorization import BPR, VBPR, MatrixFactorization
 from mmrec_helpers.baselines.reviews import DeepCoNN, NeuralReviews
 from mmrec_helpers.baselines.sequential import BERT4Rec, GRU4Rec, SASRec
 from mmrec_helpers.dataset import Histories, RecDataset, Split
-from mmrec_helpers.encoders import encode_images
+from mmrec_helpers.encoders import encode_images, encode_texts
 from mmrec_helpers.evaluation import Recommender, evaluate
 from mmrec_helpers.pocket_shop.shop import Truth
 
@@ -107,17 +107,29 @@ def _fed(family: str, kind: type, features: Mapping[str, np.ndarray], seed: int)
     return {name: partial(kind, features=part, name=name, seed=seed) for name, part in names.items()}
 
 
-def text_features(dataset: RecDataset, width: int = 64) -> np.ndarray:
-    """(I + 1, F) the main directions of the items' TF-IDF {cite}`deerwester1990indexing`; row 0, the padding, is 0."""
-    words = tfidf(dataset)
-    width = min(width, min(words.shape) - 1)
-    return TruncatedSVD(width, random_state=0).fit_transform(words).astype(np.float32)
+def text_features(dataset: RecDataset, width: int = 64, reader: str = "tfidf") -> np.ndarray:
+    """(I + 1, F) the main directions of the items' titles and descriptions {cite}`deerwester1990indexing`.
+
+    Args:
+        dataset: the items.
+        width: F, or less where there are not as many.
+        reader: what makes vectors of texts: ``tfidf``, or an encoder.
+
+    Returns:
+        Zeros in row 0, the padding, and where there is no text.
+    """
+    read = tfidf(dataset) if reader == "tfidf" else with_padding(encode_texts(dataset, reader).vectors.numpy())
+    return TruncatedSVD(min(width, *read.shape), random_state=0).fit_transform(read).astype(np.float32)
 
 
 def image_features(dataset: RecDataset, encoder: str) -> np.ndarray:
     """(I + 1, F) vectors of the pictures; zeros for the padding and where there is no picture."""
-    vectors = encode_images(dataset, encoder).vectors.numpy()
-    return np.concatenate([np.zeros((1, vectors.shape[1]), np.float32), vectors])
+    return with_padding(encode_images(dataset, encoder).vectors.numpy())
+
+
+def with_padding(vectors: np.ndarray) -> np.ndarray:
+    """(I, F) of the items -> (I + 1, F), row 0 zeros."""
+    return np.concatenate([np.zeros_like(vectors[:1]), vectors])
 
 
 def validated(system: Recommender, split: Split) -> float:

@@ -27,6 +27,10 @@ class Settings:
     """The CLIP encoder: a pocket model, a folder or a hub name, see ``mmrec_helpers.checkpoints``."""
     siglip: str = "pocket-siglip"
     """The SigLIP encoder, named alike."""
+    text: str = "tfidf"
+    """What chapter 4 reads items' texts by: ``tfidf``, or an encoder of texts, named alike."""
+    gpt2: str = "pocket-gpt2"
+    """Chapter 4's pretrained GPT-2, named alike."""
     seed: int = 0
 
     @property
@@ -36,9 +40,10 @@ class Settings:
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read ``MMREC_PROFILE``, ``MMREC_DATA``, ``MMREC_CACHE``, ``MMREC_CLIP`` and ``MMREC_SIGLIP``.
+    """Read ``MMREC_PROFILE``, ``MMREC_DATA``, ``MMREC_CACHE``, ``MMREC_CLIP``, ``MMREC_SIGLIP``, ``MMREC_TEXT`` and
+    ``MMREC_GPT2``.
 
-    Whether the encoders exist is found out when they are loaded.
+    Whether the models exist is found out when they are loaded.
 
     Raises:
         ValueError: a variable has a value that the book does not know.
@@ -53,8 +58,9 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         raise ValueError(f"MMREC_DATA is {data!r}; write pocket for the Pocket Shop, or one of {forms}")
     cache_home = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     cache = Path(environ.get("MMREC_CACHE") or Path(cache_home) / "mmrec").expanduser()
-    encoders = {kind: environ.get(f"MMREC_{kind.upper()}") or f"pocket-{kind}" for kind in ("clip", "siglip")}
-    return Settings(profile, data, "cpu" if profile == "laptop" else _best_device(), cache, **encoders)
+    named = {kind: environ.get(f"MMREC_{kind.upper()}") for kind in ("clip", "siglip", "text", "gpt2")}
+    models = {kind: name for kind, name in named.items() if name}
+    return Settings(profile, data, "cpu" if profile == "laptop" else _best_device(), cache, **models)
 
 
 def _best_device() -> str:

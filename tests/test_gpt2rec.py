@@ -17,6 +17,7 @@ from mmrec_helpers.dataset import ITEM_FEATURES, TEST, VALID, Histories, RecData
 from mmrec_helpers.gpt2rec import FUSIONS, SETTINGS, Decoding, MMGPT2Rec, main_directions, options, variants
 from mmrec_helpers.metrics import Placing, ndcg
 from mmrec_helpers.pocket_shop.shop import open_shop
+from mmrec_helpers.settings import load_settings
 
 USERS, CIRCLE, BOUGHT = 40, 12, 8
 ITEMS = 2 * CIRCLE + 2
@@ -283,7 +284,7 @@ def shop():
 @pytest.fixture(scope="module")
 def made(shop):
     """Name -> the system, before it is fitted."""
-    return {name: make(epochs=1) for name, make in variants(shop, "pocket-clip", seed=3).items()}
+    return {name: make(epochs=1) for name, make in variants(shop, replace(load_settings({}), seed=3)).items()}
 
 
 def test_the_ablations_have_their_names_and_the_seed(made):
@@ -328,6 +329,16 @@ def test_as_in_the_paper_both_side_by_side_are_as_wide_as_gpt2(made):
         assert system.width == system.features.shape[1] == 128
         assert not system.features[0].any()
     assert np.array_equal(made["64 + 64 columns, add"].features, made["64 + 64 columns, identity"].features)
+
+
+def test_texts_are_read_by_what_the_settings_name(made, shop):
+    read = variants(shop, replace(load_settings({}), text="pocket-sbert"))
+    for name in ("MM-GPT2Rec", "text alone", "64 + 64 columns, add"):
+        one, other = read[name](), made[name]
+        assert one.features.shape == other.features.shape
+        assert not np.array_equal(one.features, other.features)
+    both, width = read["MM-GPT2Rec"]().features, made["text alone"].features.shape[1]
+    assert np.array_equal(both[:, width:], made["MM-GPT2Rec"].features[:, width:])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -382,7 +393,7 @@ def test_the_recorded_settings_are_those_that_are_tried():
 def test_the_record_of_options_has_each_of_them_beside_the_same_trainings_as_before(seed, shop):
     found, known = (recorded(name)["shops"][str(seed)] for name in ("decoder-options", "decoder"))
     assert found["fingerprint"] == known["fingerprint"]
-    assert set(found["systems"]) == set(options(shop, "pocket-clip"))
+    assert set(found["systems"]) == set(options(shop, load_settings({})))
     for name in ("MM-GPT2Rec", "not tied"):
         assert found["systems"][name]["NDCG@10"] == pytest.approx(known["systems"][name]["NDCG@10"], abs=2e-4)
     for name, row in found["systems"].items():
@@ -390,6 +401,13 @@ def test_the_record_of_options_has_each_of_them_beside_the_same_trainings_as_bef
         assert low <= mean <= high
         assert mean == pytest.approx(row["NDCG@10"][0] - found["systems"]["MM-GPT2Rec"]["NDCG@10"][0], abs=2e-4)
         assert row["best step"] in [step for step, _ in row["validations"]], name
+
+
+def test_among_some_items_only_these_are_ranked_as_before(planted, moments):
+    system, asked = Popularity().fit(planted), np.arange(ITEMS + 1) % 3 == 1
+    before, after = system.score(moments), results.Among(system, asked).score(moments)
+    assert np.array_equal(after[:, asked], before[:, asked])
+    assert (after[:, ~asked].max(axis=1) < after[:, asked].min(axis=1)).all()
 
 
 def test_the_record_of_protocols_has_each_system_under_each():

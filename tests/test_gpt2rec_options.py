@@ -1,7 +1,8 @@
 """gpt2rec.py's options: what begins and ends a history, bodies that have read before, losses beside the main one."""
 
+import shutil
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import combinations
 
 import datasets
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mmrec_helpers import gpt2rec
@@ -17,7 +19,6 @@ from mmrec_helpers.baselines.sequential import standardised
 from mmrec_helpers.dataset import ITEM_FEATURES, Histories, RecDataset
 from mmrec_helpers.gpt2rec import (
     APPENDIX,
-    BODY,
     RANK,
     TEMPERATURE,
     MMGPT2Rec,
@@ -25,10 +26,12 @@ from mmrec_helpers.gpt2rec import (
     load_body,
     main_directions,
     options,
+    sizes_of,
     with_lora,
 )
 from mmrec_helpers.lessons.decoder import GPT2
 from mmrec_helpers.pocket_shop.shop import open_shop
+from mmrec_helpers.settings import load_settings
 from mmrec_helpers.torchvision_mend import mend_torchvision
 
 ITEMS, TOKEN, WIDTHS = 12, 13, (4, 6)
@@ -518,6 +521,20 @@ def test_without_biases_the_end_has_none_either(circle):
     assert not system.network.bias.any()
 
 
+def test_sizes_are_those_of_the_stored_body(stored):
+    for folder in stored:
+        assert sizes_of(folder) == {"width": 16, "layers": 2, "heads": 2}
+
+
+def test_a_file_that_lacks_a_block_is_refused(stored, tmp_path):
+    folder = next(iter(stored))
+    shutil.copytree(folder, tmp_path / "short")
+    weights = tmp_path / "short" / "model.safetensors"
+    save_file({name: weight for name, weight in load_file(weights).items() if ".h.1." not in name}, weights)
+    with pytest.raises(ValueError, match="short holds 1 of the 2 blocks of its config"):
+        load_body(str(tmp_path / "short"))
+
+
 def test_a_model_that_is_no_gpt2_is_refused():
     with pytest.raises(ValueError, match="pocket-lm holds a model of type llama, not gpt2"):
         load_body("pocket-lm")
@@ -595,7 +612,7 @@ def shop():
 @pytest.fixture(scope="module")
 def made(shop):
     """Name -> what makes the system."""
-    return options(shop, "pocket-clip", seed=3)
+    return options(shop, replace(load_settings({}), seed=3))
 
 
 def test_each_option_differs_in_what_its_name_says_and_in_nothing_else(made, shop):
@@ -609,9 +626,22 @@ def test_each_option_differs_in_what_its_name_says_and_in_nothing_else(made, sho
     assert differ == CHANGES
     assert [system.name for system in systems.values()] == list(made) == list(CHANGES)
     assert {system.seed for system in systems.values()} == {3}
-    assert {system.body for system in systems.values()} == {"", BODY}
+    assert {system.body for system in systems.values()} == {"", "pocket-gpt2"}
     table = systems["free table that begins at the features"].table
     np.testing.assert_allclose(table, main_directions(full.features, full.width))
+
+
+def test_a_body_of_another_size_brings_a_random_one_of_its_size(shop, stored):
+    folder = next(iter(stored))
+    found = options(shop, replace(load_settings({}), gpt2=folder))
+    assert set(found) == {*CHANGES, "random body of its size"}
+    sizes = {"width": 16, "layers": 2, "heads": 2}
+    of_its_size = {name for name, make in found.items() if sizes.items() <= make.keywords.items()}
+    read = {name for name in found if name.startswith("pretrained body")}
+    assert {name for name, make in found.items() if make.keywords.get("body")} == read
+    assert of_its_size == read | {"random body, LoRA", "random body of its size"}
+    for name in of_its_size:
+        found[name](epochs=1, length=8).fit(shop.leave_one_out())
 
 
 @pytest.mark.parametrize("name", CHANGES)

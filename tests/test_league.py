@@ -9,6 +9,7 @@ import results
 from bench_sasrec import SEEDS
 
 from mmrec_helpers.baselines.counting import Popularity
+from mmrec_helpers.encoders import encode_texts
 from mmrec_helpers.evaluation import evaluate
 from mmrec_helpers.league import SETTINGS, Inferring, Oracle, entries, image_features, text_features, validated
 from mmrec_helpers.metrics import Placing, ndcg
@@ -83,6 +84,16 @@ def test_features_leave_padding_and_missing_pictures_at_zero(dataset):
     texts = text_features(dataset)
     assert texts.shape == (dataset.num_items + 1, 64)
     assert not texts[0].any()
+
+
+def test_an_encoders_main_directions_keep_what_texts_have_in_common(dataset):
+    vectors = encode_texts(dataset, "pocket-sbert").vectors.numpy()
+    every = text_features(dataset, vectors.shape[1], "pocket-sbert")
+    assert not every[0].any()
+    np.testing.assert_allclose(every[1:] @ every[1:].T, vectors @ vectors.T, atol=1e-4)
+    few = text_features(dataset, 8, "pocket-sbert")
+    assert few.shape == (dataset.num_items + 1, 8)
+    np.testing.assert_allclose(few, every[:, :8], atol=0.02)
 
 
 def test_ceilings_stand_above_popularity(shop):

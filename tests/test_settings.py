@@ -29,6 +29,13 @@ def test_encoders_are_pocket_models_unless_named():
     assert (named.clip, named.siglip) == ("openai/clip-vit-base-patch32", "models/mine")
 
 
+def test_chapter_4s_models_can_be_named():
+    settings = load_settings({})
+    assert (settings.text, settings.gpt2) == ("tfidf", "pocket-gpt2")
+    named = load_settings({"MMREC_TEXT": "minilm", "MMREC_GPT2": "openai-community/gpt2-medium"})
+    assert (named.text, named.gpt2) == ("minilm", "openai-community/gpt2-medium")
+
+
 @pytest.mark.parametrize("variable", ["MMREC_PROFILE", "MMREC_DATA"])
 def test_unknown_value_is_named_with_its_variable(variable):
     with pytest.raises(ValueError, match=rf"{variable} is 'toaster'"):

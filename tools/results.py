@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import cache, partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
@@ -23,8 +24,8 @@ from separations import NUM_INFERRED, measure
 from transformers import AutoTokenizer
 
 from mmrec_helpers.baselines.sequential import SASRec
-from mmrec_helpers.checkpoints import POCKET, WEIGHTS
-from mmrec_helpers.dataset import RecDataset, Split
+from mmrec_helpers.checkpoints import MINILM, POCKET, WEIGHTS
+from mmrec_helpers.dataset import Histories, RecDataset, Split
 from mmrec_helpers.encoders import load_encoder
 from mmrec_helpers.evaluation import Recommender, by_group, evaluate, item_quintiles
 from mmrec_helpers.gpt2rec import SETTINGS as DECODER_SETTINGS
@@ -72,8 +73,14 @@ system: on the first shop only."""
 ON_REAL_DATA = ("MM-GPT2Rec", "text alone", "picture alone", "ids alone", "both and ids", "both, shuffled")
 ON_REAL_DATA += ("SASRec on text and picture", "SASRec")
 """Chapter 4's systems that are run on real data as well."""
-OWN_CONTROL = {"pretrained body, LoRA": "random body, LoRA", "not tied, alignment loss": "not tied"}
-"""Options of chapter 4 whose worth is the difference to another one."""
+READERS = {"tfidf": ON_REAL_DATA, "minilm": ("MM-GPT2Rec", "text alone", "both and ids")}
+"""What reads the texts of real data, and the systems that are fed by it."""
+OWN_CONTROL = {
+    "pretrained body, LoRA": "random body, LoRA",
+    "not tied, alignment loss": "not tied",
+    "64 + 64 columns, identity": "64 + 64 columns, add",
+}
+"""Systems of chapter 4 that are compared with another one besides."""
 
 
 def stamp(seconds: float) -> dict:
@@ -364,24 +371,25 @@ def league_real() -> None:
 
 
 @cache
-def decoder_systems(data: str, seed: int) -> dict[str, Callable[..., Recommender]]:
-    """Chapter 4's systems by name, and chapter 3's SASRec, for a data set of its league."""
-    dataset, encoder = league_data(data, seed)[0], load_settings().clip
+def decoder_systems(data: str, seed: int, reader: str) -> dict[str, Callable[..., Recommender]]:
+    """Chapter 4's systems by name, and chapter 3's SASRec, for a data set of its league whose texts a reader reads."""
+    dataset, settings = league_data(data, seed)[0], replace(load_settings(), seed=seed, text=reader)
     sasrec = partial(SASRec, seed=seed, **chosen("SASRec"))
-    return variants(dataset, encoder, seed) | options(dataset, encoder, seed) | {"SASRec": sasrec}
+    return variants(dataset, settings) | options(dataset, settings) | {"SASRec": sasrec}
 
 
 def try_variant(system: str, settings: dict) -> dict:
     """As ``try_setting``, for chapter 4."""
     split, start = league_split(POCKET_SHOP, 0), time.process_time()
-    fitted = decoder_systems(POCKET_SHOP, 0)[system](**settings).fit(split)
+    fitted = decoder_systems(POCKET_SHOP, 0, "tfidf")[system](**settings).fit(split)
     return settings | {"valid NDCG@10": validated(fitted, split), "CPU seconds": time.process_time() - start}
 
 
-def decoder_row(data: str, seed: int, system: str, settings: dict) -> tuple[dict, np.ndarray]:
+def decoder_row(data: str, seed: int, reader: str, system: str, settings: dict) -> tuple[dict, np.ndarray]:
     """What chapter 4's record keeps of one system on one data set, and (N,) its NDCG@10 for each user."""
-    split, start = league_split(data, seed), time.process_time()
-    fitted = decoder_systems(data, seed)[system](**settings).fit(split)
+    split, make = league_split(data, seed), decoder_systems(data, seed, reader)[system]
+    start = time.process_time()
+    fitted = make(**settings).fit(split)
     seconds, run = time.process_time() - start, evaluate(fitted, split)
     row = {metric: with_interval(run.metric(metric)) for metric in ("HR@5", "HR@10", "NDCG@10")}
     groups = item_quintiles(split)[split.histories("test").targets[:, 0]]
@@ -393,35 +401,43 @@ def decoder_row(data: str, seed: int, system: str, settings: dict) -> tuple[dict
 
 
 def decoder_league(
-    data: str, seed: int, settings_of: dict[str, dict], others: dict[str, tuple], pool: ProcessPoolExecutor
+    data: str, seed: int, settings_of: dict[str, dict], pool: ProcessPoolExecutor, reader: str = "tfidf"
 ) -> dict:
     """Systems of chapter 4 with their settings on one data set, each with its difference to some others."""
-    running = {name: pool.submit(decoder_row, data, seed, name, settings) for name, settings in settings_of.items()}
+    running = {
+        name: pool.submit(decoder_row, data, seed, reader, name, settings) for name, settings in settings_of.items()
+    }
     found, rows = {name: job.result() for name, job in running.items()}, {}
     for name, (row, ndcgs) in found.items():
-        rows[name] = row | {f"more than {other}": with_interval(ndcgs - found[other][1]) for other in others[name]}
+        others = [other for other in ("MM-GPT2Rec", "SASRec", OWN_CONTROL.get(name)) if other in found]
+        rows[name] = row | {f"more than {other}": with_interval(ndcgs - found[other][1]) for other in others}
         print(f"{data}, seed {seed}: {name} {rows[name]}", flush=True)
     return {"fingerprint": league_data(data, seed)[0].fingerprint, "systems": rows}
 
 
-def decoder_plan(best: dict[str, dict]) -> tuple[dict[str, dict], dict[str, tuple]]:
-    """Settings of chapter 4's variants, SASRec's are in them already, and what each of them is compared with."""
-    systems = variants(league_data(POCKET_SHOP, 0)[0], load_settings().clip)
-    settings = {name: best.get(name, best["MM-GPT2Rec"]) for name in systems} | {"SASRec": {}}
-    return settings, dict.fromkeys(settings, ("MM-GPT2Rec", "SASRec"))
+def decoder_plan(best: dict[str, dict]) -> dict[str, dict]:
+    """Settings of chapter 4's variants; SASRec's are in it already."""
+    systems = variants(league_data(POCKET_SHOP, 0)[0], load_settings())
+    return {name: best.get(name, best["MM-GPT2Rec"]) for name in systems} | {"SASRec": {}}
+
+
+def try_variants(settings_of: dict[str, list[dict]], pool: ProcessPoolExecutor) -> dict[str, list[dict]]:
+    """What each of some systems of chapter 4 reaches in validation with each of its settings."""
+    jobs = {name: [pool.submit(try_variant, name, some) for some in of] for name, of in settings_of.items()}
+    tried = {}
+    for name, running in jobs.items():
+        tried[name] = [job.result() for job in running]
+        print(name, tried[name], flush=True)
+    return tried
 
 
 def decoder() -> None:
     """Chapter 4's item decoder and its ablations on three Pocket Shops, each shop with the same seed."""
-    start, tried = time.time(), {}
+    start = time.time()
     with one_thread_each() as pool:
-        jobs = {name: [pool.submit(try_variant, name, some) for some in of] for name, of in DECODER_SETTINGS.items()}
-        for name, running in jobs.items():
-            tried[name] = [job.result() for job in running]
-            print(name, tried[name], flush=True)
-        best = {name: best_of(found) for name, found in tried.items()}
-        settings, others = decoder_plan(best)
-        shops = {str(seed): decoder_league(POCKET_SHOP, seed, settings, others, pool) for seed in SEEDS}
+        tried = try_variants(DECODER_SETTINGS, pool)
+        settings = decoder_plan({name: best_of(found) for name, found in tried.items()})
+        shops = {str(seed): decoder_league(POCKET_SHOP, seed, settings, pool) for seed in SEEDS}
     record("decoder", four_digits({"seeds": SEEDS, "tried": tried, "shops": shops}) | stamp(time.time() - start))
 
 
@@ -432,15 +448,22 @@ def chosen_in_chapter4() -> dict[str, dict]:
 
 
 def decoder_real() -> None:
-    """Chapter 4's item decoder and its modalities on MovieLens with posters, with the settings of the Pocket Shop."""
+    """Chapter 4's item decoder and its modalities on MovieLens with posters, with the settings of the Pocket Shop.
+
+    Its texts are read by each of READERS that is installed.
+    """
     if not os.environ.get("MMREC_DATA_HOME"):
         print("decoder-real is left as it was: set MMREC_DATA_HOME to the folder that holds the real data sets")
         return
-    start, (settings, others) = time.time(), decoder_plan(chosen_in_chapter4())
-    settings = {name: settings[name] for name in ON_REAL_DATA}
+    start, settings, readers = time.time(), decoder_plan(chosen_in_chapter4()), {}
     with one_thread_each() as pool:
-        sets = {"MovieLens": decoder_league("MovieLens", 0, settings, others, pool)}
-    record("decoder-real", four_digits({"seeds": [0], "sets": sets}) | stamp(time.time() - start))
+        for reader, names in READERS.items():
+            if reader == "minilm" and not find_spec(MINILM):
+                print(f"no texts are read by {reader}: it is not installed")
+                continue
+            some = {name: settings[name] for name in names}
+            readers[reader] = {str(seed): decoder_league("MovieLens", seed, some, pool, reader) for seed in SEEDS}
+    record("decoder-real", four_digits({"seeds": SEEDS, "MovieLens": readers}) | stamp(time.time() - start))
 
 
 def protocol_splits(protocol: str, seed: int) -> list[Split]:
@@ -453,17 +476,37 @@ def protocol_splits(protocol: str, seed: int) -> list[Split]:
     return [dataset.hold_out_category(sorted(set(dataset.column("category")[1:]))[seed])]
 
 
+class Among:
+    """A fitted system that ranks (I + 1,) bool some items only."""
+
+    def __init__(self, system: Recommender, asked: np.ndarray):
+        self.system, self.asked, self.name = system, asked, system.name
+
+    def score(self, histories: Histories) -> np.ndarray:
+        """(N, I + 1) scores; all other items have less than the least of these."""
+        scores = self.system.score(histories)
+        return np.where(self.asked, scores, scores.min(axis=1, keepdims=True) - 1)
+
+
 def protocol_row(protocol: str, seed: int, system: str, settings: dict) -> dict[str, np.ndarray]:
-    """Metric -> (N,) values of all users whom a protocol's splits test; with the next item, and with the next five."""
-    runs = {1: [], 5: []}
+    """Metric -> (N,) values of all users whom a protocol's splits test; with the next item, and with the next five.
+
+    Of an unseen category also with its items alone.
+    """
+    runs = {"next 1": [], "next 5": []}
     for split in protocol_splits(protocol, seed):
         systems = {name: league_entries(POCKET_SHOP, seed)[name].make for name in COUNTED}
-        fitted = (systems | decoder_systems(POCKET_SHOP, seed))[system](**settings).fit(split)
-        for num_targets, found in runs.items():
-            found.append(evaluate(fitted, split, num_targets=num_targets))
+        make = (systems | decoder_systems(POCKET_SHOP, seed, "tfidf"))[system]
+        fitted = make(**settings).fit(split)
+        for num_targets in (1, 5):
+            runs[f"next {num_targets}"].append(evaluate(fitted, split, num_targets=num_targets))
+        if protocol == "unseen category":
+            category = np.array(split.dataset.column("category"), object)
+            unseen = category == category[split.histories("test").targets[0, 0]]
+            runs["next 1 in the category"] = [evaluate(Among(fitted, unseen), split)]
     return {
-        f"{metric}, next {num_targets}": np.concatenate([run.metric(metric) for run in found])
-        for num_targets, found in runs.items()
+        f"{metric}, {asked}": np.concatenate([run.metric(metric) for run in found])
+        for asked, found in runs.items()
         for metric in ("HR@5", "P@5", "R@5", "NDCG@5", "MRR", "MAP@5", "NDCG@10")
     }
 
@@ -489,17 +532,19 @@ def decoder_protocols() -> None:
 
 
 def decoder_options() -> None:
-    """The options of chapter 4's item decoder on three Pocket Shops, with the settings that ``decoder`` chose."""
-    start, best = time.time(), chosen_in_chapter4()["MM-GPT2Rec"]
-    systems = options(league_data(POCKET_SHOP, 0)[0], load_settings().clip)
-    settings = {
-        name: {key: value for key, value in best.items() if key not in make.keywords} for name, make in systems.items()
-    }
-    others = dict.fromkeys(settings, ("MM-GPT2Rec",))
-    others |= {name: ("MM-GPT2Rec", other) for name, other in OWN_CONTROL.items()}
+    """The options of chapter 4's item decoder on three Pocket Shops, each with the settings that are best for it.
+
+    They are those that ``decoder`` tried for MM-GPT2Rec; the appendix brings its own.
+    """
+    start, systems = time.time(), options(league_data(POCKET_SHOP, 0)[0], load_settings())
+    six = {name: DECODER_SETTINGS["MM-GPT2Rec"] for name, make in systems.items() if "rate" not in make.keywords}
     with one_thread_each() as pool:
-        shops = {str(seed): decoder_league(POCKET_SHOP, seed, settings, others, pool) for seed in SEEDS}
-    record("decoder-options", four_digits({"seeds": SEEDS, "shops": shops}) | stamp(time.time() - start))
+        tried = try_variants(six, pool)
+        settings = {name: best_of(tried.get(name, [])) for name in systems}
+        shops = {str(seed): decoder_league(POCKET_SHOP, seed, settings, pool) for seed in SEEDS}
+    record(
+        "decoder-options", four_digits({"seeds": SEEDS, "tried": tried, "shops": shops}) | stamp(time.time() - start)
+    )
 
 
 def one_thread_each() -> ProcessPoolExecutor:

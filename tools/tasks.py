@@ -15,7 +15,7 @@ PYTHON = VENV / "bin" / "python"
 BUILD = ROOT / "_build"
 INDEX = BUILD / "html" / "index.html"
 # What a reader may ask notebooks to run on.
-CHOICES = ("MMREC_PROFILE", "MMREC_DATA", "MMREC_CLIP", "MMREC_SIGLIP")
+CHOICES = ("MMREC_PROFILE", "MMREC_DATA", "MMREC_CLIP", "MMREC_SIGLIP", "MMREC_TEXT", "MMREC_GPT2")
 # What `make book` changes in _config.yml; its copy lies in _build, and extensions are looked for from there.
 EXECUTING = {
     'execute_notebooks: "off"': "execute_notebooks: cache",
