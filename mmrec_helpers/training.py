@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from tqdm.auto import tqdm
 
@@ -151,6 +152,34 @@ def fit(
             if run.done % plan.save_every == 0 or run.stopped or run.done == plan.steps:
                 run.save()
     return run.finish()
+
+
+def step_memory(model: nn.Module, loss_of: Callable[[], torch.Tensor]) -> dict[str, int]:
+    """Bytes that a training step with AdamW holds when the loss is known: what the optimiser and the way back need.
+
+    Args:
+        model: whose weights are learnt, but those that do not require gradients.
+        loss_of: computes a loss.
+
+    Returns:
+        ``weights``, with the buffers; ``gradients``; ``moments``, the two numbers that AdamW keeps of each gradient;
+        ``activations``, what autograd has saved. What is made and dropped again on the way comes on top.
+    """
+    weights, learnt = [*model.parameters(), *model.buffers()], [w for w in model.parameters() if w.requires_grad]
+    own, saved = {weight.untyped_storage().data_ptr() for weight in weights}, {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()  # views of one tensor count once
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = loss_of()  # holds all that is saved, so that no address is used twice
+    gradients = sum(weight.nbytes for weight in learnt)
+    found = {"weights": sum(weight.nbytes for weight in weights), "gradients": gradients, "moments": 2 * gradients}
+    del loss
+    return found | {"activations": sum(saved.values())}
 
 
 class _Training:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmrec_helpers.training import Plan, batch_of, fit
+from mmrec_helpers.training import Plan, batch_of, fit, step_memory
 
 ROWS, WIDTH = 60, 5
 INPUTS = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(1))
@@ -226,3 +226,27 @@ def test_faulty_plans_are_refused():
             Plan(**wrong)
     with pytest.raises(ValueError, match="validate"):
         fit(network(), None, Plan(10, warm_up=1, validate_every=2))
+
+
+def test_a_steps_memory_is_what_must_be_held():
+    linear = nn.Linear(3, 5)
+    linear.bias.requires_grad_(False)
+    inputs = torch.randn(2, 3)
+    found = step_memory(linear, lambda: linear(inputs).tanh().sum())
+    assert found == {"weights": 80, "gradients": 60, "moments": 120, "activations": 24 + 40}
+    # The way back of a product needs both factors: here one tensor, and a view of it.
+    found = step_memory(linear, lambda: ((read := linear(inputs)) * read.view(5, 2).view(2, 5)).sum())
+    assert found["activations"] == 24 + 40
+
+
+def test_what_does_not_learn_needs_no_memory_for_learning():
+    layers = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
+    inputs = torch.randn(7, 4)
+    every = step_memory(layers, lambda: layers(inputs).sum())
+    layers[0].requires_grad_(False)
+    some = step_memory(layers, lambda: layers(inputs).sum())
+    assert some["weights"] == every["weights"]
+    assert some["gradients"] == every["gradients"] - 80
+    assert some["activations"] == every["activations"] - inputs.nbytes
+    with torch.no_grad():
+        assert step_memory(layers, lambda: layers(inputs).sum())["activations"] == 0

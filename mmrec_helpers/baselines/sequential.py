@@ -458,8 +458,8 @@ class Sequential:
         body = self.body()
         return Network(body, ItemVectors(split.dataset.num_items, self.width, self._features(split), self.use_ids))
 
-    def fit(self, split: Split) -> "Sequential":
-        """Learn from the training part; the valid part, if there is one, chooses the best weights."""
+    def prepare(self, split: Split) -> Tensor:
+        """Make the network as it is before it has learnt; return the (W, length + 1) rows that it learns from."""
         self.token = split.dataset.num_items + 1
         torch.manual_seed(self.seed)
         self.network = self.build(split).to(load_settings().device)
@@ -468,8 +468,11 @@ class Sequential:
             nn.init.constant_(self.network.items.bias, log(beta / num))
         frame = split.interactions("train")
         users, bought = (frame[column].to_numpy() for column in ("user", "item"))
-        rows = torch.from_numpy(self.rows(users, bought)).to(self.device)
-        validate = self._validation(split)
+        return torch.from_numpy(self.rows(users, bought)).to(self.device)
+
+    def fit(self, split: Split) -> "Sequential":
+        """Learn from the training part; the valid part, if there is one, chooses the best weights."""
+        rows, validate = self.prepare(split), self._validation(split)
         plan = self.plan(-(-len(rows) // self.batch), validate is not None)
         self.training = fit(self.network, lambda step: self.loss_of(rows, step), plan, validate, name=self.name)
         return self
