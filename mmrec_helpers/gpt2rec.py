@@ -357,6 +357,7 @@ def options(dataset: RecDataset, settings: Settings) -> dict[str, Callable[..., 
         "4 blocks": {"layers": 4},
         "width 32": {"width": 32},
         "width 128": {"width": 128},
+        "last 12 items": {"length": 12},
         "appendix's schedule": {"schedule": APPENDIX},
         "appendix as printed": PRINTED,
     }

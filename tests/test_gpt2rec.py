@@ -389,13 +389,20 @@ def test_the_recorded_settings_are_those_that_are_tried():
         assert tried == SETTINGS[name]
 
 
+def test_each_option_had_the_same_six_settings(shop):
+    tried = recorded("decoder-options")["tried"]
+    assert set(tried) == set(options(shop, load_settings({}))) - {"appendix as printed"}
+    for name, six in tried.items():
+        assert [{key: one[key] for key in ("rate", "dropout")} for one in six] == SETTINGS["MM-GPT2Rec"], name
+
+
 @pytest.mark.parametrize("seed", results.SEEDS)
 def test_the_record_of_options_has_each_of_them_beside_the_same_trainings_as_before(seed, shop):
     found, known = (recorded(name)["shops"][str(seed)] for name in ("decoder-options", "decoder"))
     assert found["fingerprint"] == known["fingerprint"]
     assert set(found["systems"]) == set(options(shop, load_settings({})))
-    for name in ("MM-GPT2Rec", "not tied"):
-        assert found["systems"][name]["NDCG@10"] == pytest.approx(known["systems"][name]["NDCG@10"], abs=2e-4)
+    same = found["systems"]["MM-GPT2Rec"]["NDCG@10"]
+    assert same == pytest.approx(known["systems"]["MM-GPT2Rec"]["NDCG@10"], abs=2e-4)
     for name, row in found["systems"].items():
         mean, low, high = row["more than MM-GPT2Rec"]
         assert low <= mean <= high
@@ -408,6 +415,30 @@ def test_among_some_items_only_these_are_ranked_as_before(planted, moments):
     before, after = system.score(moments), results.Among(system, asked).score(moments)
     assert np.array_equal(after[:, asked], before[:, asked])
     assert (after[:, ~asked].max(axis=1) < after[:, asked].min(axis=1)).all()
+
+
+def test_reviews_in_place_of_descriptions_are_those_of_the_training_part_or_all(shop):
+    split = shop.leave_one_out()
+    some, every = (results.told_by_reviews(split, every) for every in (False, True))
+    for told, frame in ((some, split.interactions("train")), (every, shop.interactions)):
+        assert told.items.features == shop.items.features
+        assert told.items["title"] == shop.items["title"]
+        for item in (1, shop.num_items):
+            known = frame.loc[(frame["item"] == item) & frame["review"].notna(), "review"]
+            assert told.items["description"][item - 1] == " ".join(known)
+    assert sum(map(len, every.items["description"])) > sum(map(len, some.items["description"])) > 0
+    asked = shop.interactions[split.part == TEST].dropna(subset="review")
+    own = [
+        (every.items["description"][item - 1], text) for item, text in zip(asked["item"], asked["review"], strict=True)
+    ]
+    assert all(text in told for told, text in own)
+
+
+def test_the_record_of_reviews_has_each_on_each_shop():
+    shops = recorded("decoder-reviews")["shops"]
+    assert list(shops) == [str(seed) for seed in results.SEEDS]
+    for shop in shops.values():
+        assert set(shop["systems"]) == {"MM-GPT2Rec", *results.REVIEWED}
 
 
 def test_the_record_of_protocols_has_each_system_under_each():
@@ -423,11 +454,15 @@ def test_the_record_of_protocols_has_each_system_under_each():
             for row in rows.values():
                 assert row["HR@5, next 1"][0] <= row["HR@5, next 5"][0] + 1e-9
                 assert row["P@5, next 1"][0] == pytest.approx(row["HR@5, next 1"][0] / 5, abs=1e-4)
+        for row in shop["unseen category"].values():
+            assert row["HR@5, next 1 in the category"][0] >= row["HR@5, next 1"][0]
 
 
 def test_the_record_on_films_is_of_chapter_3s_films():
-    films = recorded("decoder-real")["sets"]["MovieLens"]
-    assert set(films["systems"]) == set(results.ON_REAL_DATA)
-    league = recorded("league-real")["sets"]["MovieLens"]
-    assert films["fingerprint"] == league["fingerprint"]
-    assert films["systems"]["SASRec"]["NDCG@10"] == league["systems"]["SASRec"]["NDCG@10"]
+    films, league = recorded("decoder-real")["MovieLens"], recorded("league-real")["sets"]["MovieLens"]
+    for reader, names in results.READERS.items():
+        assert list(films[reader]) == [str(seed) for seed in results.SEEDS]
+        for found in films[reader].values():
+            assert found["fingerprint"] == league["fingerprint"]
+            assert set(found["systems"]) == set(names)
+    assert films["tfidf"]["0"]["systems"]["SASRec"]["NDCG@10"] == league["systems"]["SASRec"]["NDCG@10"]

@@ -598,6 +598,7 @@ CHANGES = {
     "4 blocks": {"layers"},
     "width 32": {"width"},
     "width 128": {"width"},
+    "last 12 items": {"length"},
     "appendix's schedule": {"schedule"},
     "appendix as printed": {"schedule", "rate", "dropout", "weight_decay", "batch", "epochs", "length"},
 }

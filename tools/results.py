@@ -27,7 +27,7 @@ from mmrec_helpers.baselines.sequential import SASRec
 from mmrec_helpers.checkpoints import MINILM, POCKET, WEIGHTS
 from mmrec_helpers.dataset import Histories, RecDataset, Split
 from mmrec_helpers.encoders import load_encoder
-from mmrec_helpers.evaluation import Recommender, by_group, evaluate, item_quintiles
+from mmrec_helpers.evaluation import Recommender, SampledNegatives, by_group, evaluate, item_quintiles
 from mmrec_helpers.gpt2rec import SETTINGS as DECODER_SETTINGS
 from mmrec_helpers.gpt2rec import options, variants
 from mmrec_helpers.league import SETTINGS, Entry, Inferring, Oracle, entries, validated
@@ -75,6 +75,10 @@ ON_REAL_DATA += ("SASRec on text and picture", "SASRec")
 """Chapter 4's systems that are run on real data as well."""
 READERS = {"tfidf": ON_REAL_DATA, "minilm": ("MM-GPT2Rec", "text alone", "both and ids")}
 """What reads the texts of real data, and the systems that are fed by it."""
+REVIEWED = {"title and training reviews": False, "title and all reviews": True}
+"""Name of MM-GPT2Rec where items are told by reviews -> by all, with those of the purchases asked for."""
+DRAWN = (20, 100)
+"""Negatives among which the next five items are searched, too, under the temporal protocol."""
 OWN_CONTROL = {
     "pretrained body, LoRA": "random body, LoRA",
     "not tied, alignment loss": "not tied",
@@ -374,8 +378,23 @@ def league_real() -> None:
 def decoder_systems(data: str, seed: int, reader: str) -> dict[str, Callable[..., Recommender]]:
     """Chapter 4's systems by name, and chapter 3's SASRec, for a data set of its league whose texts a reader reads."""
     dataset, settings = league_data(data, seed)[0], replace(load_settings(), seed=seed, text=reader)
-    sasrec = partial(SASRec, seed=seed, **chosen("SASRec"))
-    return variants(dataset, settings) | options(dataset, settings) | {"SASRec": sasrec}
+    found = variants(dataset, settings) | options(dataset, settings)
+    found["SASRec"] = partial(SASRec, seed=seed, **chosen("SASRec"))
+    if data == POCKET_SHOP:
+        for name, every in REVIEWED.items():
+            told = told_by_reviews(league_split(data, seed), every)
+            found[name] = partial(variants(told, settings)["MM-GPT2Rec"], name=name)
+    return found
+
+
+def told_by_reviews(split: Split, every: bool) -> RecDataset:
+    """The data set with an item's reviews as its description: those of the training part, or all there are."""
+    frame = split.dataset.interactions if every else split.interactions("train")
+    reviews = frame.dropna(subset="review").groupby("item")["review"].agg(" ".join)
+    texts = reviews.reindex(range(1, split.dataset.num_items + 1), fill_value="").tolist()
+    items = split.dataset.items
+    told = items.remove_columns("description").add_column("description", texts, feature=items.features["description"])
+    return replace(split.dataset, items=told.select_columns(items.column_names))
 
 
 def try_variant(system: str, settings: dict) -> dict:
@@ -491,7 +510,7 @@ class Among:
 def protocol_row(protocol: str, seed: int, system: str, settings: dict) -> dict[str, np.ndarray]:
     """Metric -> (N,) values of all users whom a protocol's splits test; with the next item, and with the next five.
 
-    Of an unseen category also with its items alone.
+    Of an unseen category also with its items alone, and under the split in time also among DRAWN items.
     """
     runs = {"next 1": [], "next 5": []}
     for split in protocol_splits(protocol, seed):
@@ -500,6 +519,10 @@ def protocol_row(protocol: str, seed: int, system: str, settings: dict) -> dict[
         fitted = make(**settings).fit(split)
         for num_targets in (1, 5):
             runs[f"next {num_targets}"].append(evaluate(fitted, split, num_targets=num_targets))
+        if protocol == "temporal":
+            for num in DRAWN:
+                run = evaluate(fitted, split, protocol=SampledNegatives(num), num_targets=5)
+                runs[f"next 5 among {num} drawn"] = [run]
         if protocol == "unseen category":
             category = np.array(split.dataset.column("category"), object)
             unseen = category == category[split.histories("test").targets[0, 0]]
@@ -545,6 +568,15 @@ def decoder_options() -> None:
     record(
         "decoder-options", four_digits({"seeds": SEEDS, "tried": tried, "shops": shops}) | stamp(time.time() - start)
     )
+
+
+def decoder_reviews() -> None:
+    """Chapter 4's item decoder on three Pocket Shops, with reviews as items' texts."""
+    start, best = time.time(), chosen_in_chapter4()["MM-GPT2Rec"]
+    settings = dict.fromkeys(("MM-GPT2Rec", *REVIEWED), best)
+    with one_thread_each() as pool:
+        shops = {str(seed): decoder_league(POCKET_SHOP, seed, settings, pool) for seed in SEEDS}
+    record("decoder-reviews", four_digits({"seeds": SEEDS, "shops": shops}) | stamp(time.time() - start))
 
 
 def one_thread_each() -> ProcessPoolExecutor:
@@ -607,6 +639,7 @@ RUNS = {
     "decoder-options": decoder_options,
     "decoder-protocols": decoder_protocols,
     "decoder-real": decoder_real,
+    "decoder-reviews": decoder_reviews,
     "league-pocket": league_pocket,
     "league-real": league_real,
     "rule": rule,
