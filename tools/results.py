@@ -73,7 +73,7 @@ system: on the first shop only."""
 ON_REAL_DATA = ("MM-GPT2Rec", "text alone", "picture alone", "ids alone", "both and ids", "both, shuffled")
 ON_REAL_DATA += ("SASRec on text and picture", "SASRec")
 """Chapter 4's systems that are run on real data as well."""
-READERS = {"tfidf": ON_REAL_DATA, "minilm": ("MM-GPT2Rec", "text alone", "both and ids")}
+READERS = {"tfidf": ON_REAL_DATA, "minilm": ("MM-GPT2Rec", "both and ids")}
 """What reads the texts of real data, and the systems that are fed by it."""
 REVIEWED = {"title and training reviews": False, "title and all reviews": True}
 """Name of MM-GPT2Rec where items are told by reviews -> by all, with those of the purchases asked for."""
