@@ -28,6 +28,10 @@ TRAIN, VALID, TEST, CONTEXT, UNUSED = range(5)
 PARTS = ("train", "valid", "test", "context", "unused")
 
 
+class NotAvailable(ValueError):
+    """A split, core or statistic that this data set cannot have; the message is a sentence for the reader."""
+
+
 @dataclass(frozen=True, eq=False)
 class RecDataset:
     """A shop's items, interactions and images.
@@ -93,8 +97,24 @@ class RecDataset:
     @cached_property
     def has_image(self) -> np.ndarray:
         """(I + 1,) bool, indexed by item number."""
-        encoded = self.items.cast_column("image", datasets.Image(decode=False))["image"]
+        encoded = self.items.cast_column("image", datasets.Image(decode=False))["image"][:]
         return np.array([False, *(picture is not None for picture in encoded)])
+
+    def span(self, least: float = 0) -> float:
+        """Days between the first and the last interaction.
+
+        Args:
+            least: the days that a statistic needs.
+
+        Raises:
+            NotAvailable: there are no times, or they span fewer days.
+        """
+        if not self.timed:
+            raise NotAvailable(f"{self.name} has orders, not times.")
+        days = np.ptp(self.interactions["time"].to_numpy()) / 86400
+        if days < least:
+            raise NotAvailable(f"The times of {self.name} span {days:.0f} days, fewer than the {least} needed here.")
+        return float(days)
 
     # Integrity --------------------------------------------------------------------------------------------------
 
@@ -145,7 +165,7 @@ class RecDataset:
         raw = self.items.cast_column("image", datasets.Image(decode=False))
         for column in sorted(raw.column_names):
             sha.update(column.encode() + b"\0")
-            for value in raw[column]:
+            for value in raw[column][:]:  # at once: row by row takes several times as long
                 if isinstance(value, dict):  # a picture, in the table or in a file
                     value = value["bytes"] or Path(value["path"]).read_bytes()
                 sha.update((value if isinstance(value, bytes) else _spelt(value)) + b"\0")
@@ -187,19 +207,23 @@ class RecDataset:
         """Cut all interactions at two moments that are the same for everybody: shares ``train``, ``valid``, the rest.
 
         Raises:
-            ValueError: shares or times leave nothing to test on, or there are no times.
+            ValueError: the shares leave nothing to test on.
+            NotAvailable: there are no times, no interactions, or none after the last cut.
         """
         if not self.timed:
-            raise ValueError(f"{self.name} tells orders, not times: no moment is the same for everybody")
+            raise NotAvailable(f"{self.name} has orders, not times, so it has no temporal split.")
         if train <= 0 or valid < 0 or train + valid >= 1:
             raise ValueError(f"shares must be positive and leave a rest to test on, not train={train}, valid={valid}")
         time = self.interactions["time"].to_numpy()
         if not len(time):
-            raise ValueError(f"{self.name}: there are no interactions to split")
+            raise NotAvailable(f"{self.name} has no interactions to split.")
         cuts = np.quantile(time, [train, train + valid], method="lower")
         part = np.searchsorted(cuts, time, side="left")
         if not (part == TEST).any():
-            raise ValueError(f"{self.name}: nothing happened after the last cut, there is nothing to test on")
+            raise NotAvailable(
+                f"{self.name} has no temporal split: too many interactions share the last time, so none is left for "
+                "the test part."
+            )
         return Split(self, part, "temporal")
 
     def by_user_folds(self, num_folds: int = 5, seed: int = 0) -> list["Split"]:
@@ -296,6 +320,16 @@ class Histories:
     def take(self, rows: np.ndarray | slice) -> "Histories":
         """Some of the moments."""
         return Histories(self.users[rows], self.items[rows], self.targets[rows], self.times[rows])
+
+    def at_most(self, most: int) -> "Histories":
+        """Every k-th query, with the smallest k that leaves at most ``most``.
+
+        Raises:
+            NotAvailable: there is no query.
+        """
+        if not len(self):
+            raise NotAvailable("No user has interactions enough to be tested on.")
+        return self.take(slice(None, None, -(-len(self) // most)))
 
 
 @dataclass(frozen=True, eq=False)

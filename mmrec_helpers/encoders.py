@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from tqdm.auto import tqdm
 
 from mmrec_helpers.checkpoints import CHOICES, find_checkpoint, read_json, revision
 from mmrec_helpers.dataset import RecDataset
+from mmrec_helpers.progress import progress
 from mmrec_helpers.settings import load_settings
 from mmrec_helpers.torchvision_mend import mend_torchvision
 
@@ -117,7 +117,9 @@ def embed_pictures(pictures: Sequence[Image.Image | None], encoder: "str | Path 
     model = load_encoder(encoder)
     vectors = torch.zeros(len(pictures), model.pictures([Image.new("RGB", (32, 32))]).shape[1])
     present = torch.zeros(len(pictures), dtype=torch.bool)
-    for start in tqdm(range(0, len(pictures), BATCH), desc=f"pictures, {Path(model.name).name}", unit="batch", delay=3):
+    for start in progress(
+        range(0, len(pictures), BATCH), desc=f"pictures, {Path(model.name).name}", unit="batch", delay=3
+    ):
         batch = enumerate(pictures[start : start + BATCH], start)
         batch = {row: picture.convert("RGB") for row, picture in batch if picture is not None}
         if batch:
@@ -134,7 +136,7 @@ def embed_texts(texts: Sequence[str | None], encoder: "str | Path | Encoder") ->
     truncated = torch.zeros(len(texts), dtype=torch.bool)
     # Texts of like length share a batch, so that little of it is padding.
     order = sorted((row for row, text in enumerate(texts) if text), key=lambda row: -len(texts[row]))
-    for start in tqdm(range(0, len(order), BATCH), desc=f"texts, {Path(model.name).name}", unit="batch", delay=3):
+    for start in progress(range(0, len(order), BATCH), desc=f"texts, {Path(model.name).name}", unit="batch", delay=3):
         rows = order[start : start + BATCH]
         vectors[rows], truncated[rows] = model.texts([texts[row] for row in rows])
     return Features(vectors, torch.tensor([bool(text) for text in texts], dtype=torch.bool), truncated)

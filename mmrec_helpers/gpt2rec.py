@@ -296,7 +296,7 @@ def variants(dataset: RecDataset, settings: Settings) -> dict[str, Callable[...,
     """Chapter 4's systems by name, each made by a call with settings: the decoder, its ablations, and SASRec.
 
     Args:
-        dataset: a data set with pictures.
+        dataset: a data set; without pictures their columns are 0.
         settings: name what reads texts and pictures, and the seed of everything random.
     """
     text, image = text_features(dataset, TEXT, settings.text), image_features(dataset, settings.clip)
@@ -329,7 +329,8 @@ def variants(dataset: RecDataset, settings: Settings) -> dict[str, Callable[...,
 def options(dataset: RecDataset, settings: Settings) -> dict[str, Callable[..., Recommender]]:
     """The options that MM-GPT2Rec's paper names, and its sizes, each alone; arguments as of ``variants``.
 
-    Where the settings' pretrained body is of another size than the decoder, a random one of its size is there, too.
+    Without pictures there is no contrastive loss. Where the settings' pretrained body is of another size than the
+    decoder, a random one of its size is there, too.
     """
     make = variants(dataset, settings)
     full = make["MM-GPT2Rec"]
@@ -361,6 +362,8 @@ def options(dataset: RecDataset, settings: Settings) -> dict[str, Callable[..., 
         "appendix's schedule": {"schedule": APPENDIX},
         "appendix as printed": PRINTED,
     }
+    if not dataset.has_image.any():
+        del changes["contrastive loss"]  # nothing to contrast the texts with
     if any(getattr(MMGPT2Rec, size) != value for size, value in unread.items()):
         changes["random body of its size"] = unread
     found = {name: partial(full, name=name, **change) for name, change in changes.items()}

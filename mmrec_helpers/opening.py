@@ -1,8 +1,12 @@
 """Open the data that MMREC_DATA names: the Pocket Shop with its truth, or real files with their clean-up's report."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from mmrec_helpers.dataset import RecDataset
+import numpy as np
+
+from mmrec_helpers.dataset import NotAvailable, RecDataset
 from mmrec_helpers.pocket_shop.shop import Truth, open_shop
 from mmrec_helpers.settings import Settings
 from mmrec_helpers.sources.amazon import read_amazon
@@ -10,6 +14,9 @@ from mmrec_helpers.sources.cleanup import CleanUp
 from mmrec_helpers.sources.folder import read_folder
 from mmrec_helpers.sources.microlens import read_microlens
 
+T = TypeVar("T")
+LEAST = 200
+"""Users, and items outside the longest history, that chapters which train and sample negatives need."""
 READERS = {"folder": read_folder, "amazon": read_amazon, "microlens": read_microlens}
 
 
@@ -28,3 +35,36 @@ def open_data(settings: Settings) -> tuple[RecDataset, Truth | None, CleanUp | N
     source, _, path = settings.data.partition(":")
     dataset, cleanup = READERS[source](Path(path).expanduser())
     return dataset, None, cleanup
+
+
+def open_large_enough(settings: Settings) -> tuple[RecDataset, Truth | None]:
+    """``open_data`` for chapters that train: print what was opened, and how it was cleaned up.
+
+    Where there are fewer than LEAST users, or items outside the longest history, the Pocket Shop takes its place, with
+    a sentence; another sentence tells where there are no pictures.
+    """
+    dataset, truth, cleanup = open_data(settings)
+    print(dataset)
+    if cleanup:
+        print(cleanup)
+    longest = np.bincount(dataset.interactions["user"]).max()
+    if min(dataset.num_users, dataset.num_items - longest) < LEAST:
+        print("Too few items or users to sample a hundred other items for everybody.")
+        print("The chapter goes on with the Pocket Shop.")
+        return open_shop(settings.seed, settings.shop_size)
+    if not dataset.has_image.any():
+        print(f"{dataset.name} has no pictures: its items are described by their texts alone.")
+    return dataset, truth
+
+
+def if_available(make: Callable[[], T]) -> T | None:
+    """What ``make`` returns; where the data set cannot have it, print why and return None.
+
+    Args:
+        make: does all the work of a cell, and raises NotAvailable where the data set lacks what it needs.
+    """
+    try:
+        return make()
+    except NotAvailable as reason:
+        print(reason)
+        return None

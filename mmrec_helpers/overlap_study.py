@@ -37,6 +37,19 @@ def groups_of(category: Sequence[str], facts: Sequence[dict[str, str]] = ()) -> 
     return groups
 
 
+def at_most(dataset: RecDataset, limit: int = LIMIT) -> RecDataset:
+    """The data set, cut to the items that are studied where more than ``limit`` have both a picture and a description.
+
+    So no item is encoded that the study leaves out: the draw is that of ``study_vectors``.
+    """
+    described = [bool((text or "").strip()) for text in dataset.items["description"][:]]
+    both = np.flatnonzero(dataset.has_image[1:] & described)
+    if len(both) <= limit:
+        return dataset
+    chosen = 1 + np.random.default_rng(0).permutation(both)[:limit]
+    return dataset.keep(dataset.interactions["item"].isin(chosen).to_numpy())
+
+
 def study_vectors(pictures: Features, texts: Features, groups: dict[str, np.ndarray]) -> dict:
     """The study of N pictures and their texts.
 

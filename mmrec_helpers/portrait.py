@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from mmrec_helpers.dataset import RecDataset
+from mmrec_helpers.dataset import NotAvailable, RecDataset
 from mmrec_helpers.lessons.exploration import later_share, learn_bpe
 
 DAY = 86400
+NEW_DAYS = 90
+"""How long an item counts as new."""
 CONTEXT = 1024
 """Tokens that GPT-2 reads at once."""
 STEPS = np.linspace(0, 1, 41)
@@ -20,7 +22,8 @@ def portrait(dataset: RecDataset) -> dict[str, float | None]:
     the user's one before, ``category in any order`` that of another one of the user, ``category by chance`` that of
     anybody's. ``last decided by file order`` is the share of users whose last two interactions have the same time. ``on
     new items, second half`` is the share of
-    the interactions in the second half of the time whose item was first seen in the 90 days before. ``tests with later
+    the interactions in the second half of the time whose item was first seen in the 90 days before, None where the
+    data span fewer than 90 days, since all items are new then. ``tests with later
     training`` is the share of leave-one-out's test cases that have training interactions after them, ``training later,
     mean`` what share of these that is. Tokens are those of a tokenizer learnt on the data set's own texts.
     """
@@ -56,7 +59,7 @@ def curves(dataset: RecDataset) -> dict[str, list[float | None] | None]:
         ``tail``: share of the interactions on the best-selling STEPS of the items. ``history``: STEPS-quantiles of the
         history lengths. ``gap``: STEPS-quantiles of the seconds between two interactions of a user. ``fresh``: in each
         24th of the time, the share of interactions on items first seen in the 90 days before (None where nothing
-        happened). The latter two are None where there are no times.
+        happened). The latter two are None where there are no times, the last also where they span fewer than 90 days.
     """
     sales, gap = _sales(dataset), _gaps(dataset)
     tail = np.interp(STEPS, np.linspace(0, 1, len(sales) + 1), np.r_[0, np.cumsum(sales)] / sales.sum())
@@ -66,11 +69,33 @@ def curves(dataset: RecDataset) -> dict[str, list[float | None] | None]:
         part = np.minimum((time - time.min()) * 24 // max(time.max() - time.min(), 1), 23)
         in_part = np.bincount(part, minlength=24)
         share = np.bincount(part, weights=fresh, minlength=24) / np.maximum(in_part, 1)
-        found |= {"gap": np.quantile(gap, STEPS) if len(gap) else None, "fresh": np.where(in_part > 0, share, np.nan)}
+        found["gap"] = np.quantile(gap, STEPS) if len(gap) else None
+        if dataset.span() >= NEW_DAYS:
+            found["fresh"] = np.where(in_part > 0, share, np.nan)
     return {
         name: None if points is None else [None if np.isnan(point) else float(point) for point in points]
         for name, points in found.items()
     }
+
+
+def known_fields(values: pd.DataFrame) -> list[str]:
+    """The columns of a table of items that tell items apart.
+
+    Raises:
+        NotAvailable: there is none.
+    """
+    known = [name for name in values if values[name].nunique() > 1]
+    if not known:
+        raise NotAvailable(f"The items have no {' or '.join(values)} to compare.")
+    return known
+
+
+def attribute_texts(dataset: RecDataset) -> list[str]:
+    """Category and brand of each item as a text; empty where the data set has no categories."""
+    categories, brands = dataset.items["category"][:], dataset.items["brand"][:]
+    if not any(categories):
+        return [""] * dataset.num_items
+    return [f"category: {category}, brand: {brand}" for category, brand in zip(categories, brands, strict=True)]
 
 
 def in_words(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -117,7 +142,7 @@ def _gaps(dataset: RecDataset) -> np.ndarray:
 def _is_fresh(dataset: RecDataset) -> np.ndarray:
     """(N,) bool: the item was first seen in the 90 days before."""
     time = dataset.interactions["time"]
-    return (time - dataset.interactions.groupby("item")["time"].transform("min") < 90 * DAY).to_numpy()
+    return (time - dataset.interactions.groupby("item")["time"].transform("min") < NEW_DAYS * DAY).to_numpy()
 
 
 def _repeats(dataset: RecDataset, field: str) -> dict[str, float | None]:
@@ -157,22 +182,18 @@ def _times(dataset: RecDataset) -> dict[str, float | None]:
     later = later_share(dataset.leave_one_out())
     last = np.flatnonzero(np.diff(dataset.interactions["user"], append=-1))
     last = last[_lengths(dataset) > 1]
-    found = map(
-        _mean, (_gaps(dataset) < 3600, time[last] == time[last - 1], _is_fresh(dataset)[second_half], later > 0, later)
-    )
+    fresh = _is_fresh(dataset)[second_half] if dataset.span() >= NEW_DAYS else later[:0]
+    found = map(_mean, (_gaps(dataset) < 3600, time[last] == time[last - 1], fresh, later > 0, later))
     return dict(zip(names, found, strict=True))
 
 
 def _content(dataset: RecDataset) -> dict[str, float | None]:
     """Pictures and texts."""
-    titles, descriptions = list(dataset.items["title"]), list(dataset.items["description"])
+    titles, descriptions = dataset.items["title"][:], dataset.items["description"][:]
     tokenizer = learn_bpe(titles + descriptions, 4000)
-    attributes = [
-        f"category: {category}, brand: {brand}"
-        for category, brand in zip(dataset.items["category"], dataset.items["brand"], strict=True)
-    ]
     title, attribute, description = (
-        np.array([0, *map(len, tokenizer.encode_batch(texts))]) for texts in (titles, attributes, descriptions)
+        np.array([0, *map(len, tokenizer.encode_batch(texts))])
+        for texts in (titles, attribute_texts(dataset), descriptions)
     )  # (I + 1,) tokens
     history = np.bincount(dataset.interactions["user"], weights=description[dataset.interactions["item"]])
     described = description > 0
@@ -181,7 +202,7 @@ def _content(dataset: RecDataset) -> dict[str, float | None]:
         "items with a description": described[1:].mean(),
         "characters of a title": np.mean([len(text) for text in titles]),
         "tokens of a title": title[1:].mean(),
-        "tokens of the attributes": attribute[1:].mean() if any(dataset.items["category"]) else None,
+        "tokens of the attributes": attribute[1:].mean() if attribute.any() else None,
         "tokens of a description, mean": _mean(description[described]),
         "tokens of a description, median": np.median(description[described]) if described.any() else None,
         "histories over 1,024 tokens": (history > CONTEXT).mean() if described.any() else None,

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 
 from mmrec_helpers.baselines.sequential import SASRec
 from mmrec_helpers.cards import STYLE, data_uri
-from mmrec_helpers.dataset import RecDataset, Split
+from mmrec_helpers.dataset import NotAvailable, RecDataset, Split
 from mmrec_helpers.evaluation import FullRanking, Recommender, Run, SampledNegatives, bootstrap_means, evaluate
 from mmrec_helpers.league import image_features
 from mmrec_helpers.metrics import Placing, auc, hit_rate, reciprocal_rank
@@ -63,12 +63,21 @@ def turned(one: Mapping[str, float], other: Mapping[str, float]) -> list[tuple[s
 
 
 def mixed_core(dataset: RecDataset, users: int = 7, items: int = 5) -> RecDataset:
-    """The largest part in which users have at least ``users`` interactions and items at least ``items``."""
+    """The largest part in which users have at least ``users`` interactions and items at least ``items``.
+
+    Raises:
+        NotAvailable: nothing is left.
+    """
+    name = dataset.name
     while True:
         frame = dataset.interactions
         keep = np.ones(len(frame), bool)
         for column, least in (("user", users), ("item", items)):
             keep &= np.bincount(frame[column])[frame[column]] >= least
+        if not keep.any():
+            raise NotAvailable(
+                f"{name} has no part in which each user has {users} interactions or more and each item {items}."
+            )
         if keep.all():
             return dataset
         dataset = dataset.keep(keep)
@@ -101,11 +110,11 @@ def popularity_among(sequences: np.ndarray, targets: np.ndarray, num_items: int,
     Popularity is how often all *other* users have an item, so that no user's own truth is counted.
 
     Raises:
-        ValueError: a user has fewer items left to draw from.
+        NotAvailable: a user has fewer items left to draw from.
     """
     most = (sequences > 0).sum(axis=1).max()
     if num_items - most < DRAWN:
-        raise ValueError(f"a user with {most} of {num_items} items leaves too few to draw {DRAWN} others from")
+        raise NotAvailable(f"A user has {most} of the {num_items} items, so {DRAWN} others cannot be sampled.")
     rng, drawn = np.random.default_rng(seed), []
     for items in np.array_split(sequences, len(sequences) // 1000 + 1):  # bounds memory
         order = rng.random((len(items), num_items + 1))
@@ -130,6 +139,9 @@ def study_rule(dataset: RecDataset, users: int = 7, items: int = 5) -> dict:
     Returns:
         ``users`` that were left, ``same target``: the share of them whose two targets are one; and for ``released`` and
         ``last item``: AUC, HR@5 and MRR@5 as [mean, low, high] with 95 % intervals.
+
+    Raises:
+        NotAvailable: no such part is left, or it has too few items.
     """
     dataset = mixed_core(dataset, users, items)
     sequences = sequences_of(dataset)
@@ -141,6 +153,18 @@ def study_rule(dataset: RecDataset, users: int = 7, items: int = 5) -> dict:
         values = {"AUC": auc(placing), "HR@5": hit_rate(placing, 5), "MRR@5": reciprocal_rank(placing, 5)}
         found[name] = {metric: with_interval(value) for metric, value in values.items()}
     return found
+
+
+def rule_table(studies: Mapping[str, dict | None]) -> pd.DataFrame:
+    """What ``study_rule`` found on each data set, two rows each; none where it is None."""
+    return pd.DataFrame(
+        {
+            f"{name}: {kind}": {metric: spelt(value) for metric, value in found[kind].items()}
+            for name, found in studies.items()
+            if found is not None
+            for kind in ("released", "last item")
+        }
+    ).T
 
 
 def following(dataset: RecDataset, num: int = 5) -> np.ndarray:

@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PROFILES = ("laptop", "gpu")
@@ -32,6 +32,8 @@ class Settings:
     gpt2: str = "pocket-gpt2"
     """Chapter 4's pretrained GPT-2, named alike."""
     seed: int = 0
+    progress: bool = field(default=True, compare=False)
+    """Whether progress bars are shown. Not where outputs are stored or rendered: ``TQDM_DISABLE=1``."""
 
     @property
     def shop_size(self) -> str:
@@ -40,8 +42,8 @@ class Settings:
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read ``MMREC_PROFILE``, ``MMREC_DATA``, ``MMREC_CACHE``, ``MMREC_CLIP``, ``MMREC_SIGLIP``, ``MMREC_TEXT`` and
-    ``MMREC_GPT2``.
+    """Read ``MMREC_PROFILE``, ``MMREC_DATA``, ``MMREC_CACHE``, ``MMREC_CLIP``, ``MMREC_SIGLIP``, ``MMREC_TEXT``,
+    ``MMREC_GPT2`` and ``TQDM_DISABLE``.
 
     Whether the models exist is found out when they are loaded.
 
@@ -60,7 +62,8 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     cache = Path(environ.get("MMREC_CACHE") or Path(cache_home) / "mmrec").expanduser()
     named = {kind: environ.get(f"MMREC_{kind.upper()}") for kind in ("clip", "siglip", "text", "gpt2")}
     models = {kind: name for kind, name in named.items() if name}
-    return Settings(profile, data, "cpu" if profile == "laptop" else _best_device(), cache, **models)
+    device = "cpu" if profile == "laptop" else _best_device()
+    return Settings(profile, data, device, cache, **models, progress=environ.get("TQDM_DISABLE", "") in ("", "0"))
 
 
 def _best_device() -> str:

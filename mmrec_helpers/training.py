@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from tqdm.auto import tqdm
+
+from mmrec_helpers.progress import progress
 
 LOOK_EVERY = 50
 """Steps between two looks at the loss: each look makes a GPU wait."""
@@ -141,7 +142,7 @@ def fit(
     run = _Training(model, plan, checkpoint)
     run.resume()
     model.train()
-    with tqdm(total=plan.steps, initial=run.done, desc=name, leave=False) as bar:
+    with progress(total=plan.steps, initial=run.done, desc=name) as bar:
         while run.done < plan.steps and not run.stopped:
             run.step(loss_of)
             bar.update()

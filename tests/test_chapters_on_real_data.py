@@ -5,6 +5,7 @@ import random
 import nbformat
 import pytest
 import results
+from PIL import Image
 
 import notebooks as tool
 
@@ -68,6 +69,67 @@ def test_chapter_3_runs_on_a_folder_without_pictures_ratings_and_reviews(monkeyp
     for text in execute(monkeypatch, tmp_path, f"folder:{tmp_path / 'shop'}", only="03").values():
         assert f"{count:,} interactions kept" in text
         assert WITHOUT_PICTURES not in text
+
+
+KINDS = {"week": "folder", "orders": "microlens"}
+"""Name -> reader of the small shops that stand for H&M's week and for MicroLens."""
+NO_CORE = " has no part in which each user has 7 interactions or more and each item 5."
+LACKS = {
+    "week": {"week has no temporal split: too many interactions": 1, f"week{NO_CORE}": 2},
+    "orders": {"orders has orders, not times, so it has no temporal split.": 1, f"orders{NO_CORE}": 2},
+}
+"""Name -> sentence in the place of what the shop cannot have -> how often it stands in chapter 3."""
+
+
+@pytest.fixture(scope="module")
+def small_shops(tmp_path_factory):
+    """Name -> what MMREC_DATA names it by, and how many interactions it has."""
+    home = tmp_path_factory.mktemp("shops")
+    count = {"week": write_week(home / "week"), "orders": write_orders(home / "orders")}
+    return {name: (f"{kind}:{home / name}", count[name]) for name, kind in KINDS.items()}
+
+
+@pytest.mark.parametrize("only", ["03", "04_", "04b"])
+@pytest.mark.parametrize("name", KINDS)
+def test_chapters_that_train_run_on_days_and_on_orders(small_shops, monkeypatch, tmp_path, name, only):
+    data, count = small_shops[name]
+    (text,) = execute(monkeypatch, tmp_path, data, only).values()
+    assert f"{count:,} interactions kept" in text
+    assert WITHOUT_PICTURES not in text
+    assert ("has no pictures" in text) == (name == "orders")
+    for sentence in LACKS[name]:
+        assert text.count(sentence) == (LACKS[name][sentence] if only == "03" else 0)
+
+
+def write_week(folder, users: int = 220, items: int = 240) -> int:
+    """A shop like H&M's week: times are days, most users buy on one of them, items have pictures; its interactions."""
+    rng, kinds = random.Random(0), ("dress", "sock", "coat", "hat", "shirt")
+    (folder / "images").mkdir(parents=True)
+    rows = [
+        f"u{user},i{item},{(18_521 + day) * 86_400}"
+        for user in range(users)
+        for first in [rng.randrange(7)]
+        for item in rng.sample(range(items), rng.randint(3, 6))
+        for day in [rng.randrange(7) if user % 5 == 0 else first]
+    ]
+    texts = [f"i{item},{kinds[item % 5]} {item},A {kinds[item % 5]} of colour {item % 7}" for item in range(items)]
+    (folder / "interactions.csv").write_text("\n".join(["user,item,time", *rows]))
+    (folder / "items.csv").write_text("\n".join(["item,title,description", *texts]))
+    for item in range(items):
+        Image.new("RGB", (16, 16), (item, 30 * (item % 7), 99)).save(folder / "images" / f"i{item}.jpg")
+    return len(rows)
+
+
+def write_orders(folder, users: int = 220, items: int = 240) -> int:
+    """A shop like MicroLens: orders without times, short histories, titles without pictures; its interactions."""
+    rng, kinds = random.Random(0), ("rain", "snow", "cats", "dogs", "birds")
+    folder.mkdir()
+    rows = [rng.sample(range(items), rng.randint(3, 6)) for _ in range(users)]
+    lines = [f"{user}\t{' '.join(map(str, row))}" for user, row in enumerate(rows)]
+    (folder / "orders_pairs.tsv").write_text("\n".join(lines))
+    titles = [f"{item},A film of {kinds[item % 5]} {item}" for item in range(items)]
+    (folder / "orders_titles.csv").write_text("\n".join(["item,title", *titles]))
+    return sum(map(len, rows))
 
 
 def write_shop(folder, users: int, items: int, most: int, last: int) -> int:

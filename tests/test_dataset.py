@@ -12,7 +12,18 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mmrec_helpers.dataset import CONTEXT, ITEM_FEATURES, TEST, TRAIN, UNUSED, VALID, RecDataset, Split, k_core_mask
+from mmrec_helpers.dataset import (
+    CONTEXT,
+    ITEM_FEATURES,
+    TEST,
+    TRAIN,
+    UNUSED,
+    VALID,
+    NotAvailable,
+    RecDataset,
+    Split,
+    k_core_mask,
+)
 
 CATEGORIES = ("mug", "lamp", "desk")
 SEEDS = range(5)
@@ -574,14 +585,25 @@ def test_two_folds_leave_nobody_to_learn_from(small):
         small.by_user_folds(2)
 
 
-def test_a_temporal_split_without_a_test_part_is_refused(small):
+def test_a_temporal_split_without_a_test_part_is_not_available(small):
     same_time = replace(small, interactions=small.interactions.assign(time=7))
-    with pytest.raises(ValueError, match="nothing to test on"):
+    with pytest.raises(NotAvailable, match=r"test has no temporal split: .* none is left for the test part\."):
         same_time.temporal_split()
+
+
+def test_no_interactions_have_no_temporal_split(small):
+    with pytest.raises(NotAvailable, match=r"test has no interactions to split\."):
+        small.keep(np.zeros(small.num_interactions, bool)).temporal_split()
+
+
+def test_wrong_shares_are_a_mistake_and_no_lack_of_the_data(small):
+    with pytest.raises(ValueError, match="shares must be positive") as error:
+        small.temporal_split(0.9, 0.1)
+    assert not isinstance(error.value, NotAvailable)
 
 
 def test_data_without_times_have_no_temporal_split_whatever_is_filtered(small):
     untimed = replace(small, timed=False).keep(np.ones(small.num_interactions, bool))
-    with pytest.raises(ValueError, match="test tells orders, not times"):
+    with pytest.raises(NotAvailable, match="test has orders, not times"):
         untimed.temporal_split()
     untimed.leave_one_out()

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PIN = re.compile(r"(?P<name>[a-z0-9-]+)==(?P<version>[0-9a-z.]+)( ; (?P<marker>[^#;]+?))?(  # (?P<reason>\S.*))?")
 LOCK = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
 PINS = {found["name"]: found for found in map(PIN.fullmatch, LOCK) if found}
+CONDA = ROOT / "environment.yml"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CUDA = re.compile(r"(nvidia|cuda|triton)\b")
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "book/how-to-use.md")
@@ -87,12 +88,29 @@ def test_each_pin_that_is_not_the_newest_has_its_reason():
 
 
 def test_conda_users_get_the_lock():
-    needs = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    needs = yaml.safe_load(CONDA.read_text())["dependencies"]
     pip = [need["pip"] for need in needs if isinstance(need, dict)]
     python = [need.split("=")[1] for need in needs if str(need).startswith("python=")]
     assert pip == [["-r requirements.lock", "-e ."]]
     assert len(python) == 1
     assert f"{python[0]}.0" in Requirement(f"python{PROJECT['project']['requires-python']}").specifier
+
+
+TEN = ["jupyterlab", "jupyter-book", "torch", "transformers", "datasets", "timm", "matplotlib", "seaborn", "ipywidgets"]
+TEN += ["nbval"]
+
+
+@pytest.mark.parametrize("package", TEN)
+def test_the_books_ten_packages_come_with_conda_and_are_used(package):
+    (pip,) = [need["pip"] for need in yaml.safe_load(CONDA.read_text())["dependencies"] if isinstance(need, dict)]
+    locked = [need.removeprefix("-r ") for need in pip if need.startswith("-r ")]
+    pins = [pin["name"] for name in locked for pin in map(PIN.fullmatch, (ROOT / name).read_text().splitlines()) if pin]
+    assert package in pins
+    # imported; or called: as a module, by its main function, or as a plug-in's option
+    name = package.replace("-", "_")
+    used = re.compile(rf"\b(import|from) {name}\b|\"-m\", \"{name}\"|\"--{name}\"")
+    sources = [*ROOT.glob("mmrec_helpers/**/*.py"), *ROOT.glob("tools/*.py"), *ROOT.glob("notebooks/*.ipynb")]
+    assert any(used.search(path.read_text()) for path in sources), f"nothing imports or calls {package}"
 
 
 # The commands ----------------------------------------------------------------------------------------------------

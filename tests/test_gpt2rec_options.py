@@ -616,6 +616,12 @@ def made(shop):
     return options(shop, replace(load_settings({}), seed=3))
 
 
+def test_without_pictures_there_is_every_option_but_the_contrastive_loss(made, shop):
+    bare = replace(shop, items=shop.items.remove_columns("image").add_column("image", [None] * shop.num_items))
+    bare = replace(bare, items=bare.items.cast(shop.items.features))
+    assert list(options(bare, load_settings({}))) == [name for name in made if name != "contrastive loss"]
+
+
 def test_each_option_differs_in_what_its_name_says_and_in_nothing_else(made, shop):
     systems = {name: make() for name, make in made.items()}
     full = systems["MM-GPT2Rec"]

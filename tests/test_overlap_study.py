@@ -10,6 +10,7 @@ from PIL import Image
 
 from mmrec_helpers.encoders import Encoder, Features
 from mmrec_helpers.overlap_study import (
+    at_most,
     bags_of_words,
     by_length,
     cosines_of,
@@ -55,6 +56,17 @@ def test_study_leaves_out_items_without_a_picture_or_a_text():
     assert list(found["table"]) == ["own", "random", "same category"]
     assert found["table"]["own"][0] == pytest.approx(1)
     assert found["table"]["random"][3] == 1
+
+
+def test_at_most_keeps_the_items_that_the_study_draws():
+    dataset, _ = open_shop(size="tiny")
+    both = np.flatnonzero(dataset.has_image[1:])  # all have a description
+    assert at_most(dataset, len(both)) is dataset
+    drawn = np.sort(np.random.default_rng(0).permutation(both)[:50])
+    drawn = drawn[np.isin(drawn + 1, dataset.interactions["item"])]
+    cut = at_most(dataset, 50)
+    assert cut.items["item_id"][:] == [dataset.items["item_id"][row] for row in drawn.tolist()]
+    assert cut.has_image[1:].all()
 
 
 def test_groups_know_colours_only_with_the_facts():

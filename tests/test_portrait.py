@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 import results
 
-from mmrec_helpers.dataset import ITEM_FEATURES, RecDataset
+from mmrec_helpers.dataset import ITEM_FEATURES, NotAvailable, RecDataset
 from mmrec_helpers.opening import open_data
 from mmrec_helpers.pocket_shop.shop import open_shop
-from mmrec_helpers.portrait import DAY, STEPS, curves, in_words, portrait
+from mmrec_helpers.portrait import DAY, STEPS, attribute_texts, curves, in_words, known_fields, portrait
 from mmrec_helpers.settings import load_settings
 
 
@@ -129,3 +129,25 @@ def test_the_record_is_what_the_code_finds_today(request, name):
     assert found["portrait"] == record["portrait"]
     if cleanup:
         assert record["clean-up"] == results.changes(cleanup)
+
+
+def test_no_item_is_new_where_the_times_span_fewer_than_90_days():
+    for last, is_known in ((6, False), (89, False), (90, True)):
+        week = dataset_of([(0, 1, 0), (0, 1, last // 2 + 1), (0, 2, last)])
+        assert (portrait(week)["on new items, second half"] is not None) == is_known
+        assert (curves(week)["fresh"] is not None) == is_known
+        assert curves(week)["gap"] is not None
+
+
+def test_attributes_are_texts_only_where_there_are_categories():
+    rows = [(0, 1, 0), (0, 2, 1)]
+    assert attribute_texts(dataset_of(rows)) == ["", ""]
+    shop = dataset_of(rows, category=["mug", ""], brand=["Orla", ""])
+    assert attribute_texts(shop) == ["category: mug, brand: Orla", "category: , brand: "]
+
+
+def test_known_fields_tell_items_apart():
+    values = pd.DataFrame({"category": ["mug", "cap"], "brand": ["", ""]})
+    assert known_fields(values) == ["category"]
+    with pytest.raises(NotAvailable, match=r"no category or brand to compare\."):
+        known_fields(values.assign(category="mug"))

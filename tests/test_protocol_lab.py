@@ -1,6 +1,7 @@
 """protocol_lab.py: the released rule against brute force, tables by protocol, systems, pictures, the records."""
 
 import json
+import re
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -11,6 +12,7 @@ import results
 
 from mmrec_helpers.baselines.counting import ItemKNN, Popularity, Random
 from mmrec_helpers.baselines.sequential import SASRec
+from mmrec_helpers.dataset import NotAvailable
 from mmrec_helpers.evaluation import evaluate
 from mmrec_helpers.pocket_shop.shop import open_shop
 from mmrec_helpers.protocol_lab import (
@@ -24,12 +26,14 @@ from mmrec_helpers.protocol_lab import (
     mixed_core,
     popular_part,
     popularity_among,
+    rule_table,
     sequences_of,
+    spelt,
     study_rule,
     turned,
     with_interval,
 )
-from mmrec_helpers.published import LAST_DIGIT, PUBLISHED
+from mmrec_helpers.published import PUBLISHED, ROUNDING
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,13 @@ def test_mixed_core_is_the_largest_part_that_keeps_both_limits(dataset):
     assert np.bincount(frame["item"])[1:].min() >= 5
     assert mixed_core(left, 7, 5) is left
     assert set(dataset.k_core(7).user_ids) <= set(left.user_ids)  # a stricter core lies within
+
+
+def test_a_core_that_ends_empty_is_not_available(dataset):
+    longest = int(np.bincount(dataset.interactions["user"]).max())
+    for make in (mixed_core, study_rule):
+        with pytest.raises(NotAvailable, match=f"{re.escape(dataset.name)} has no part .* {longest + 1} interactions"):
+            make(dataset, longest + 1, 5)
 
 
 def test_sequences_are_the_interactions(dataset):
@@ -81,7 +92,7 @@ def test_drawn_items_are_never_the_users():
     placing = popularity_among(sequences, sequences[:, 2], num_items=30)
     assert not placing.better.any()
     assert (placing.equal == 1).all()
-    with pytest.raises(ValueError, match="too few"):
+    with pytest.raises(NotAvailable, match="A user has 15 of the 30 items"):
         popularity_among(np.arange(1, 16)[None], np.array([1]), num_items=30)
 
 
@@ -91,6 +102,13 @@ def test_released_rule_lifts_popularity(dataset):
     for metric in ("AUC", "HR@5", "MRR@5"):
         assert found["released"][metric][1] > found["last item"][metric][2]
     assert found["users"] == mixed_core(dataset).num_users
+
+
+def test_the_rules_table_leaves_out_what_is_not_available(dataset):
+    found = study_rule(dataset)
+    table = rule_table({"shop": found, "other": None})
+    assert list(table.index) == ["shop: released", "shop: last item"]
+    assert table.loc["shop: released", "AUC"] == spelt(found["released"]["AUC"])
 
 
 def test_without_popularity_the_rule_lifts_nothing(dataset):
@@ -175,7 +193,7 @@ def test_league_draws_a_row_a_system():
 
 
 def test_printed_tables_are_whole():
-    assert set(PUBLISHED) == set(LAST_DIGIT)
+    assert set(PUBLISHED) == set(ROUNDING)
     assert [len(rows) for rows in PUBLISHED.values()] == [10, 11, 11, 11]
     for rows in PUBLISHED.values():
         table = pd.DataFrame(rows).T

@@ -16,6 +16,14 @@ BUILD = ROOT / "_build"
 INDEX = BUILD / "html" / "index.html"
 # What a reader may ask notebooks to run on.
 CHOICES = ("MMREC_PROFILE", "MMREC_DATA", "MMREC_CLIP", "MMREC_SIGLIP", "MMREC_TEXT", "MMREC_GPT2")
+# How notebooks are executed wherever their outputs are stored, compared or rendered: without progress bars, which would
+# be outputs of their own; and waiting threads do not spin, which beside another busy process makes minutes of seconds.
+EXECUTION = {
+    "TQDM_DISABLE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "OMP_WAIT_POLICY": "passive",
+}
 # What `make book` changes in _config.yml; its copy lies in _build, and extensions are looked for from there.
 EXECUTING = {
     'execute_notebooks: "off"': "execute_notebooks: cache",
@@ -76,6 +84,7 @@ def generate_shop() -> None:
 def book() -> None:
     """execute every notebook that changed and render the book to _build/html"""
     setup()
+    os.environ.update(EXECUTION)
     key = digest([*ROOT.glob("mmrec_helpers/**/*.py"), ROOT / "requirements.lock"])
     key += "".join(f"\n{name}={os.environ.get(name, '')}" for name in CHOICES)
     stamp = BUILD / "executed-with.txt"
@@ -100,8 +109,7 @@ def book() -> None:
 def build_html(*options: str | Path) -> None:
     """Render the book; a warning is an error."""
     jupyter_book = "from jupyter_book.cli.main import main; main()"  # the module does nothing under `python -m`
-    quiet = {**os.environ, "TQDM_DISABLE": "1"}  # a progress bar would stand on the page, and as a figure of its own
-    run(PYTHON, "-c", jupyter_book, "build", ".", "-W", "-n", "--keep-going", "--quiet", *options, env=quiet)
+    run(PYTHON, "-c", jupyter_book, "build", ".", "-W", "-n", "--keep-going", "--quiet", *options)
 
 
 def html() -> None:
@@ -115,6 +123,7 @@ def html() -> None:
 def notebooks() -> None:
     """execute the notebooks and store their outputs (of other data or profiles in _build/executed): [ONLY=01]"""
     setup()
+    os.environ.update(EXECUTION)
     run(PYTHON, "tools/notebooks.py", "execute", os.environ.get("ONLY", ""))
 
 
@@ -129,9 +138,7 @@ def test() -> None:
     for name in CHOICES:  # stored outputs, which the tests compare, are of the defaults
         os.environ.pop(name, None)
     setup()
-    os.environ["TQDM_DISABLE"] = (
-        "1"  # a slow machine's progress bar would be an output that the stored notebook has not
-    )
+    os.environ.update(EXECUTION)
     run(PYTHON, "-m", "pytest", "--nbval", *sys.argv[2:])
 
 

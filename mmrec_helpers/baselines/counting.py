@@ -206,8 +206,9 @@ class ContentBased:
     def score(self, histories: Histories) -> np.ndarray:
         """(N, I + 1) cosines."""
         profile = unit(shown(histories, self.features.shape[0] - 1) @ self.features)  # (N, F)
-        scores = profile @ self.features.T
-        return scores.toarray() if sparse.issparse(scores) else scores
+        if not sparse.issparse(profile):
+            return profile @ self.features.T
+        return np.ascontiguousarray((self.features @ profile.T.toarray()).T)  # most scores are not 0: no sparse product
 
 
 class Hybrid:

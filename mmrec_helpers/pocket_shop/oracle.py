@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from mmrec_helpers.pocket_shop.catalogue import CATEGORIES, stream
 from mmrec_helpers.pocket_shop.shoppers import (
@@ -30,6 +29,7 @@ from mmrec_helpers.pocket_shop.shoppers import (
     common_utility,
     one_hot,
 )
+from mmrec_helpers.progress import progress
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Oracle:
         kept = 0
         sampler = _TasteSampler(self.world, self.drift, moment, chains, seed)
         bought, again = moment.bought(within.shape[1]), np.repeat(np.arange(len(moment.now)), chains)
-        for sweep in tqdm(range(sweeps), desc="inferring tastes", leave=False):
+        for sweep in progress(range(sweeps), desc="inferring tastes"):
             sampler.sweep()
             if sweep < sweeps // 3 or sweep % 2:  # neighbouring sweeps are much alike: look at every other one
                 continue

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 from datasets.arrow_writer import ArrowWriter
 from PIL import Image
-from tqdm.auto import tqdm
 
 from mmrec_helpers.dataset import ITEM_FEATURES, Histories, RecDataset
 from mmrec_helpers.pocket_shop.catalogue import (
@@ -30,8 +29,8 @@ from mmrec_helpers.pocket_shop.catalogue import (
     make_catalogue,
     stream,
 )
-from mmrec_helpers.pocket_shop.drawing import DRAWING_VERSION, draw_item
 from mmrec_helpers.pocket_shop.oracle import Moment, Oracle
+from mmrec_helpers.pocket_shop.rendering import RENDERING_VERSION, draw_item
 from mmrec_helpers.pocket_shop.shoppers import (
     CHUNK,
     MAX_PURCHASES,
@@ -42,19 +41,20 @@ from mmrec_helpers.pocket_shop.shoppers import (
     shop,
     visit_days,
 )
-from mmrec_helpers.pocket_shop.wording import (
+from mmrec_helpers.pocket_shop.text_templates import (
     NUM_DRAWS_BRAND,
     NUM_DRAWS_DESCRIPTION,
+    NUM_DRAWS_NOISE,
     NUM_DRAWS_REVIEW,
-    NUM_DRAWS_SOIL,
     NUM_DRAWS_TITLE,
-    WORDING_VERSION,
+    TEXT_VERSION,
+    add_noise,
     brand_name,
     description,
     review,
-    soil,
     title,
 )
+from mmrec_helpers.progress import progress
 from mmrec_helpers.settings import load_settings
 
 SHOP_VERSION = 1
@@ -188,7 +188,7 @@ def open_shop(
         raise ValueError(f"there is no shop of size {size!r}; sizes are {', '.join(SIZES)}")
     set_knobs = Knobs(**knobs)
     key = {"seed": seed, "size": size, **{name: float(value) for name, value in asdict(set_knobs).items()}}
-    key |= {"versions": [SHOP_VERSION, DRAWING_VERSION, WORDING_VERSION]}
+    key |= {"versions": [SHOP_VERSION, RENDERING_VERSION, TEXT_VERSION]}
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
     folder = (cache or load_settings().cache) / "pocket_shop" / f"{size}-seed{seed}-{name}"
     if not folder.exists():
@@ -256,18 +256,18 @@ def _items(catalogue: Catalogue, seed: int, size: str, knobs: Knobs) -> Iterator
     """The rows of the items' table, one after another: the pictures of a large shop never lie in memory together."""
     num = catalogue.num_items
     mentions = _mentions(seed, size, knobs)
-    soiled = stream(seed, "noise").random(num) < knobs.noise
+    noisy = stream(seed, "noise").random(num) < knobs.noise
     without_image = stream(seed, "missing images").random(num) < knobs.missing_images
-    for row in tqdm(range(num), desc="drawing the Pocket Shop's items"):
+    for row in progress(range(num), desc="drawing the Pocket Shop's items"):
         facts = catalogue.facts(row)
-        draws = stream(seed, "words", row).random(NUM_DRAWS_TITLE + NUM_DRAWS_DESCRIPTION + NUM_DRAWS_SOIL)
-        for_title, for_text, for_soil = np.split(draws, np.cumsum([NUM_DRAWS_TITLE, NUM_DRAWS_DESCRIPTION]))
+        draws = stream(seed, "words", row).random(NUM_DRAWS_TITLE + NUM_DRAWS_DESCRIPTION + NUM_DRAWS_NOISE)
+        for_title, for_text, for_noise = np.split(draws, np.cumsum([NUM_DRAWS_TITLE, NUM_DRAWS_DESCRIPTION]))
         told = {name for name, mentioned in zip(MENTIONABLE, mentions[row], strict=True) if mentioned}
         text = description(facts, told, for_text)
         yield {
             "item_id": f"item-{row:06d}",
             "title": title(facts, for_title),
-            "description": soil(text, for_soil) if soiled[row] else text,
+            "description": add_noise(text, for_noise) if noisy[row] else text,
             "category": facts["category"],
             "brand": facts["brand"],
             "price": float(catalogue.price[row]),

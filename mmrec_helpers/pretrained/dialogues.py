@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 
-from mmrec_helpers.pocket_shop.wording import FOR_OCCASION, told_attributes
+from mmrec_helpers.pocket_shop.text_templates import FOR_OCCASION, mentioned_attributes
 from mmrec_helpers.pretrained.corpus import Corpus, sentences
 
 Chat = list[dict[str, str]]
@@ -44,7 +44,7 @@ def chat(*turns: tuple[str, str]) -> Chat:
 
 def told(facts: dict[str, str], text: str) -> dict[str, str]:
     """Those of an item's facts that a text tells."""
-    found = told_attributes(text)
+    found = mentioned_attributes(text)
     found["brand"] = {facts["brand"]} if facts["brand"] in text else set()
     return {name: facts[name] for name in QUESTIONS if facts[name] in found.get(name, ())}
 

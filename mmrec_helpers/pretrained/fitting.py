@@ -13,9 +13,9 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from mmrec_helpers import training
 from mmrec_helpers.checkpoints import WEIGHTS
-from mmrec_helpers.pocket_shop.drawing import DRAWING_VERSION
+from mmrec_helpers.pocket_shop.rendering import RENDERING_VERSION
 from mmrec_helpers.pocket_shop.shop import SHOP_VERSION
-from mmrec_helpers.pocket_shop.wording import WORDING_VERSION
+from mmrec_helpers.pocket_shop.text_templates import TEXT_VERSION
 from mmrec_helpers.pretrained.corpus import HELD_OUT_SEEDS, TRAINING_SEEDS, Corpus, draw_corpus
 from mmrec_helpers.settings import load_settings
 from mmrec_helpers.training import Plan
@@ -80,7 +80,7 @@ def store(name: str, save: Callable[[Path], None], minutes: float) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     save(part)
-    stamp = {"drawing": DRAWING_VERSION, "wording": WORDING_VERSION, "shop": SHOP_VERSION, "minutes": round(minutes, 1)}
+    stamp = {"drawing": RENDERING_VERSION, "wording": TEXT_VERSION, "shop": SHOP_VERSION, "minutes": round(minutes, 1)}
     (part / "stamp.json").write_text(json.dumps(stamp, indent=1) + "\n")
     shutil.rmtree(WEIGHTS / name, ignore_errors=True)
     part.rename(WEIGHTS / name)

@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from PIL import Image
-from tqdm.auto import tqdm
 
 from mmrec_helpers.dataset import ITEM_FEATURES, RecDataset
+from mmrec_helpers.progress import progress
 from mmrec_helpers.sources.cleanup import CleanUp
 
 MAX_PIXELS = 50_000_000
@@ -187,7 +187,7 @@ def _images(folder: Path, ids: set[str], cleanup: CleanUp) -> dict[str, str]:
     files = sorted(root.iterdir(), key=lambda path: (path.stem, path.suffix))
     cleanup.add("", len(files), of="images", action="read")
     found = {}
-    for path in tqdm(files, desc="checking images", delay=3):
+    for path in progress(files, desc="checking images", delay=3):
         fault = _misplaced(path, root) or ("" if path.stem in ids else "there is no item of this name")
         fault = fault or ("another image of the item stands before" if path.stem in found else "") or _unreadable(path)
         if fault:
@@ -199,7 +199,7 @@ def _images(folder: Path, ids: set[str], cleanup: CleanUp) -> dict[str, str]:
 
 
 def _misplaced(path: Path, root: Path) -> str:
-    if not path.resolve().is_relative_to(root):
+    if path.is_symlink() and not path.resolve().is_relative_to(root):
         return "the file is a link that leads out of the folder"
     if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
         return f"not a file that ends in {', '.join(IMAGE_SUFFIXES)}"

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from tqdm.auto import tqdm
+from mmrec_helpers.progress import progress
 
 HOMES = {
     "movielens": "https://grouplens.org/datasets/movielens/",
@@ -208,7 +208,7 @@ def _transfer(address: str, part: Path) -> bool:
             total = int(told[2])  # a host may send less of the rest than asked for
         if total is None and not response.chunked:
             raise _HostFailedError("tells no length, so nobody would see the connection break off")
-        bar = tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True)
+        bar = progress(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True)
         with bar, part.open("ab" if resumed else "wb") as out:
             while block := _network(response.read, 1 << 16):
                 bar.update(out.write(block))

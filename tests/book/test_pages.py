@@ -11,7 +11,8 @@ from bs4 import BeautifulSoup
 ROOT = Path(__file__).resolve().parent.parent.parent
 SURVEY = Path(__file__).with_name("survey.js").read_text()
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
-PAGES = [TOC["root"], *(page["file"] for part in TOC["parts"] for page in part["chapters"]), "search"]
+ENTRIES = [entry for part in TOC["parts"] for entry in part["chapters"]]
+PAGES = [TOC["root"], *(page["file"] for entry in ENTRIES for page in (entry, *entry.get("sections", ()))), "search"]
 CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 THEMES = ("light", "dark")
 WIDTHS = (1280, 390)

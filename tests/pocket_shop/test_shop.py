@@ -29,10 +29,10 @@ from mmrec_helpers.pocket_shop.catalogue import (
 )
 from mmrec_helpers.pocket_shop.shop import ITEM_FEATURES, SIZES, open_shop
 from mmrec_helpers.pocket_shop.shoppers import FIRST_CHANGE, MAX_PURCHASES
-from mmrec_helpers.pocket_shop.wording import told_attributes
+from mmrec_helpers.pocket_shop.text_templates import mentioned_attributes
 
 # The fingerprint of open_shop(seed=0, size="tiny"). If it changes and you meant it to, raise SHOP_VERSION (or the
-# version of the drawing or of the wording), put here the fingerprint that the failing test shows, and execute every
+# RENDERING_VERSION or TEXT_VERSION), put here the fingerprint that the failing test shows, and execute every
 # notebook again: each number in the book depends on it. If you did not mean it to, you broke the shop.
 GOLDEN = "69442a4cf5e972a2"
 BARE = {"missing_images": 1.0}  # pictures take most of the time, and most tests need none
@@ -284,7 +284,7 @@ def test_reviews_praise_what_was_liked_and_regret_what_was_missed(dataset, truth
         zip(steps(dataset)[2], dataset.interactions["rating"] >= 4, dataset.interactions["review"], strict=True)
     ):
         facts = truth.facts(f"item-{row}")
-        told = told_attributes(review)
+        told = mentioned_attributes(review)
         assert told.pop("category", {facts["category"]}) == {facts["category"]}
         if facts["brand"] in review:
             told["brand"] = {facts["brand"]}
@@ -306,7 +306,7 @@ def test_overlap_moves_the_descriptions_only(opened):
 
 
 def told_in_descriptions(dataset, names) -> list[dict[str, set[str]]]:
-    told = [told_attributes(text) for text in dataset.column("description")[1:]]
+    told = [mentioned_attributes(text) for text in dataset.column("description")[1:]]
     return [{name: one[name] for name in names if name in one} for one in told]
 
 

@@ -9,9 +9,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from mmrec_helpers.checkpoints import POCKET, WEIGHTS
-from mmrec_helpers.pocket_shop.drawing import DRAWING_VERSION
+from mmrec_helpers.pocket_shop.rendering import RENDERING_VERSION
 from mmrec_helpers.pocket_shop.shop import SHOP_VERSION
-from mmrec_helpers.pocket_shop.wording import WORDING_VERSION
+from mmrec_helpers.pocket_shop.text_templates import TEXT_VERSION
 from mmrec_helpers.pretrained import language
 from mmrec_helpers.pretrained.corpus import HELD_OUT_SEEDS, TRAINING_SEEDS, draw_corpus
 from mmrec_helpers.pretrained.fitting import training_corpus
@@ -42,7 +42,7 @@ def held_out():
 @pytest.mark.parametrize("name", POCKET)
 def test_the_shop_has_not_changed_since_the_weights_were_trained(name):
     stamp = json.loads((WEIGHTS / name / "stamp.json").read_text())
-    assert (stamp["drawing"], stamp["wording"], stamp["shop"]) == (DRAWING_VERSION, WORDING_VERSION, SHOP_VERSION), (
+    assert (stamp["drawing"], stamp["wording"], stamp["shop"]) == (RENDERING_VERSION, TEXT_VERSION, SHOP_VERSION), (
         "run `make pretrained`: the weights know an older shop"
     )
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,16 @@ import torch
 from torch import nn
 
 from mmrec_helpers.pocket_shop.catalogue import CATEGORIES, COLOURS, MARK_BADGES, MARK_GLYPHS, PATTERNS, STYLES
-from mmrec_helpers.pocket_shop.drawing import DRAWING_VERSION, draw_item
+from mmrec_helpers.pocket_shop.rendering import (
+    BADGE,
+    GLOSS_BANDS,
+    GLYPHS,
+    LABEL_OF,
+    RENDERING_VERSION,
+    SHAPES,
+    TRIM_OF,
+    draw_item,
+)
 
 ITEM = {"category": "mug", "colour": "blue", "pattern": "dotted", "style": "classic", "mark": (3, 0), "look": 7}
 SAMPLE = [
@@ -21,7 +31,8 @@ SAMPLE = [
 ]
 
 
-def pixels(size: int = 64, **changes) -> np.ndarray:
+def pixels(size: int = 64, **changes: Any) -> np.ndarray:
+    """The picture of ITEM with some changes, as (size, size, 3) whole numbers."""
     return np.asarray(draw_item(**(ITEM | changes), size=size)).astype(int)
 
 
@@ -34,14 +45,24 @@ def sample_digest() -> str:
     return digest.hexdigest()
 
 
-def test_version_1_looks_as_it_always_did():
-    """Fails when a pixel changes: raise DRAWING_VERSION then, and put the new digest here."""
-    assert DRAWING_VERSION == 1
+def test_version_1_looks_as_it_always_did() -> None:
+    """Fails when a pixel changes: raise RENDERING_VERSION then, and put the new digest here."""
+    assert RENDERING_VERSION == 1
     assert sample_digest() == "daf7eb19a0bf74bda0da3eb7bf2aadd69afbe599576418e37f21785b7ac54561"
 
 
+def test_shapes_are_drawn_for_everything_in_the_catalogue() -> None:
+    """Each category and each glyph has its shapes, and no tone is misspelt."""
+    assert tuple(SHAPES) == CATEGORIES
+    assert tuple(GLYPHS) == MARK_GLYPHS
+    assert set(TRIM_OF) == set(CATEGORIES)
+    every = [*SHAPES.values(), *GLYPHS.values(), *TRIM_OF.values(), BADGE, GLOSS_BANDS]
+    assert {shape.tone for shapes in every for shape in shapes} <= set(LABEL_OF)
+
+
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
-def test_a_fresh_process_draws_the_same_pixels(hash_seed):
+def test_a_fresh_process_draws_the_same_pixels(hash_seed: str) -> None:
+    """Nothing depends on the process or on the order of its sets."""
     answer = subprocess.run(
         [sys.executable, __file__],
         env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -50,14 +71,16 @@ def test_a_fresh_process_draws_the_same_pixels(hash_seed):
     assert answer.stdout.strip() == sample_digest()
 
 
-def test_the_order_of_drawing_does_not_matter():
+def test_the_order_of_drawing_does_not_matter() -> None:
+    """What is kept between pictures does not change them."""
     forwards = [draw_item(*attributes).tobytes() for attributes in SAMPLE]
     backwards = [draw_item(*attributes).tobytes() for attributes in reversed(SAMPLE)]
     assert forwards == backwards[::-1]
 
 
 @pytest.mark.parametrize("size", [32, 64, 100, 256])
-def test_size_and_mode(size):
+def test_size_and_mode(size: int) -> None:
+    """A picture is as large as asked for, and RGB."""
     picture = draw_item(**ITEM, size=size)
     assert picture.size == (size, size)
     assert picture.mode == "RGB"
@@ -65,7 +88,8 @@ def test_size_and_mode(size):
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_every_product_lies_within_the_picture_and_stands_out(category, style):
+def test_every_product_lies_within_the_picture_and_stands_out(category: str, style: str) -> None:
+    """The coloured part is large enough and does not touch the edge."""
     for look in range(12):
         red, blue = (pixels(category=category, style=style, look=look, colour=colour) for colour in ("red", "blue"))
         coloured = np.abs(red - blue).max(axis=2) > 40
@@ -81,12 +105,14 @@ def test_every_product_lies_within_the_picture_and_stands_out(category, style):
      {"mark": (4, 0)}, {"mark": (3, 1)}, {"look": 8}],
     ids=str,
 )  # fmt: skip
-def test_each_argument_changes_the_picture(change):
+def test_each_argument_changes_the_picture(change: dict[str, Any]) -> None:
+    """No argument is left out of account."""
     assert (np.abs(pixels() - pixels(**change)).max(axis=2) > 30).sum() >= 10
 
 
 @pytest.mark.parametrize("name", ["category", "style", "pattern"])
-def test_every_two_values_of_an_attribute_differ_in_many_pixels(name):
+def test_every_two_values_of_an_attribute_differ_in_many_pixels(name: str) -> None:
+    """Values can be told apart by looking."""
     values = {"category": CATEGORIES, "style": STYLES, "pattern": PATTERNS}[name]
     pictures = [pixels(**{name: value}) for value in values]
     for i, one in enumerate(pictures):
@@ -94,27 +120,31 @@ def test_every_two_values_of_an_attribute_differ_in_many_pixels(name):
             assert (np.abs(one - other).max(axis=2) > 30).mean() > 0.02
 
 
-def test_the_mark_changes_only_its_corner():
+def test_the_mark_changes_only_its_corner() -> None:
+    """The brand's mark leaves the product alone."""
     changed = np.abs(pixels() - pixels(mark=(5, 1))).max(axis=2) > 0
     rows, columns = np.nonzero(changed)
     assert min(rows.min(), columns.min()) >= 48
 
 
 @pytest.mark.parametrize("attributes", SAMPLE, ids=CATEGORIES)
-def test_a_large_picture_shows_the_same_as_a_small_one(attributes):
+def test_a_large_picture_shows_the_same_as_a_small_one(attributes: tuple) -> None:
+    """The size only adds detail."""
     small = np.asarray(draw_item(*attributes)).astype(int)
     large = np.asarray(draw_item(*attributes, size=256).reduce(4)).astype(int)
     assert np.abs(small - large).mean() < 4
 
 
 @pytest.mark.parametrize("name", ["category", "colour", "pattern", "style"])
-def test_an_unknown_value_is_named_with_what_is_allowed(name):
+def test_an_unknown_value_is_named_with_what_is_allowed(name: str) -> None:
+    """The error names the value and those that are allowed."""
     with pytest.raises(ValueError, match=rf"unknown {name} 'nonsense'; allowed: \w+, \w+"):
         draw_item(**(ITEM | {name: "nonsense"}))
 
 
 @pytest.mark.parametrize(("mark", "name"), [((8, 0), "glyph"), ((-1, 0), "glyph"), ((0, 2), "badge")])
-def test_an_unknown_mark_is_refused(mark, name):
+def test_an_unknown_mark_is_refused(mark: tuple[int, int], name: str) -> None:
+    """The error says which half of the mark is wrong."""
     with pytest.raises(ValueError, match=f"unknown {name}"):
         draw_item(**(ITEM | {"mark": mark}))
 
@@ -166,7 +196,8 @@ def accuracies(seed: int) -> dict[str, float]:
     return dict(zip(HEADS, map(float, right), strict=True))
 
 
-def test_who_sees_only_the_picture_can_name_its_attributes():
+def test_who_sees_only_the_picture_can_name_its_attributes() -> None:
+    """A small network reads the attributes of new items from their pictures."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two threads wait for each other whenever another process has one of two cores
     try:

@@ -1,24 +1,27 @@
 """The pictures of the Pocket Shop: one small flat illustration per item, drawn from the item's attributes.
 
-A category is a list of shapes in a unit square (x to the right, y down), a style says how shapes become polygons
-(proportions, roundness, outlines), a pattern is a tile, and the item's ``look`` places and tints all of it. Everything
-is painted as one byte per pixel, a *label*, on a canvas four times as wide as the picture; a palette then turns labels
-into colours, and averaging 4 x 4 pixels smooths the edges.
+A category is a list of shapes in a unit square (x to the right, y down), kept in ``shapes.json``; a style says how
+shapes become polygons (proportions, roundness, outlines), a pattern is a tile, and the item's ``look`` places and tints
+all of it. Everything is painted as one byte per pixel, a *label*, on a canvas four times as wide as the picture; a
+palette then turns labels into colours, and averaging 4 x 4 pixels smooths the edges.
 
 The same arguments give the same pixels on any machine: lengths are rounded to whole pixels before Pillow sees them,
 and the results of sines and square roots, whose last bits depend on the machine, are rounded before that.
 """
 
 import colorsys
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib.resources import files
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from mmrec_helpers.pocket_shop.catalogue import CATEGORIES, COLOURS, MARK_BADGES, MARK_GLYPHS, PATTERNS, STYLES
 
-DRAWING_VERSION = 1
+RENDERING_VERSION = 1
 """Goes up whenever any pixel of any picture changes."""
 
 SUPERSAMPLING = 4
@@ -39,6 +42,10 @@ LABEL_OF |= {"body": BODY, "trim": TRIM, "cord": CORD, "gloss": GLOSS}
 
 
 # --- Shapes -----------------------------------------------------------------------------------------------------------
+Corner = Sequence[float]
+"""(x, y) or (x, y, radius) in the unit square. A curve reaches at most half-way to the next corner."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """A rounded polygon or, with a ``width``, a rounded line. ``corners``: (x, y, radius) in the unit square."""
@@ -50,155 +57,59 @@ class Shape:
     """Lies within another shape and gets no outline."""
 
 
-def area(tone: str, *corners: tuple[float, ...], detail: bool = False) -> Shape:
-    """A polygon; a corner is (x, y) or (x, y, radius). A curve reaches at most half-way to the next corner."""
-    return Shape(tone, tuple((*corner, 0.02)[:3] for corner in corners), is_detail=detail)
+def area(tone: str, *corners: Corner) -> Shape:
+    """A polygon."""
+    return Shape(tone, tuple((*corner, 0.02)[:3] for corner in corners))
 
 
-def line(tone: str, width: float, *corners: tuple[float, ...], detail: bool = False) -> Shape:
-    """A line with round ends through the corners, which are (x, y) or (x, y, radius)."""
-    return Shape(tone, tuple((*corner, 0.02)[:3] for corner in corners), width, detail)
+def line(tone: str, width: float, *corners: Corner) -> Shape:
+    """A line with round ends through the corners."""
+    return replace(area(tone, *corners), width=width)
 
 
-def symmetric(tone: str, *right_half: tuple[float, ...]) -> Shape:
+def symmetric(tone: str, *right_half: Corner) -> Shape:
     """A polygon that is its own mirror image at x = 0.5, given by its right half from top to bottom."""
     return area(tone, *right_half, *((1 - x, *rest) for x, *rest in reversed(right_half) if x != 0.5))
 
 
-def box(tone: str, x0: float, y0: float, x1: float, y1: float, radius: float = 0.02, detail: bool = False) -> Shape:
-    return area(tone, (x0, y0, radius), (x1, y0, radius), (x1, y1, radius), (x0, y1, radius), detail=detail)
+def box(tone: str, x0: float, y0: float, x1: float, y1: float, radius: float = 0.02) -> Shape:
+    """A rectangle with round corners."""
+    return area(tone, (x0, y0, radius), (x1, y0, radius), (x1, y1, radius), (x0, y1, radius))
 
 
-def oval(tone: str, x: float, y: float, rx: float, ry: float, detail: bool = False) -> Shape:
+def oval(tone: str, x: float, y: float, rx: float, ry: float) -> Shape:
+    """An ellipse around (x, y)."""
     angles = np.arange(36) * (2 * np.pi / 36)
     ring = np.round([x + rx * np.cos(angles), y + ry * np.sin(angles)], 6).T.tolist()
-    return area(tone, *((px, py, 0.0) for px, py in ring), detail=detail)
+    return area(tone, *((px, py, 0.0) for px, py in ring))
 
 
-def sprig(x0: float, y0: float, x1: float, y1: float) -> list[Shape]:
-    """A stem with round leaves, from (x0, y0) up to its tip (x1, y1)."""
-    leaves = [oval("leaf", x1, y1, 0.035, 0.042)]
-    for along, side in ((0.35, -1), (0.45, 1), (0.7, -1), (0.8, 1)):
-        x, y = x0 + along * (x1 - x0), y0 + along * (y1 - y0)
-        leaves.append(oval("leaf", x + 0.045 * side, y - 0.01, 0.038, 0.03))
-    return [line("leaf", 0.018, (x0, y0), (x1, y1)), *leaves]
+KINDS = {"area": area, "line": line, "symmetric": symmetric, "box": box, "oval": oval}
 
 
-SHAPES = {  # back to front
-    "mug": [
-        line("dark", 0.08, (0.62, 0.36), (0.96, 0.34, 0.18), (0.93, 0.74, 0.2), (0.60, 0.72)),
-        area("body", (0.14, 0.22, 0.035), (0.70, 0.22, 0.035), (0.67, 0.88, 0.12), (0.17, 0.88, 0.12)),
-        oval("light", 0.42, 0.22, 0.28, 0.06),
-        oval("deep", 0.42, 0.225, 0.235, 0.04, detail=True),
-    ],
-    "teapot": [
-        area("dark", (0.62, 0.48), (0.78, 0.54, 0.1), (0.83, 0.34, 0.08), (0.96, 0.28), (0.91, 0.46, 0.1),
-             (0.84, 0.72, 0.14), (0.60, 0.80)),
-        line("dark", 0.065, (0.28, 0.46), (0.04, 0.36, 0.17), (0.07, 0.78, 0.2), (0.30, 0.75)),
-        box("dark", 0.33, 0.80, 0.65, 0.89),
-        oval("body", 0.49, 0.60, 0.31, 0.26),
-        oval("dark", 0.49, 0.24, 0.05, 0.05),
-        area("light", (0.30, 0.42), (0.34, 0.28, 0.1), (0.64, 0.28, 0.1), (0.68, 0.42)),
-    ],
-    "vase": [
-        *sprig(0.48, 0.36, 0.32, 0.08), *sprig(0.52, 0.36, 0.69, 0.10), *sprig(0.50, 0.36, 0.50, 0.03),
-        symmetric("body", (0.65, 0.32), (0.60, 0.42, 0.1), (0.84, 0.56, 0.3), (0.78, 0.82, 0.3), (0.62, 0.89, 0.04)),
-        oval("deep", 0.5, 0.325, 0.12, 0.022, detail=True),
-    ],
-    "lamp": [
-        line("support", 0.05, (0.5, 0.50), (0.5, 0.66)),
-        oval("dark", 0.5, 0.73, 0.16, 0.13),
-        box("support", 0.32, 0.84, 0.68, 0.90),
-        line("support", 0.016, (0.66, 0.50), (0.66, 0.61)),
-        oval("support", 0.66, 0.62, 0.024, 0.024),
-        symmetric("body", (0.70, 0.07), (0.92, 0.54)),
-    ],
-    "chair": [
-        line("support dark", 0.05, (0.33, 0.62), (0.31, 0.84)), line("support dark", 0.05, (0.67, 0.62), (0.69, 0.84)),
-        line("support", 0.05, (0.33, 0.40), (0.31, 0.60)), line("support", 0.05, (0.67, 0.40), (0.69, 0.60)),
-        line("support", 0.06, (0.22, 0.64), (0.17, 0.92)), line("support", 0.06, (0.78, 0.64), (0.83, 0.92)),
-        symmetric("body", (0.77, 0.07, 0.1), (0.74, 0.47, 0.06)),
-        symmetric("body", (0.75, 0.53, 0.04), (0.87, 0.71, 0.06)),
-    ],
-    "desk": [
-        box("deep", 0.22, 0.40, 0.54, 0.60),
-        box("body", 0.08, 0.40, 0.24, 0.89),
-        box("body", 0.50, 0.40, 0.92, 0.89),
-        box("dark", 0.525, 0.655, 0.895, 0.675, 0.005, detail=True),
-        *(line(tone, width, (0.65, y), (0.77, y), detail=True)  # handles that stand out from any pattern
-          for y in (0.55, 0.78) for tone, width in (("deep", 0.075), ("cream", 0.03))),
-        box("body", 0.03, 0.25, 0.97, 0.44),
-    ],
-    "cushion": [
-        *(oval("dark", x, y, 0.055, 0.055) for x in (0.09, 0.91) for y in (0.11, 0.87)),
-        symmetric("body", (0.5, 0.18, 0.5), (0.92, 0.10, 0.06), (0.85, 0.49, 0.5), (0.92, 0.88, 0.06),
-                  (0.5, 0.80, 0.5)),
-    ],
-    "t-shirt": [
-        area("body", (0.68, 0.14), (0.99, 0.38, 0.04), (0.85, 0.55), (0.66, 0.42)),
-        area("body", (0.32, 0.14), (0.01, 0.38, 0.04), (0.15, 0.55), (0.34, 0.42)),
-        symmetric("body", (0.62, 0.10), (0.75, 0.16, 0.06), (0.77, 0.90, 0.03)),
-        area("deep", (0.38, 0.085), (0.62, 0.085), (0.60, 0.20, 0.1), (0.40, 0.20, 0.1), detail=True),
-        line("dark", 0.045, (0.37, 0.10), (0.40, 0.215, 0.1), (0.60, 0.215, 0.1), (0.63, 0.10), detail=True),
-    ],
-    "sneaker": [
-        area("dark", (0.26, 0.24), (0.31, 0.09, 0.05), (0.49, 0.08, 0.05), (0.60, 0.46), (0.40, 0.50)),
-        area("body", (0.12, 0.15, 0.03), (0.40, 0.15, 0.03), (0.49, 0.42, 0.12), (0.68, 0.52, 0.12), (0.92, 0.58, 0.2),
-             (0.95, 0.80), (0.09, 0.80), (0.13, 0.5, 0.3)),
-        area("cream", (0.77, 0.80), (0.75, 0.56, 0.1), (0.95, 0.58, 0.14), (0.97, 0.80), detail=True),
-        *(line("cream", 0.03, (x - 0.06, y + 0.035), (x + 0.06, y - 0.015), detail=True)
-          for x, y in ((0.42, 0.22), (0.455, 0.32), (0.51, 0.415), (0.60, 0.485))),
-        box("cream", 0.04, 0.76, 0.99, 0.89, 0.05),
-        line("dark", 0.024, (0.08, 0.82), (0.95, 0.82), detail=True),
-    ],
-    "cap": [
-        oval("dark", 0.41, 0.17, 0.05, 0.035),
-        area("body", (0.05, 0.77), (0.05, 0.50, 0.2), (0.12, 0.22, 0.3), (0.41, 0.12, 0.3), (0.70, 0.22, 0.3),
-             (0.77, 0.50, 0.2), (0.77, 0.77)),
-        line("dark", 0.014, (0.41, 0.18), (0.25, 0.30, 0.3), (0.22, 0.74), detail=True),
-        line("dark", 0.014, (0.41, 0.18), (0.57, 0.30, 0.3), (0.60, 0.70), detail=True),
-        area("dark", (0.37, 0.74), (0.60, 0.63, 0.3), (0.87, 0.64, 0.3), (1.00, 0.80, 0.06), (0.94, 0.83, 0.04),
-             (0.80, 0.78, 0.3), (0.60, 0.78, 0.3), (0.40, 0.82)),
-    ],
-    "backpack": [
-        line("dark", 0.075, (0.26, 0.42), (0.11, 0.46, 0.1), (0.12, 0.80, 0.1), (0.28, 0.84)),
-        line("dark", 0.075, (0.74, 0.42), (0.89, 0.46, 0.1), (0.88, 0.80, 0.1), (0.72, 0.84)),
-        line("dark", 0.05, (0.39, 0.16), (0.40, 0.03, 0.08), (0.60, 0.03, 0.08), (0.61, 0.16)),
-        area("body", (0.20, 0.10, 0.2), (0.80, 0.10, 0.2), (0.83, 0.91, 0.1), (0.17, 0.91, 0.1)),
-        line("deep", 0.018, (0.27, 0.45), (0.27, 0.18, 0.16), (0.73, 0.18, 0.16), (0.73, 0.45), detail=True),
-        box("body", 0.28, 0.56, 0.72, 0.84, 0.05),
-        area("dark", (0.27, 0.53), (0.73, 0.53), (0.72, 0.64, 0.06), (0.5, 0.68, 0.1), (0.28, 0.64, 0.06)),
-        box("cream", 0.465, 0.62, 0.535, 0.72, 0.02, detail=True),
-    ],
-    "umbrella": [
-        line("support", 0.035, (0.5, 0.50), (0.5, 0.94, 0.07), (0.66, 0.94, 0.07), (0.66, 0.84)),
-        line("support", 0.03, (0.5, 0.03), (0.5, 0.12)),
-        symmetric("body", (0.66, 0.06, 0.2), (0.92, 0.21, 0.2), (0.99, 0.59, 0), (0.88, 0.49, 0.1), (0.75, 0.59, 0),
-                  (0.625, 0.49, 0.1), (0.5, 0.59, 0)),
-        line("dark", 0.014, (0.5, 0.09), (0.5, 0.57), detail=True),
-        line("dark", 0.014, (0.5, 0.09), (0.71, 0.20, 0.3), (0.75, 0.57), detail=True),
-        line("dark", 0.014, (0.5, 0.09), (0.29, 0.20, 0.3), (0.25, 0.57), detail=True),
-    ],
-}  # fmt: skip
+def _shapes(rows: list[list]) -> list[Shape]:
+    """Shapes back to front, from rows of ``shapes.json``: kind (and "detail"), tone, then what the kind asks for."""
+    shapes = []
+    for kind, *arguments in rows:
+        name, _, detail = kind.partition(" ")
+        shapes.append(replace(KINDS[name](*arguments), is_detail=bool(detail)))
+    return shapes
 
 
-def bands(*heights: float) -> list[Shape]:
+def _bands(heights: list[float]) -> list[Shape]:
     """Level dark bands across the whole product, each with a light cord in its middle."""
     return [
         line(tone, width, (-0.1, y), (1.1, y)) for y in heights for tone, width in (("trim", 0.062), ("cord", 0.018))
     ]
 
 
+_DATA = json.loads(files(__package__).joinpath("shapes.json").read_text("utf-8"))
+SHAPES = {category: _shapes(rows) for category, rows in _DATA["products"].items()}
 # What a style adds to the body. It may be larger than the body: only what lies on the body shows.
-TRIM_OF = {
-    "mug": bands(0.36, 0.78), "teapot": bands(0.47, 0.75), "vase": bands(0.50, 0.79), "lamp": bands(0.13, 0.48),
-    "chair": bands(0.14, 0.67), "desk": bands(0.40), "t-shirt": bands(0.83), "sneaker": bands(0.27, 0.69),
-    "cap": bands(0.62), "backpack": bands(0.48, 0.79), "umbrella": bands(0.44), "cushion": bands(0.25, 0.73),
-}  # fmt: skip
-GLOSS_BANDS = [
-    area("gloss", (0.30, -0.1), (0.52, -0.1), (-0.08, 1.1), (-0.30, 1.1)),
-    area("gloss", (0.60, -0.1), (0.67, -0.1), (0.07, 1.1), (0.00, 1.1)),
-]
+TRIM_OF = {category: _bands(heights) for category, heights in _DATA["bands"].items()}
+GLOSS_BANDS = _shapes(_DATA["gloss"])
+GLYPHS = {glyph: _shapes(rows) for glyph, rows in _DATA["glyphs"].items()}  # each in a square from -1 to 1
+BADGE = _shapes(_DATA["badge"])
 
 
 # --- Styles -----------------------------------------------------------------------------------------------------------
@@ -276,7 +187,7 @@ def _wobbly(points: np.ndarray, amount: float, phase: float) -> np.ndarray:
 
 def _polygon(shape: Shape, style: Style, grow: float = 0.0) -> np.ndarray:
     """The shape in a style as a polygon (n, 2) in the unit square, ``grow`` larger on each side."""
-    corners = np.array(shape.corners)
+    corners = np.array(shape.corners, dtype=float)
     corners[:, :2] = 0.5 + (corners[:, :2] - 0.5) * (style.width, style.height)
     points = _rounded(corners, style.roundness, closed=not shape.width)
     normals = _normals(points, closed=not shape.width)
@@ -308,6 +219,7 @@ class Layers:
 
 
 def _layers(polygons: list[tuple[str, np.ndarray]]) -> Layers:
+    """The polygons, each with its tone, as layers."""
     ends = np.cumsum([points.size for _, points in polygons]).tolist()
     spans = zip((LABEL_OF[tone] for tone, _ in polygons), [0, *ends[:-1]], ends, strict=True)
     return Layers(np.concatenate([points for _, points in polygons]), list(spans))
@@ -335,10 +247,12 @@ def _product_layers(category: str, style_name: str) -> tuple[Layers, Layers | No
 
 # --- Patterns ---------------------------------------------------------------------------------------------------------
 def _disc(draw: ImageDraw.ImageDraw, unit: int, x: float, y: float, radius: float, value: int) -> None:
+    """Paint a disc; lengths are in units of ``unit`` pixels."""
     draw.ellipse([round(length * unit) for length in (x - radius, y - radius, x + radius, y + radius)], fill=value)
 
 
 def _every(step: float) -> list[float]:
+    """Places along the pattern's tile, from 0 to just beyond its edge at 2."""
     return [step * k for k in range(int(2 / step) + 2)]
 
 
@@ -349,6 +263,7 @@ def _pattern_tile(pattern: str, unit: int) -> Image.Image:
     draw = ImageDraw.Draw(tile)
 
     def bar(x0: float, y0: float, x1: float, y1: float, value: int) -> None:
+        """Paint a rectangle of the tile."""
         draw.rectangle([round(length * unit) for length in (x0, y0, x1, y1)], fill=value)
 
     if pattern == "striped":
@@ -383,24 +298,12 @@ def _pattern_tile(pattern: str, unit: int) -> Image.Image:
 
 
 # --- Brand marks ------------------------------------------------------------------------------------------------------
-STAR = ((0.0, -1.1), (0.27, -0.4), (1.05, -0.34), (0.43, 0.15), (0.65, 0.89),
-        (0.0, 0.47), (-0.65, 0.89), (-0.43, 0.15), (-1.05, -0.34), (-0.27, -0.4))  # fmt: skip
-GLYPHS = {  # each in a square from -1 to 1
-    "disc": [oval("glyph", 0, 0, 0.9, 0.9)],
-    "square": [box("glyph", -0.8, -0.8, 0.8, 0.8, 0)],
-    "triangle": [area("glyph", (0, -0.95, 0), (1.05, 0.85, 0), (-1.05, 0.85, 0))],
-    "cross": [box("glyph", -0.3, -1, 0.3, 1, 0), box("glyph", -1, -0.3, 1, 0.3, 0)],
-    "ring": [oval("glyph", 0, 0, 1, 1), oval("badge", 0, 0, 0.52, 0.52)],
-    "diamond": [area("glyph", (0, -1.15, 0), (0.8, 0, 0), (0, 1.15, 0), (-0.8, 0, 0))],
-    "bars": [box("glyph", x, -0.9, x + 0.42, 0.9, 0) for x in (-0.95, -0.21, 0.53)],
-    "star": [area("glyph", *((x, y, 0) for x, y in STAR))],
-}
-BADGE = [box("badge rim", -1.72, -1.72, 1.72, 1.72, 0.6), box("badge", -1.52, -1.52, 1.52, 1.52, 0.5)]
 BADGE_CENTRE, BADGE_UNIT = 0.878, 0.062
 
 
 @lru_cache(maxsize=len(MARK_GLYPHS))
 def _mark_layers(glyph: str) -> Layers:
+    """The badge with the glyph on it, where every picture has it."""
     polygons = [(s.tone, _rounded(np.array(s.corners), 1.0, closed=True)) for s in BADGE + GLYPHS[glyph]]
     return _layers([(tone, np.round(BADGE_CENTRE + BADGE_UNIT * points, 5)) for tone, points in polygons])
 
@@ -417,11 +320,13 @@ WHITE, BLACK, CREAM, INK, PLUM = (255, 255, 255), (0, 0, 0), (250, 243, 228), (3
 
 
 def _rgb(hue: float, lightness: float, saturation: float) -> RGB:
+    """The colour as red, green and blue from 0 to 255."""
     red, green, blue = colorsys.hls_to_rgb(hue % 1.0, lightness, saturation)
     return 255 * red, 255 * green, 255 * blue
 
 
 def _mix(colour: RGB, other: RGB, share: float) -> RGB:
+    """The colour with a share of another in it."""
     return tuple(a + (b - a) * share for a, b in zip(colour, other, strict=True))
 
 
@@ -461,6 +366,7 @@ class Placement:
     centre: tuple[float, float]
 
     def whole_pixels(self, points: np.ndarray) -> np.ndarray:
+        """Points (n, 2) of the unit square as pixels of the canvas."""
         x, y = (points - 0.5).T * self.scale
         x = x * self.flip
         # Written out because a matrix product may add up differently on another machine.
@@ -469,6 +375,7 @@ class Placement:
 
 
 def _paint(draw: ImageDraw.ImageDraw, layers: Layers, points: np.ndarray) -> None:
+    """Paint the layers, whose points lie at these pixels."""
     numbers = points.ravel().tolist()
     for label, start, end in layers.spans:
         draw.polygon(numbers[start:end], fill=label)
@@ -484,6 +391,7 @@ def _paint_shadow(draw: ImageDraw.ImageDraw, canvas: int, product_points: np.nda
 
 
 def _check(**values: tuple[object, tuple]) -> None:
+    """Raise a ValueError for the first value that is not among those allowed for it."""
     for name, (value, allowed) in values.items():
         if value not in allowed:
             raise ValueError(f"unknown {name} {value!r}; allowed: {', '.join(map(str, allowed))}")
@@ -492,10 +400,23 @@ def _check(**values: tuple[object, tuple]) -> None:
 def draw_item(
     category: str, colour: str, pattern: str, style: str, mark: tuple[int, int], look: int, size: int = 64
 ) -> Image.Image:
-    """The picture of an item: RGB, ``size`` x ``size`` pixels.
+    """Draw the picture of an item.
 
-    ``mark`` = (glyph, badge) is the brand's, as indices into MARK_GLYPHS and MARK_BADGES. ``look``, a whole number
-    from 0 on, decides what tells items of equal attributes apart: lean, size, place, side, tint and background.
+    Args:
+        category: What the item is.
+        colour: Its colour.
+        pattern: The pattern on it.
+        style: Its style.
+        mark: (glyph, badge) of the brand, as indices into MARK_GLYPHS and MARK_BADGES.
+        look: A whole number from 0 on that decides what tells items of equal attributes apart: lean, size, place, side,
+            tint and background.
+        size: Edge of the picture in pixels.
+
+    Returns:
+        An RGB picture, ``size`` x ``size`` pixels.
+
+    Raises:
+        ValueError: For a value that the catalogue does not know.
     """
     _check(
         category=(category, CATEGORIES), colour=(colour, COLOURS), pattern=(pattern, PATTERNS), style=(style, STYLES),

@@ -1,0 +1,20 @@
+"""The book's progress bars. All are made here: one switch keeps them out of outputs that are stored or rendered."""
+
+from collections.abc import Iterable
+
+from tqdm.auto import tqdm
+
+from mmrec_helpers.settings import load_settings
+
+
+def progress(iterable: Iterable | None = None, **options: object) -> tqdm:
+    """A progress bar, removed when it is done; none at all where the settings say so.
+
+    tqdm itself honours ``TQDM_DISABLE`` in a console only (4.70): its notebook bar is an output of its own, which would
+    be stored with the notebook and rendered as a second figure of the cell.
+
+    Args:
+        iterable: what to count; without it the caller updates the bar.
+        **options: as of ``tqdm``.
+    """
+    return tqdm(iterable, disable=not load_settings().progress, leave=False, **options)
