@@ -24,7 +24,7 @@ class Settings:
     cache: Path
     """Folder for what can be made again: generated shops, features, checkpoints."""
     clip: str = "pocket-clip"
-    """The CLIP encoder: a pocket model, a folder or a hub name, see ``mmrec_helpers.checkpoints``."""
+    """The CLIP encoder: a pocket model, a folder or a hub name, see ``mmrec_helpers.encoders.checkpoints``."""
     siglip: str = "pocket-siglip"
     """The SigLIP encoder, named alike."""
     text: str = "tfidf"

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import mmrec_helpers  # noqa: F401, so that torchvision can be imported
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -17,9 +17,9 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from mmrec_helpers.dataset import RecDataset, k_core_mask
-from mmrec_helpers.pocket_shop.shop import open_shop
-from mmrec_helpers.sources.folder import read_folder
+from mmrec_helpers.data.dataset import RecDataset, k_core_mask
+from mmrec_helpers.data.readers.folder import read_folder
+from mmrec_helpers.pocket_shop.shop import load_shop
 
 REPETITIONS = 5
 
@@ -157,10 +157,10 @@ def main() -> None:
     race_real_data()  # first: a new process counts the peak memory of the one that starts it as its own
     with tempfile.TemporaryDirectory() as cache:
         start = time.perf_counter()
-        open_shop(0, cache=Path(cache))
+        load_shop(0, cache=Path(cache))
         generated = time.perf_counter() - start
         start = time.perf_counter()
-        dataset, _ = open_shop(0, cache=Path(cache))
+        dataset, _ = load_shop(0, cache=Path(cache))
         loaded = time.perf_counter() - start
     name, ratio = "Pocket Shop, laptop size", generated / loaded
     print(f"{name:28s} {loaded * 1e3:9.1f} ms   {ratio:7.1f} times as fast as drawn anew")
@@ -173,7 +173,7 @@ def main() -> None:
     split = dataset.leave_one_out()
     race(
         "padded histories",
-        lambda: split.histories("test", 50),
+        lambda: split.queries("test", 50),
         lambda: histories_by_groupby(dataset, 50),
         "one pandas group at a time",
     )

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmrec_helpers.dataset import ITEM_FEATURES, Histories, RecDataset, Split
-from mmrec_helpers.evaluation import evaluate
+from mmrec_helpers.data.dataset import ITEM_FEATURES, Queries, RecDataset, Split
+from mmrec_helpers.evaluation.protocols import evaluate
 
 NUM_ITEMS, LENGTH, WIDTH, CUTS = 20_000, 11, 64, (5, 10, 20)
 NAMES = ("HR", "P", "R", "NDCG", "MRR", "MAP")
@@ -56,9 +56,9 @@ class DotProduct:
     def __init__(self, num_users: int):
         self.users, self.items = vectors(num_users, 0), vectors(NUM_ITEMS + 1, 1)
 
-    def score(self, histories: Histories) -> torch.Tensor:
+    def score(self, queries: Queries) -> torch.Tensor:
         """(N, I + 1)."""
-        return self.users[torch.from_numpy(histories.users)] @ self.items.T
+        return self.users[torch.from_numpy(queries.users)] @ self.items.T
 
 
 def ours(split: Split) -> Callable[[], None]:

@@ -7,16 +7,13 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding
+from transformers import GPT2Config, GPT2Model
 
-from mmrec_helpers import gpt2rec
-from mmrec_helpers.baselines.sequential import windows
-from mmrec_helpers.dataset import Split
-from mmrec_helpers.lessons.decoder import Add, ItemDecoder, ItemTokens, load_gpt2
-from mmrec_helpers.pocket_shop.shop import open_shop
-from mmrec_helpers.torchvision_mend import mend_torchvision
-
-mend_torchvision()
-from transformers import GPT2Config, GPT2Model  # noqa: E402
+from mmrec_helpers.data.dataset import Split
+from mmrec_helpers.lessons.decoder import Add, ItemDecoder, ItemEmbedding, load_gpt2
+from mmrec_helpers.pocket_shop.shop import load_shop
+from mmrec_helpers.recommenders import mmgpt2rec as gpt2rec
+from mmrec_helpers.recommenders.sequential import windows
 
 SIZES = {"2 blocks of width 64": (64, 2, 4), "4 blocks of width 128": (128, 4, 4)}
 """Name -> width, blocks, heads."""
@@ -32,7 +29,7 @@ PEAKS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "A100": 312, "A10": 125, "L
 class Theirs(nn.Module):
     """The item decoder around ``GPT2Model``."""
 
-    def __init__(self, tokens: ItemTokens, gpt2: GPT2Model):
+    def __init__(self, tokens: ItemEmbedding, gpt2: GPT2Model):
         super().__init__()
         self.tokens, self.gpt2 = tokens, gpt2
 
@@ -44,15 +41,15 @@ class Theirs(nn.Module):
 
 def pair(size: tuple[int, int, int], context: int, num_items: int) -> tuple[ItemDecoder, Theirs]:
     """Our decoder and theirs, of the same weights."""
-    width, layers, heads = size
+    dim, num_layers, num_heads = size
     torch.manual_seed(0)
     features = torch.randn(num_items, FEATURES) / FEATURES**0.5
-    sizes = {"n_positions": context, "n_embd": width, "n_layer": layers, "n_head": heads}
+    sizes = {"n_positions": context, "n_embd": dim, "n_layer": num_layers, "n_head": num_heads}
     sizes |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), DROPOUT)
     theirs = GPT2Model(GPT2Config(vocab_size=1, bos_token_id=None, eos_token_id=None, use_cache=False, **sizes))
-    ours = load_gpt2(theirs.state_dict(), heads, DROPOUT)[0]
+    ours = load_gpt2(theirs.state_dict(), num_heads, DROPOUT)[0]
     torch.manual_seed(1)
-    one, other = (ItemTokens(width, [features], Add([FEATURES], width)) for _ in range(2))
+    one, other = (ItemEmbedding(dim, [features], Add([FEATURES], dim)) for _ in range(2))
     other.load_state_dict(one.state_dict())
     return ItemDecoder(one, ours), Theirs(other, theirs)
 
@@ -76,7 +73,7 @@ def plain_loss(model: nn.Module, rows: Tensor) -> Tensor:
 
 def trained_loss(model: ItemDecoder) -> Callable[[Tensor], Tensor]:
     """The same as ``MMGPT2Rec`` computes it."""
-    system = gpt2rec.MMGPT2Rec(use_ids=True, batch=BATCH)
+    system = gpt2rec.MMGPT2Rec(use_ids=True, batch_size=BATCH)
     system.network = gpt2rec.Decoding(model)
     return lambda rows: system.loss_of(rows, 0)
 
@@ -138,14 +135,14 @@ def operations(model: ItemDecoder, context: int) -> int:
     Source: Chowdhery et al. 2022, PaLM, appendix B, with half of its attention: the mask hides the other half.
     """
     matrices = sum(weight.numel() for weight in model.gpt2.blocks.parameters() if weight.ndim == 2)
-    layers, width = len(model.gpt2.blocks), model.gpt2.places.weight.shape[1]
-    return 6 * (matrices + len(model.tokens.bias) * width + layers * width * (context + 1))
+    num_layers, dim = len(model.gpt2.blocks), model.gpt2.places.weight.shape[1]
+    return 6 * (matrices + len(model.tokens.bias) * dim + num_layers * dim * (context + 1))
 
 
 def race_on_gpu(
     size: tuple[int, int, int] = MEDIUM,
     context: int = LONG,
-    batch: int = 16,
+    batch_size: int = 16,
     num_items: int = 12_000,
     device: str = "cuda",
     compiled: tuple[bool, ...] = (False, True),
@@ -155,7 +152,7 @@ def race_on_gpu(
     Returns:
         Way -> tokens a second.
     """
-    rows = torch.randint(1, num_items + 1, (12, batch, context + 1), generator=torch.Generator().manual_seed(0))
+    rows = torch.randint(1, num_items + 1, (12, batch_size, context + 1), generator=torch.Generator().manual_seed(0))
     found, rows = {}, list(rows.to(device))
     for compile_it in compiled:
         ours, theirs = (model.to(device) for model in pair(size, context, num_items))
@@ -165,27 +162,27 @@ def race_on_gpu(
             theirs.gpt2.compile()
         losses = {"ours": (ours, loss_of), "transformers": (theirs, lambda rows, model=theirs: plain_loss(model, rows))}
         for name, seconds in race(losses, rows).items():
-            found[name + (", compiled" if compile_it else "")] = batch * context / seconds
+            found[name + (", compiled" if compile_it else "")] = batch_size * context / seconds
     card = torch.cuda.get_device_name() if device == "cuda" else ""
     peak = next((peak for part, peak in PEAKS.items() if part in card), None)
-    best = max(rate for way, rate in found.items() if way.startswith("transformers"))
-    for way, rate in found.items():
-        speed = rate * count / 1e12
+    best = max(lr for way, lr in found.items() if way.startswith("transformers"))
+    for way, lr in found.items():
+        speed = lr * count / 1e12
         share = f", {speed / peak:.0%} of the card's peak" if peak else ""
-        print(f"{way:24s} {rate:10,.0f} tokens/s, {speed:.1f} TFLOP/s{share}, {rate / best:.2f} times their best")
+        print(f"{way:24s} {lr:10,.0f} tokens/s, {speed:.1f} TFLOP/s{share}, {lr / best:.2f} times their best")
     return found
 
 
 def main() -> None:
     """Race both sizes, rank the whole catalogue for everybody, then race medium, if there is a GPU."""
-    split = open_shop(0)[0].leave_one_out()
+    split = load_shop(0)[0].leave_one_out()
     for name in SIZES:
         race_on_cpu(name, split)
-    system, histories = gpt2rec.MMGPT2Rec(use_ids=True, epochs=1).fit(split), split.histories("test")
+    system, queries = gpt2rec.MMGPT2Rec(use_ids=True, epochs=1).fit(split), split.queries("test")
     start = time.perf_counter()
-    system.score(histories)
+    system.score(queries)
     print(
-        f"{len(histories):,} users ranked over {split.dataset.num_items:,} items in {time.perf_counter() - start:.2f} s"
+        f"{len(queries):,} users ranked over {split.dataset.num_items:,} items in {time.perf_counter() - start:.2f} s"
     )
     if torch.cuda.is_available():
         race_on_gpu()

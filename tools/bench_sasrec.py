@@ -27,10 +27,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmrec_helpers.baselines.sequential import SASRec
-from mmrec_helpers.dataset import Histories, Split
-from mmrec_helpers.evaluation import evaluate
-from mmrec_helpers.opening import open_data
+from mmrec_helpers.data.dataset import Queries, Split
+from mmrec_helpers.evaluation.protocols import evaluate
+from mmrec_helpers.loading import load_data
+from mmrec_helpers.recommenders.sequential import SASRec
 from mmrec_helpers.settings import load_settings
 
 RECORD = Path(__file__).resolve().parents[1] / "book" / "results" / "sasrec-peers.json"
@@ -46,7 +46,7 @@ NOTHING = -1e9
 def movielens() -> Split:
     """Leave-one-out of the part of MovieLens latest-small where users and items have at least five interactions."""
     spec = f"folder:{os.environ['MMREC_DATA_HOME']}/movielens-posters"
-    return open_data(load_settings({**os.environ, "MMREC_DATA": spec}))[0].k_core(5).leave_one_out()
+    return load_data(load_settings({**os.environ, "MMREC_DATA": spec}))[0].k_core(5).leave_one_out()
 
 
 class Trained:
@@ -60,7 +60,7 @@ class Trained:
 
     name = "SASRec"
 
-    def __init__(self, split: Split, score: Callable[[Histories], np.ndarray], network: torch.nn.Module):
+    def __init__(self, split: Split, score: Callable[[Queries], np.ndarray], network: torch.nn.Module):
         self.split, self.score, self.network = split, score, network
         self.curve: list[tuple[float, float]] = []
         self.start, self.best = time.process_time(), {}
@@ -88,16 +88,16 @@ class Trained:
             return evaluate(self, self.split).metric("NDCG@10")
 
 
-def ours(split: Split, seed: int, rate: float, dropout: float) -> tuple[list, np.ndarray]:
+def ours(split: Split, seed: int, lr: float, dropout: float) -> tuple[list, np.ndarray]:
     """The book's; its clock is set to CPU seconds."""
-    system = SASRec(rate=rate, dropout=dropout, width=WIDTH, layers=LAYERS, heads=HEADS, patience=PATIENCE, seed=seed)
+    system = SASRec(lr=lr, dropout=dropout, dim=WIDTH, num_layers=LAYERS, num_heads=HEADS, patience=PATIENCE, seed=seed)
     with mock.patch("mmrec_helpers.training.time", SimpleNamespace(perf_counter=time.process_time)):
         system.fit(split)
     curve = system.training.validations[["seconds", "score"]].to_numpy().tolist()
     return curve, evaluate(system, split).metric("NDCG@10")
 
 
-def rectools(split: Split, seed: int, rate: float, dropout: float) -> tuple[list, np.ndarray]:
+def rectools(split: Split, seed: int, lr: float, dropout: float) -> tuple[list, np.ndarray]:
     """RecTools's, with its history of 100 items: it learns from the last of each user."""
     from pytorch_lightning import Callback, Trainer, seed_everything
     from rectools import Columns
@@ -116,18 +116,18 @@ def rectools(split: Split, seed: int, rate: float, dropout: float) -> tuple[list
             }
         )
     )
-    length, running = 100, {}
+    max_len, running = 100, {}
 
-    def score(histories: Histories) -> np.ndarray:
+    def score(queries: Queries) -> np.ndarray:
         ids = model.data_preparator.item_id_map.external_ids  # the padding, then the items of the training part
         number = {item: place for place, item in enumerate(ids)}
-        rows = np.zeros((len(histories), length), np.int64)
-        for row, items in zip(rows, histories.items, strict=True):
-            known = [number[item] for item in items if item and item in number][-length:]
-            row[length - len(known) :] = known
+        rows = np.zeros((len(queries), max_len), np.int64)
+        for row, items in zip(rows, queries.histories, strict=True):
+            known = [number[item] for item in items if item and item in number][-max_len:]
+            row[max_len - len(known) :] = known
         network = model.lightning_model.torch_model
         vectors = network.item_model.get_all_embeddings()
-        found = np.full((len(histories), split.dataset.num_items + 1), NOTHING, np.float32)
+        found = np.full((len(queries), split.dataset.num_items + 1), NOTHING, np.float32)
         parts = [network.encode_sessions({"x": part}, vectors)[:, -1] for part in torch.from_numpy(rows).split(128)]
         found[:, ids[1:].astype(int)] = (torch.cat(parts) @ vectors.T)[:, 1:].numpy()
         return found
@@ -145,8 +145,8 @@ def rectools(split: Split, seed: int, rate: float, dropout: float) -> tuple[list
         n_heads=HEADS,
         n_factors=WIDTH,
         dropout_rate=dropout,
-        lr=rate,
-        session_max_len=length,
+        lr=lr,
+        session_max_len=max_len,
         batch_size=16,
         get_trainer_func=lambda: Trainer(
             max_epochs=1000,
@@ -162,7 +162,7 @@ def rectools(split: Split, seed: int, rate: float, dropout: float) -> tuple[list
     return running["it"].curve, running["it"].test()
 
 
-def recbole(split: Split, seed: int, rate: float, dropout: float) -> tuple[list, np.ndarray]:
+def recbole(split: Split, seed: int, lr: float, dropout: float) -> tuple[list, np.ndarray]:
     """RecBole's, with its history of 50 items: it learns from each position of a history as a row of its own."""
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
@@ -176,7 +176,7 @@ def recbole(split: Split, seed: int, rate: float, dropout: float) -> tuple[list,
         "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
         "train_neg_sample_args": None,
         "train_batch_size": 256,
-        "learning_rate": rate,
+        "learning_rate": lr,
         "hidden_dropout_prob": dropout,
         "attn_dropout_prob": dropout,
         "hidden_size": WIDTH,
@@ -203,15 +203,15 @@ def recbole(split: Split, seed: int, rate: float, dropout: float) -> tuple[list,
     names = dataset.field2id_token["item_id"]  # the padding, then the items
     number = np.zeros(split.dataset.num_items + 1, np.int64)
     number[names[1:].astype(int)] = np.arange(1, len(names))
-    length = config["MAX_ITEM_LIST_LENGTH"]
+    max_len = config["MAX_ITEM_LIST_LENGTH"]
 
-    def score(histories: Histories) -> np.ndarray:
-        rows, lengths = np.zeros((len(histories), length), np.int64), np.zeros(len(histories), np.int64)
-        for place, items in enumerate(histories.items):
-            known = number[items[items > 0]][-length:]
+    def score(queries: Queries) -> np.ndarray:
+        rows, lengths = np.zeros((len(queries), max_len), np.int64), np.zeros(len(queries), np.int64)
+        for place, items in enumerate(queries.histories):
+            known = number[items[items > 0]][-max_len:]
             rows[place, : len(known)], lengths[place] = known, len(known)
         asked = Interaction({"item_id_list": torch.from_numpy(rows), "item_length": torch.from_numpy(lengths)})
-        found = np.zeros((len(histories), split.dataset.num_items + 1), np.float32)
+        found = np.zeros((len(queries), split.dataset.num_items + 1), np.float32)
         found[:, 1:] = network.full_sort_predict(asked).numpy()[:, number[1:]]
         return found
 
@@ -224,9 +224,9 @@ def recbole(split: Split, seed: int, rate: float, dropout: float) -> tuple[list,
 
 
 SETTINGS = {
-    ours: [{"rate": rate, "dropout": dropout} for rate in (2e-3, 4e-3) for dropout in (0.2, 0.3, 0.5)],
-    rectools: [{"rate": 1e-3, "dropout": dropout} for dropout in (0.2, 0.5)],
-    recbole: [{"rate": 1e-3, "dropout": dropout} for dropout in (0.2, 0.5)],
+    ours: [{"lr": lr, "dropout": dropout} for lr in (2e-3, 4e-3) for dropout in (0.2, 0.3, 0.5)],
+    rectools: [{"lr": 1e-3, "dropout": dropout} for dropout in (0.2, 0.5)],
+    recbole: [{"lr": 1e-3, "dropout": dropout} for dropout in (0.2, 0.5)],
 }
 """What is tried; ours as in the league. RecTools's dropout is .2 by default, RecBole's .5; both rates 1e-3."""
 

@@ -76,9 +76,9 @@ def generate_shop() -> None:
     """Generate the shops and vectors that the chapters use, unless they are kept or other data are asked for."""
     if (os.environ.get("MMREC_DATA") or "pocket") != "pocket":
         return
-    chapters = ("overlap_study", "protocol_lab")
+    chapters = ("ch02", "ch03")
     calls = "; ".join(f"{chapter}.prepare()" for chapter in chapters)
-    run(PYTHON, "-c", f"from mmrec_helpers import {', '.join(chapters)}; {calls}")
+    run(PYTHON, "-c", f"from mmrec_helpers.studies import {', '.join(chapters)}; {calls}")
 
 
 def book() -> None:
@@ -155,7 +155,7 @@ def data() -> None:
     setup()
     name = os.environ.get("NAME", "")
     folder = os.environ.get("TO") or ROOT / "data" / name.partition(":")[0]
-    run(PYTHON, "-m", "mmrec_helpers.sources.download", name, folder)
+    run(PYTHON, "-m", "mmrec_helpers.data.download", name, folder)
 
 
 def lab() -> None:
@@ -167,13 +167,13 @@ def lab() -> None:
 def results() -> None:
     """make the recorded results in book/results again (long)"""
     setup()
-    run(PYTHON, "tools/results.py")
+    run(PYTHON, "-m", "experiments.results")
 
 
 def pretrained() -> None:
     """train the pocket models again from nothing (an hour or two); it goes on where it was stopped"""
     setup()
-    run(PYTHON, "-m", "mmrec_helpers.pretrained.recipe")
+    run(PYTHON, "-m", "pretraining.recipe")
 
 
 def bench() -> None:

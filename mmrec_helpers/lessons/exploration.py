@@ -16,7 +16,7 @@ def bootstrap_interval(gain, draws=2000, seed=0):
 # %% ../../notebooks/01_data_exploration.ipynb #cell-38
 def later_share(split):
     """(N,) per test case: share of the training purchases that happened after it."""
-    test_time = split.histories("test").times
+    test_time = split.queries("test").times
     train_time = np.sort(split.interactions("train")["time"].to_numpy())
     earlier = np.searchsorted(train_time, test_time, side="right")
     return 1 - earlier / len(train_time)
@@ -46,7 +46,7 @@ def leakage_lab(dataset, shuffle_seed=None, days=(10, 20, 40, 80, 160, 320)):
     """Recommender -> (days chosen, (N,) HR@10 on at most 5,000 test cases)."""
     days = [n for n in days if n <= dataset.span(least=min(days))]
     split, whole = dataset.leave_one_out(), dataset.num_interactions
-    cases = {p: split.histories(p, whole).at_most(5000) for p in ("valid", "test")}
+    cases = {p: split.queries(p, whole).at_most(5000) for p in ("valid", "test")}
     train = split.interactions("train").sort_values("time", kind="stable")
     items, times = train["item"].to_numpy(), train["time"].to_numpy()
     if shuffle_seed is not None:
@@ -57,7 +57,9 @@ def leakage_lab(dataset, shuffle_seed=None, days=(10, 20, 40, 80, 160, 320)):
         for start in range(0, len(cases[part]), 1000):  # bounds memory
             case = cases[part].take(slice(start, start + 1000))
             around = items, times, case.times, begin, end, dataset.num_items
-            found += [hit_at_10(window_scores(*around), case.items, case.targets[:, 0])]
+            found += [
+                hit_at_10(window_scores(*around), case.histories, case.targets[:, 0])
+            ]
         return np.concatenate(found)
 
     tested = {}

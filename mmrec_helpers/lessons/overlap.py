@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['SWAPPED', 'info_nce', 'sigmoid_loss', 'control_partners', 'auc', 'recall_at_k', 'compare_pairs', 'caption_of',
-           'swap_wins', 'name_by_probe', 'probe']
+           'swap_wins', 'probe_predict', 'probe']
 
 # %% ../../notebooks/02_image_text_overlap.ipynb #cell-07
 import numpy as np
@@ -123,7 +123,7 @@ def swap_wins(pictures, facts, attribute, embed, seed=0):
     return np.where(near == far, 0.5, near > far)
 
 # %% ../../notebooks/02_image_text_overlap.ipynb #cell-57
-def name_by_probe(known, labels, asked, penalty=1.0):
+def probe_predict(known, labels, asked, penalty=1.0):
     """(M,) labels that a probe fitted on known (N, F) and labels gives asked (M, F).
 
     Columns are standardised as known's; penalty is ridge's (Hoerl and Kennard 1970).
@@ -143,6 +143,6 @@ def probe(features, labels, penalty=1.0, folds=5, seed=0):
     labels, right = np.asarray(labels), np.zeros(len(labels), bool)
     fold = np.random.default_rng(seed).permutation(len(labels)) % folds
     for fit in (fold != part for part in range(folds)):
-        named = name_by_probe(features[fit], labels[fit], features[~fit], penalty)
+        named = probe_predict(features[fit], labels[fit], features[~fit], penalty)
         right[~fit] = named == labels[~fit]
     return right

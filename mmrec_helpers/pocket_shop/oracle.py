@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 
 from mmrec_helpers.pocket_shop.catalogue import CATEGORIES, stream
-from mmrec_helpers.pocket_shop.shoppers import (
+from mmrec_helpers.pocket_shop.choice_model import (
     CARE,
     FIRST_CHANGE,
     ITEM_NOISE,

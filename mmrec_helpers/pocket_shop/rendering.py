@@ -370,8 +370,11 @@ class Placement:
         x, y = (points - 0.5).T * self.scale
         x = x * self.flip
         # Written out because a matrix product may add up differently on another machine.
-        turned = [x * self.cosine - y * self.sine + self.centre[0], x * self.sine + y * self.cosine + self.centre[1]]
-        return np.floor(np.stack(turned, axis=1) + 0.5).astype(int)
+        rank_reversals = [
+            x * self.cosine - y * self.sine + self.centre[0],
+            x * self.sine + y * self.cosine + self.centre[1],
+        ]
+        return np.floor(np.stack(rank_reversals, axis=1) + 0.5).astype(int)
 
 
 def _paint(draw: ImageDraw.ImageDraw, layers: Layers, points: np.ndarray) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 from datasets.arrow_writer import ArrowWriter
 from PIL import Image
 
-from mmrec_helpers.dataset import ITEM_FEATURES, Histories, RecDataset
+from mmrec_helpers.data.dataset import ITEM_FEATURES, Queries, RecDataset
 from mmrec_helpers.pocket_shop.catalogue import (
     DAY,
     MENTIONABLE,
@@ -29,9 +29,7 @@ from mmrec_helpers.pocket_shop.catalogue import (
     make_catalogue,
     stream,
 )
-from mmrec_helpers.pocket_shop.oracle import Moment, Oracle
-from mmrec_helpers.pocket_shop.rendering import RENDERING_VERSION, draw_item
-from mmrec_helpers.pocket_shop.shoppers import (
+from mmrec_helpers.pocket_shop.choice_model import (
     CHUNK,
     MAX_PURCHASES,
     Purchases,
@@ -41,6 +39,8 @@ from mmrec_helpers.pocket_shop.shoppers import (
     shop,
     visit_days,
 )
+from mmrec_helpers.pocket_shop.oracle import Moment, Oracle
+from mmrec_helpers.pocket_shop.rendering import RENDERING_VERSION, draw_item
 from mmrec_helpers.pocket_shop.text_templates import (
     NUM_DRAWS_BRAND,
     NUM_DRAWS_DESCRIPTION,
@@ -90,7 +90,7 @@ class Knobs:
 class Truth:
     """What only the generator knows.
 
-    Numbers of items and users are those of the whole shop; ``scores`` and ``inferred_scores`` translate, so that they
+    Numbers of items and users are those of the whole shop; ``scores`` and ``bayes_scores`` translate, so that they
     also serve a data set that was filtered.
     """
 
@@ -127,23 +127,23 @@ class Truth:
         pairs = zip(TASTE_ATTRIBUTES, values, strict=True)
         return {name: self.catalogue.values(name)[value] for name, value in pairs if value >= 0}
 
-    def scores(self, dataset: RecDataset, histories: Histories) -> np.ndarray:
+    def scores(self, dataset: RecDataset, queries: Queries) -> np.ndarray:
         """(N, I + 1) P(next item | true taste, history) for the items of ``dataset``; column 0, the padding, is 0.
 
         Takes a few arrays of 8 N I bytes: on a large shop ask for some thousand moments at once, by
-        ``histories.take``.
+        ``queries.take``.
         """
-        shoppers, moment = self._moment(dataset, histories)
+        shoppers, moment = self._moment(dataset, queries)
         return self._columns(dataset, self.oracle.omniscient(self.tastes.take(shoppers), moment))
 
-    def inferred_scores(self, dataset: RecDataset, histories: Histories, **options) -> np.ndarray:
+    def bayes_scores(self, dataset: RecDataset, queries: Queries, **options) -> np.ndarray:
         """(N, I + 1) P(next item | history) for the items of ``dataset``; options as of ``Oracle.inferring``."""
-        return self._columns(dataset, self.oracle.inferring(self._moment(dataset, histories)[1], **options))
+        return self._columns(dataset, self.oracle.inferring(self._moment(dataset, queries)[1], **options))
 
-    def _moment(self, dataset: RecDataset, histories: Histories) -> tuple[np.ndarray, Moment]:
-        rows, shoppers = _numbers(dataset.items["item_id"]), _numbers(dataset.user_ids[histories.users])
+    def _moment(self, dataset: RecDataset, queries: Queries) -> tuple[np.ndarray, Moment]:
+        rows, shoppers = _numbers(dataset.items["item_id"]), _numbers(dataset.user_ids[queries.users])
         # Nobody buys an item twice, so the target says which purchase it is, whatever was filtered away before it.
-        target = rows[histories.targets[:, 0] - 1]
+        target = rows[queries.targets[:, 0] - 1]
         found = self.purchases.rows[shoppers] == target[:, None]
         if not found.any(axis=1).all():
             raise ValueError(f"the histories are not of this shop: {dataset.name}, seed {self.seed}")
@@ -170,7 +170,7 @@ def _draw(catalogue: Catalogue, row: int, size: int) -> Image.Image:
     return draw_item(*wanted, mark, int(catalogue.look[row]), size)
 
 
-def open_shop(
+def load_shop(
     seed: int = 0, size: str = "laptop", cache: Path | None = None, **knobs: float
 ) -> tuple[RecDataset, Truth]:
     """The Pocket Shop's data set and the truth behind it; generated at the first call, read from the cache later.

@@ -3,7 +3,7 @@
 import json
 import re
 
-from mmrec_helpers.sources.folder import read_folder
+from mmrec_helpers.data.readers.folder import read_folder
 
 
 def block(root, begin: str) -> str:

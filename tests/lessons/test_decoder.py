@@ -5,30 +5,27 @@ from math import sqrt
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import cross_entropy, embedding
 
-from mmrec_helpers.gpt2rec import FUSIONS
 from mmrec_helpers.lessons.decoder import (
     GPT2,
     Add,
-    Cache,
     CausalAttention,
     Concat,
     CrossAttention,
     ItemDecoder,
-    ItemTokens,
+    ItemEmbedding,
+    KVCache,
     Weighted,
     attend,
-    last_look,
+    last_attention,
     load_gpt2,
     reasons,
 )
-from mmrec_helpers.torchvision_mend import mend_torchvision
-
-mend_torchvision()
-import transformers  # noqa: E402
+from mmrec_helpers.recommenders.mmgpt2rec import FUSIONS
 
 ITEMS, WIDTH, PLACES = 9, 8, 10
 START = ITEMS + 1
@@ -104,9 +101,9 @@ def test_a_width_that_the_heads_cannot_share_is_refused():
 # GPT-2 against the library --------------------------------------------------------------------------------------------
 
 
-def library(width, layers, heads, places, words, **options):
+def library(dim, num_layers, num_heads, places, words, **options):
     """GPT-2 of transformers with weights of all kinds, in double precision, without dropout."""
-    sizes = {"n_embd": width, "n_layer": layers, "n_head": heads, "n_positions": places, "vocab_size": words}
+    sizes = {"n_embd": dim, "n_layer": num_layers, "n_head": num_heads, "n_positions": places, "vocab_size": words}
     config = transformers.GPT2Config(**sizes, **NO_DROPOUT, bos_token_id=0, eos_token_id=0, **options)
     return shaken(transformers.GPT2LMHeadModel(config).eval()).double()
 
@@ -116,18 +113,18 @@ def logits_of(gpt2, words, ids):
     return gpt2(embedding(ids, words)) @ words.T
 
 
-def loaded(state, heads):
+def loaded(state, num_heads):
     """Ours, in double precision, without dropout."""
-    gpt2, words = load_gpt2(state, heads)
+    gpt2, words = load_gpt2(state, num_heads)
     return gpt2.double().eval(), words.double().clone()
 
 
 def drawn_sizes(seed):
     """Width, layers, heads, places and words of a small GPT-2."""
     rng = np.random.default_rng(seed)
-    heads, of_each = int(rng.choice([1, 2, 3, 4, 8])), int(rng.choice([1, 2, 5, 8]))
-    width = max(heads * of_each, 2)
-    return width, *(int(rng.integers(*limits)) for limits in ((1, 6),)), heads, *map(int, rng.integers(2, 50, 2))
+    num_heads, of_each = int(rng.choice([1, 2, 3, 4, 8])), int(rng.choice([1, 2, 5, 8]))
+    dim = max(num_heads * of_each, 2)
+    return dim, *(int(rng.integers(*limits)) for limits in ((1, 6),)), num_heads, *map(int, rng.integers(2, 50, 2))
 
 
 @pytest.mark.parametrize("prefix", ["", "transformer."])
@@ -135,22 +132,22 @@ def drawn_sizes(seed):
 @torch.no_grad()
 def test_logits_are_the_librarys(seed, prefix):
     torch.manual_seed(seed)
-    width, layers, heads, places, words = drawn_sizes(seed)
-    theirs = library(width, layers, heads, places, words)
+    dim, num_layers, num_heads, places, words = drawn_sizes(seed)
+    theirs = library(dim, num_layers, num_heads, places, words)
     state = theirs.state_dict() if prefix else theirs.transformer.state_dict()
     assert all(name.startswith(("transformer.", "lm_head")) == bool(prefix) for name in state)
     for length in {1, places // 2, places}:
         ids = torch.randint(words, (3, length))
         wanted = theirs(ids).logits
-        close(logits_of(*loaded(state, heads), ids), wanted)
-        gpt2, table = load_gpt2({name: tensor.float() for name, tensor in state.items()}, heads)
+        close(logits_of(*loaded(state, num_heads), ids), wanted)
+        gpt2, table = load_gpt2({name: tensor.float() for name, tensor in state.items()}, num_heads)
         close(logits_of(gpt2.eval(), table, ids).double(), wanted, 1e-5)
 
 
 def test_the_past_in_the_librarys_cache_is_the_past_in_ours():
     theirs = library(12, 3, 2, 9, 20)
     ours, words = loaded(theirs.state_dict(), 2)
-    ids, caches, past = torch.randint(20, (2, 9)), [Cache() for _ in range(3)], None
+    ids, caches, past = torch.randint(20, (2, 9)), [KVCache() for _ in range(3)], None
     with torch.no_grad():
         for step in range(9):
             out = theirs(ids[:, step : step + 1], past_key_values=past, use_cache=True)
@@ -203,18 +200,22 @@ def test_a_file_as_the_hub_has_it_is_read(tmp_path, masked_bias):
 
 
 @pytest.mark.parametrize(
-    ("width", "layers", "heads", "number"), [(768, 12, 12, 124_439_808), (1024, 24, 16, 354_823_168)]
+    ("dim", "num_layers", "num_heads", "number"), [(768, 12, 12, 124_439_808), (1024, 24, 16, 354_823_168)]
 )
-def test_the_published_sizes_are_those_of_the_published_models(width, layers, heads, number):
+def test_the_published_sizes_are_those_of_the_published_models(dim, num_layers, num_heads, number):
     with torch.device("meta"):
-        ours = GPT2(width, layers, heads, 1024)
-        config = transformers.GPT2Config(n_embd=width, n_layer=layers, n_head=heads)
+        ours = GPT2(dim, num_layers, num_heads, 1024)
+        config = transformers.GPT2Config(n_embd=dim, n_layer=num_layers, n_head=num_heads)
         state = transformers.GPT2LMHeadModel(config).state_dict()
-        read, words = load_gpt2(state, heads)
-    assert words.shape == (50_257, width)
+        read, words = load_gpt2(state, num_heads)
+    assert words.shape == (50_257, dim)
     for gpt2 in (ours, read):
         assert sum(weight.numel() for weight in gpt2.parameters()) + words.numel() == number
-    assert [len(read.blocks), read.places.num_embeddings, read.blocks[0].attention.heads] == [layers, 1024, heads]
+    assert [len(read.blocks), read.places.num_embeddings, read.blocks[0].attention.num_heads] == [
+        num_layers,
+        1024,
+        num_heads,
+    ]
 
 
 def test_what_is_no_gpt2_is_refused_by_what_it_lacks():
@@ -241,7 +242,7 @@ def gpt2():
 
 
 def caches_of(gpt2):
-    return [Cache() for _ in gpt2.blocks]
+    return [KVCache() for _ in gpt2.blocks]
 
 
 @torch.no_grad()
@@ -288,13 +289,13 @@ def test_the_order_matters(gpt2):
     assert not torch.allclose(gpt2(vectors)[:, -1], gpt2(vectors[:, [1, 0, 2]])[:, -1])
 
 
-@pytest.mark.parametrize("layers", [1, 2, 6])
-def test_first_weights_are_small_and_smaller_where_a_branch_ends(layers):
-    gpt2 = GPT2(128, layers, 4, 64)
+@pytest.mark.parametrize("num_layers", [1, 2, 6])
+def test_first_weights_are_small_and_smaller_where_a_branch_ends(num_layers):
+    gpt2 = GPT2(128, num_layers, 4, 64)
     ends = [block.attention.output.weight for block in gpt2.blocks] + [block.mlp[-1].weight for block in gpt2.blocks]
     others = [weight for weight in gpt2.parameters() if weight.ndim == 2 and not any(weight is end for end in ends)]
-    assert len(others) == 2 * layers + 1
-    for weights, wanted in ((ends, 0.02 / sqrt(2 * layers)), (others, 0.02)):
+    assert len(others) == 2 * num_layers + 1
+    for weights, wanted in ((ends, 0.02 / sqrt(2 * num_layers)), (others, 0.02)):
         for weight in weights:
             assert weight.std().item() == pytest.approx(wanted, rel=0.05)
             assert abs(weight.mean().item()) < 0.05 * wanted
@@ -339,9 +340,9 @@ def test_add_is_concat_with_the_blocks_of_its_matrix(parts):
 
 @torch.no_grad()
 def test_weighted_is_add_until_its_weights_move_and_they_sum_to_the_number_of_modalities():
-    widths = (5, 3, 4)
-    parts = [torch.randn(ITEMS, size) for size in widths]
-    add, weighted = shaken(Add(widths, 6)), Weighted(widths, 6)
+    dims = (5, 3, 4)
+    parts = [torch.randn(ITEMS, size) for size in dims]
+    add, weighted = shaken(Add(dims, 6)), Weighted(dims, 6)
     weighted.load_state_dict(add.state_dict() | {"weights": weighted.weights})
     torch.testing.assert_close(weighted(parts), add(parts))
     weighted.weights.copy_(torch.tensor([1.0, -1.0, 0.3]))
@@ -387,11 +388,11 @@ def test_every_modality_counts_from_the_start(fusion, parts):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("width", [3, 4, 7])
-def test_one_modality_alone_is_enough(fusion, width):
+@pytest.mark.parametrize("dim", [3, 4, 7])
+def test_one_modality_alone_is_enough(fusion, dim):
     part = torch.randn(ITEMS, 4, requires_grad=True)
-    found = FUSIONS[fusion]((4,), width)([part])
-    assert found.shape == (ITEMS, width)
+    found = FUSIONS[fusion]((4,), dim)([part])
+    assert found.shape == (ITEMS, dim)
     found.square().sum().backward()
     assert part.grad.any()
 
@@ -408,7 +409,7 @@ def test_three_modalities_are_welcome(fusion):
 def tokens_of(parts=None, fusion="add", free=None):
     """Of the parts, or a free vector of each item; in double precision, with noise on all that learns."""
     made = FUSIONS[fusion](WIDTHS, WIDTH) if parts is not None else None
-    return shaken(ItemTokens(WIDTH, parts, made, free), 0.5).double()
+    return shaken(ItemEmbedding(WIDTH, parts, made, free), 0.5).double()
 
 
 def learning(module):
@@ -425,18 +426,18 @@ def test_the_start_token_is_the_last_row(parts):
 
 def test_free_vectors_are_alone_or_added(parts):
     free = torch.randn(ITEMS, WIDTH)
-    assert torch.equal(ItemTokens(WIDTH, free=free)()[:-1], free)
+    assert torch.equal(ItemEmbedding(WIDTH, free=free)()[:-1], free)
     fusion = Add(WIDTHS, WIDTH)
-    torch.testing.assert_close(ItemTokens(WIDTH, parts, fusion, free)()[:-1], fusion(parts) + free)
+    torch.testing.assert_close(ItemEmbedding(WIDTH, parts, fusion, free)()[:-1], fusion(parts) + free)
 
 
 def test_an_item_of_which_nothing_is_known_is_refused():
     with pytest.raises(ValueError, match="needs features or a free vector"):
-        ItemTokens(WIDTH)
+        ItemEmbedding(WIDTH)
 
 
 def test_features_do_not_learn_but_move_with_the_rest(parts):
-    tokens = ItemTokens(WIDTH, parts, Add(WIDTHS, WIDTH))
+    tokens = ItemEmbedding(WIDTH, parts, Add(WIDTHS, WIDTH))
     assert learning(tokens) == {
         "token",
         "bias",
@@ -448,7 +449,7 @@ def test_features_do_not_learn_but_move_with_the_rest(parts):
     assert tokens.double()().dtype == torch.double
     for part, given in zip(tokens.parts, parts, strict=True):
         assert torch.equal(part, given.double())
-    assert torch.equal(ItemTokens(WIDTH, parts, Add(WIDTHS, WIDTH)).parts[0], parts[0])
+    assert torch.equal(ItemEmbedding(WIDTH, parts, Add(WIDTHS, WIDTH)).parts[0], parts[0])
 
 
 def test_an_item_that_nobody_bought_learns_from_the_others(parts):
@@ -515,17 +516,17 @@ def test_padding_at_the_right_changes_no_score_before_it(decoder):
 
 
 @pytest.mark.parametrize("sizes", [[1] * PLACES, [4, 1, 1, 4], [9, 1]])
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("tie_weights", [True, False])
 @torch.no_grad()
-def test_scores_in_pieces_are_those_at_once(decoder, tied, sizes):
-    decoder = ItemDecoder(decoder.tokens, decoder.gpt2, tied)
+def test_scores_in_pieces_are_those_at_once(decoder, tie_weights, sizes):
+    decoder = ItemDecoder(decoder.tokens, decoder.gpt2, tie_weights)
     inputs, caches = rows(), caches_of(decoder.gpt2)
     pieces = [decoder(piece, caches) for piece in inputs.split(sizes, dim=1)]
     torch.testing.assert_close(torch.cat(pieces, dim=1), decoder(inputs))
 
 
 def test_untied_begins_as_tied_and_then_goes_its_own_way(decoder):
-    free = ItemDecoder(decoder.tokens, decoder.gpt2, tied=False)
+    free = ItemDecoder(decoder.tokens, decoder.gpt2, tie_weights=False)
     inputs = rows()
     before, vectors = decoder(inputs).detach(), decoder.tokens().detach()
     torch.testing.assert_close(free(inputs), before)
@@ -540,14 +541,14 @@ def test_untied_begins_as_tied_and_then_goes_its_own_way(decoder):
     assert torch.equal(decoder.tokens(), vectors)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_both_ends_teach_the_item_vectors_where_they_are_tied_and_one_where_not(decoder, tied):
+@pytest.mark.parametrize("tie_weights", [True, False])
+def test_both_ends_teach_the_item_vectors_where_they_are_tied_and_one_where_not(decoder, tie_weights):
     """The gradient of item 9, which is a possible answer but is not read."""
     tokens = tokens_of(free=torch.randn(ITEMS, WIDTH))
-    decoder = ItemDecoder(tokens, decoder.gpt2, tied)
+    decoder = ItemDecoder(tokens, decoder.gpt2, tie_weights)
     cross_entropy(decoder(torch.tensor([[START, 1, 2]])).flatten(0, 1), torch.tensor([1, 2, 3])).backward()
     assert tokens.free.grad[:2].any(dim=1).all()
-    assert bool(tokens.free.grad[8].any()) == tied
+    assert bool(tokens.free.grad[8].any()) == tie_weights
     assert tokens.bias.grad.all()
 
 
@@ -572,7 +573,7 @@ def test_items_of_equal_features_are_told_apart_by_bias_or_free_vector_alone(dec
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_a_small_world_is_learnt_with_each_fusion(fusion, parts):
     """Item i is followed by item i + 1: after some steps each is named right."""
-    tokens = ItemTokens(WIDTH, parts, FUSIONS[fusion](WIDTHS, WIDTH))
+    tokens = ItemEmbedding(WIDTH, parts, FUSIONS[fusion](WIDTHS, WIDTH))
     decoder = ItemDecoder(tokens, GPT2(WIDTH, 1, 2, PLACES, dropout=0.0))
     circle = torch.arange(ITEMS).repeat(2).unfold(0, PLACES - 1, 1)[:ITEMS] + 1
     optimizer = torch.optim.Adam([weight for weight in decoder.parameters() if weight.requires_grad], 0.02)
@@ -587,22 +588,28 @@ def test_a_small_world_is_learnt_with_each_fusion(fusion, parts):
 # Reasons --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("layers", "heads"), [(1, 1), (2, 4), (3, 2)])
+@pytest.mark.parametrize(("num_layers", "num_heads"), [(1, 1), (2, 4), (3, 2)])
 @torch.no_grad()
-def test_the_last_look_is_the_librarys_attention(layers, heads):
-    sizes = {"n_positions": PLACES, "n_embd": WIDTH, "n_layer": layers, "n_head": heads, "attn_implementation": "eager"}
+def test_the_last_look_is_the_librarys_attention(num_layers, num_heads):
+    sizes = {
+        "n_positions": PLACES,
+        "n_embd": WIDTH,
+        "n_layer": num_layers,
+        "n_head": num_heads,
+        "attn_implementation": "eager",
+    }
     theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=7, **sizes, **NO_DROPOUT))
     theirs = shaken(theirs, 0.5).eval().double()
-    ours = load_gpt2(theirs.state_dict(), heads)[0].eval().double()
+    ours = load_gpt2(theirs.state_dict(), num_heads)[0].eval().double()
     vectors = torch.randn(1, 6, WIDTH, dtype=torch.double)
     wanted = theirs.transformer(inputs_embeds=vectors, output_attentions=True).attentions[-1]  # (1, H, T, T)
-    close(last_look(ours, vectors), wanted[0, :, -1].mean(0))
+    close(last_attention(ours, vectors), wanted[0, :, -1].mean(0))
 
 
 @torch.no_grad()
 def test_reasons_are_what_is_lost_without_each_item():
     decoder = shaken(
-        ItemDecoder(ItemTokens(WIDTH, free=torch.randn(ITEMS, WIDTH)), GPT2(WIDTH, 2, 2, PLACES)), 0.3
+        ItemDecoder(ItemEmbedding(WIDTH, free=torch.randn(ITEMS, WIDTH)), GPT2(WIDTH, 2, 2, PLACES)), 0.3
     ).eval()
     history = [4, 1, 9, 4]
     look, fall, named = reasons(decoder, history)

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmrec_helpers.dataset import NotAvailable
+from mmrec_helpers.data.dataset import NotAvailable
 from mmrec_helpers.lessons.exploration import hit_at_10, leakage_lab, window_scores
-from mmrec_helpers.pocket_shop.shop import open_shop
+from mmrec_helpers.pocket_shop.shop import load_shop
 
 
 def test_window_scores_equal_brute_force_where_moments_are_shared():
@@ -31,7 +31,7 @@ def test_hits_leave_out_the_history_and_leave_the_scores_as_they_are():
 
 @pytest.fixture(scope="module")
 def shop():
-    return open_shop(size="tiny")[0]
+    return load_shop(size="tiny")[0]
 
 
 def test_the_lab_tries_no_window_longer_than_the_times(shop):

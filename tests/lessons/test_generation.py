@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmrec_helpers.lessons.decoder import GPT2, ItemDecoder, ItemTokens, write_list
+from mmrec_helpers.lessons.decoder import GPT2, ItemDecoder, ItemEmbedding, generate_list
 from mmrec_helpers.lessons.generation import beam_search, lengthened
 
 ITEMS = 5
@@ -65,10 +65,10 @@ def test_a_list_is_as_likely_as_it_says_and_names_nothing_twice(beams, stop):
 @pytest.mark.parametrize("seed", range(4))
 def test_one_beam_writes_the_greedy_list(seed):
     torch.manual_seed(seed)
-    decoder = ItemDecoder(ItemTokens(8, free=torch.randn(9, 8)), GPT2(8, 2, 2, 12)).eval()
+    decoder = ItemDecoder(ItemEmbedding(8, free=torch.randn(9, 8)), GPT2(8, 2, 2, 12)).eval()
     history = [3, 7, 1]
     found = beam_search(lambda rows: decoder(rows)[:, -1].log_softmax(1), [10, *history], 5, beams=1)
-    assert [named for named, _ in found] == [write_list(decoder, history, 5)]
+    assert [named for named, _ in found] == [generate_list(decoder, history, 5)]
 
 
 def test_what_cannot_be_lengthened_is_no_list():

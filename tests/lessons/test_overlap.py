@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch.nn.functional import normalize
 
-from mmrec_helpers.encoders import Features
+from mmrec_helpers.encoders.features import Features
 from mmrec_helpers.lessons.overlap import (
     auc,
     caption_of,
@@ -17,10 +18,6 @@ from mmrec_helpers.lessons.overlap import (
     sigmoid_loss,
     swap_wins,
 )
-from mmrec_helpers.torchvision_mend import mend_torchvision
-
-mend_torchvision()
-import transformers  # noqa: E402
 
 LAYERS = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
 ENDS = {"bos_token_id": 0, "eos_token_id": 19, "pad_token_id": 1}

@@ -1,4 +1,4 @@
-"""oracle.py: the inferring ceiling against exact enumeration, on a world small enough to enumerate."""
+"""oracle.py: the Bayes ceiling against exact enumeration, on a world small enough to enumerate."""
 
 from functools import cache
 from itertools import combinations, product
@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from mmrec_helpers.pocket_shop.catalogue import CATEGORIES, COMPLEMENTS, Catalogue
-from mmrec_helpers.pocket_shop.oracle import Moment, Oracle, change_log_prior
-from mmrec_helpers.pocket_shop.shoppers import (
+from mmrec_helpers.pocket_shop.choice_model import (
     CATEGORY_NOISE,
     COMPLEMENT,
     FIRST_CHANGE,
@@ -20,6 +19,7 @@ from mmrec_helpers.pocket_shop.shoppers import (
     draw_tastes,
     shop,
 )
+from mmrec_helpers.pocket_shop.oracle import Moment, Oracle, change_log_prior
 
 C = len(CATEGORIES)
 PER_CATEGORY = (5, 4, 3, 2, 3, 2, 4, 2, 3, 2, 2, 4)

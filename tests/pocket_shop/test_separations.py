@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from separations import NUM_INFERRED, measure
+
+from experiments.separations import NUM_INFERRED, measure
 
 RECORDED = json.loads((Path(__file__).parents[2] / "book" / "results" / "separations.json").read_text())
 
@@ -46,11 +47,11 @@ def test_attributes_tell_more_than_ids(mean):
 
 
 def test_there_is_room_below_the_inferring_ceiling(mean):
-    assert mean["inferring ceiling"] >= 1.1 * mean["on all true attributes"]
+    assert mean["Bayes ceiling"] >= 1.1 * mean["on all true attributes"]
 
 
 def test_the_oracle_is_above_the_inferring_ceiling(mean):
-    assert mean["omniscient oracle"] >= 1.1 * mean["inferring ceiling"]
+    assert mean["omniscient oracle"] >= 1.1 * mean["Bayes ceiling"]
 
 
 @pytest.mark.parametrize("alone", ["on the image's attributes", "on the text's attributes"])
@@ -59,9 +60,9 @@ def test_neither_channel_makes_the_other_superfluous(mean, alone):
 
 
 def test_the_ceiling_is_above_the_best_system_on_the_very_same_shoppers(measured):
-    assert len(measured["inferring ceiling"]) == NUM_INFERRED
+    assert len(measured["Bayes ceiling"]) == NUM_INFERRED
     same = measured["on all true attributes"][:NUM_INFERRED].mean()
-    assert measured["inferring ceiling"].mean() >= 1.1 * same
+    assert measured["Bayes ceiling"].mean() >= 1.1 * same
 
 
 def test_what_is_recorded_is_what_is_measured(measured):

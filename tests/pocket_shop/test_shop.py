@@ -14,7 +14,7 @@ import datasets
 import numpy as np
 import pytest
 
-from mmrec_helpers.dataset import Histories
+from mmrec_helpers.data.dataset import Queries
 from mmrec_helpers.pocket_shop import shop as shop_module
 from mmrec_helpers.pocket_shop.catalogue import (
     CATEGORY_PRICE,
@@ -27,8 +27,8 @@ from mmrec_helpers.pocket_shop.catalogue import (
     TIER_FACTOR,
     WRITTEN,
 )
-from mmrec_helpers.pocket_shop.shop import ITEM_FEATURES, SIZES, open_shop
-from mmrec_helpers.pocket_shop.shoppers import FIRST_CHANGE, MAX_PURCHASES
+from mmrec_helpers.pocket_shop.choice_model import FIRST_CHANGE, MAX_PURCHASES
+from mmrec_helpers.pocket_shop.shop import ITEM_FEATURES, SIZES, load_shop
 from mmrec_helpers.pocket_shop.text_templates import mentioned_attributes
 
 # The fingerprint of open_shop(seed=0, size="tiny"). If it changes and you meant it to, raise SHOP_VERSION (or the
@@ -46,7 +46,7 @@ def opened(tmp_path_factory):
     def opened(**options):
         key = tuple(sorted(options.items()))
         if key not in shops:
-            shops[key] = open_shop(size="tiny", cache=cache, **options)
+            shops[key] = load_shop(size="tiny", cache=cache, **options)
         return shops[key]
 
     return opened
@@ -56,7 +56,7 @@ def opened(tmp_path_factory):
 def generated_again(tmp_path_factory):
     """The default shop, generated a second time: its cache folder and what was opened."""
     cache = tmp_path_factory.mktemp("again")
-    return cache, open_shop(size="tiny", cache=cache)
+    return cache, load_shop(size="tiny", cache=cache)
 
 
 @pytest.fixture
@@ -156,14 +156,14 @@ def test_a_stored_shop_is_read_and_not_drawn_again(stored, dataset, monkeypatch)
         raise AssertionError("drawn again")
 
     monkeypatch.setattr(shop_module, "draw_item", refuse)
-    assert open_shop(size="tiny", cache=stored)[0].fingerprint == dataset.fingerprint
+    assert load_shop(size="tiny", cache=stored)[0].fingerprint == dataset.fingerprint
     with pytest.raises(AssertionError, match="drawn again"):
-        open_shop(size="tiny", cache=stored, noise=0.5)
+        load_shop(size="tiny", cache=stored, noise=0.5)
 
 
 def test_the_settings_cache_is_used_unless_another_is_given(tmp_path, monkeypatch):
     monkeypatch.setenv("MMREC_CACHE", str(tmp_path))
-    open_shop(size="tiny")
+    load_shop(size="tiny")
     assert len(list((tmp_path / "pocket_shop").iterdir())) == 1
 
 
@@ -180,10 +180,10 @@ def test_a_killed_generation_leaves_no_half_shop(tmp_path, monkeypatch, dataset,
     draw_item = shop_module.draw_item
     monkeypatch.setattr(shop_module, "draw_item", draw_some)
     with pytest.raises(error):
-        open_shop(size="tiny", cache=tmp_path)
+        load_shop(size="tiny", cache=tmp_path)
     assert all(".part" in folder.name for folder in (tmp_path / "pocket_shop").iterdir())
     monkeypatch.undo()
-    assert open_shop(size="tiny", cache=tmp_path)[0].fingerprint == dataset.fingerprint
+    assert load_shop(size="tiny", cache=tmp_path)[0].fingerprint == dataset.fingerprint
     assert [".part" in folder.name for folder in (tmp_path / "pocket_shop").iterdir()] == [False]
 
 
@@ -194,7 +194,7 @@ def test_what_another_killed_process_left_does_no_harm(stored, dataset):
     other.mkdir()
     for junk in (left / "items.arrow", left / "junk", other / "truth.npz"):
         junk.write_bytes(b"half")
-    assert open_shop(size="tiny", cache=stored)[0].fingerprint == dataset.fingerprint
+    assert load_shop(size="tiny", cache=stored)[0].fingerprint == dataset.fingerprint
     assert not (folder / "junk").exists()
 
 
@@ -204,20 +204,20 @@ def test_a_shop_that_another_process_finished_first_stays(stored, dataset):
     shop_module._generate(folder, 0, "tiny", shop_module.Knobs())
     assert [path.name for path in (stored / "pocket_shop").iterdir()] == [folder.name]
     assert (folder / "mine").exists()
-    assert open_shop(size="tiny", cache=stored)[0].fingerprint == dataset.fingerprint
+    assert load_shop(size="tiny", cache=stored)[0].fingerprint == dataset.fingerprint
 
 
 @pytest.mark.parametrize("knob", ["overlap", "noise", "missing_images", "drift", "cold_share"])
 @pytest.mark.parametrize("value", [-0.01, 1.01, float("nan")])
 def test_a_knob_out_of_range_is_named(tmp_path, knob, value):
     with pytest.raises(ValueError, match=f"the knob {knob} goes from 0 to 1, not to {value}"):
-        open_shop(size="tiny", cache=tmp_path, **{knob: value})
+        load_shop(size="tiny", cache=tmp_path, **{knob: value})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_size_is_named_with_those_that_exist(tmp_path):
     with pytest.raises(ValueError, match="no shop of size 'huge'; sizes are tiny, laptop, gpu"):
-        open_shop(size="huge", cache=tmp_path)
+        load_shop(size="huge", cache=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -431,12 +431,12 @@ def test_cold_share_is_the_share_of_items_launched_in_the_last_tenth_of_the_days
 
 @pytest.mark.parametrize("knob", [{"drift": 0.3}, {"cold_share": 0.3}])
 def test_a_shopper_who_buys_the_same_rates_and_reviews_the_same(opened, knob):
-    histories = []
+    queries = []
     for dataset, truth in (opened(), opened(**knob)):
         came = truth.tastes.change < truth.purchases.lengths
         by_user = dict(list(dataset.interactions.groupby("user")))
-        histories.append({user: frame.drop(columns="user") for user, frame in by_user.items() if not came[user]})
-    one, two = histories
+        queries.append({user: frame.drop(columns="user") for user, frame in by_user.items() if not came[user]})
+    one, two = queries
     what = ["item", "time"]
     same = [user for user in one if user in two and one[user][what].to_dict("list") == two[user][what].to_dict("list")]
     assert len(same) > 20
@@ -448,41 +448,41 @@ def test_a_shopper_who_buys_the_same_rates_and_reviews_the_same(opened, knob):
 
 
 @pytest.fixture(scope="module")
-def histories(dataset):
-    return dataset.leave_one_out().histories("test", MAX_PURCHASES)
+def queries(dataset):
+    return dataset.leave_one_out().queries("test", MAX_PURCHASES)
 
 
-def for_sale(dataset, truth, histories) -> tuple[np.ndarray, np.ndarray]:
+def for_sale(dataset, truth, queries) -> tuple[np.ndarray, np.ndarray]:
     """(N, I + 1) twice: surely for sale to the shopper, surely not; neither within a second of the launch."""
     launch = np.concatenate([[np.inf], OPENING + truth.catalogue.launch * DAY])
-    free = np.ones((len(histories), dataset.num_items + 1), bool)
-    np.put_along_axis(free, histories.items, False, axis=1)
+    free = np.ones((len(queries), dataset.num_items + 1), bool)
+    np.put_along_axis(free, queries.histories, False, axis=1)
     free[:, 0] = False
-    gap = histories.times[:, None] - launch
+    gap = queries.times[:, None] - launch
     return free & (gap > 1), ~free | (gap < -1)
 
 
-def test_scores_are_chances_and_zero_exactly_on_what_cannot_be_bought(dataset, truth, histories):
-    scores = truth.scores(dataset, histories)
-    assert scores.shape == (len(histories), dataset.num_items + 1)
+def test_scores_are_chances_and_zero_exactly_on_what_cannot_be_bought(dataset, truth, queries):
+    scores = truth.scores(dataset, queries)
+    assert scores.shape == (len(queries), dataset.num_items + 1)
     assert (scores.sum(axis=1) <= 1 + 1e-9).all()
     assert np.median(scores.sum(axis=1)) == pytest.approx(1)
-    can, cannot = for_sale(dataset, truth, histories)
+    can, cannot = for_sale(dataset, truth, queries)
     assert (scores[cannot] == 0).all()
     assert (scores[can] > 0).all()
-    launched_later = cannot.sum(axis=1) > (histories.items > 0).sum(axis=1) + 1
+    launched_later = cannot.sum(axis=1) > (queries.histories > 0).sum(axis=1) + 1
     assert launched_later.any()
 
 
-def test_scores_are_the_chances_by_which_shoppers_choose(dataset, truth, histories):
+def test_scores_are_the_chances_by_which_shoppers_choose(dataset, truth, queries):
     # If y is drawn from p, then p(y) is on average the sum of p squared.
-    scores = truth.scores(dataset, histories)
-    taken = scores[np.arange(len(scores)), histories.targets[:, 0]]
+    scores = truth.scores(dataset, queries)
+    taken = scores[np.arange(len(scores)), queries.targets[:, 0]]
     assert (taken > 0).all()
     error = taken.std() / np.sqrt(len(taken))
     assert abs(taken.mean() - (scores**2).sum(axis=1).mean()) < 3 * error < 0.05
     wrong = np.roll(scores, 1, axis=0)  # somebody else's chances
-    assert wrong[np.arange(len(scores)), histories.targets[:, 0]].mean() < taken.mean() / 5
+    assert wrong[np.arange(len(scores)), queries.targets[:, 0]].mean() < taken.mean() / 5
 
 
 def test_scores_of_a_filtered_shop_are_those_of_the_same_items_at_the_same_moment(dataset, truth):
@@ -490,7 +490,7 @@ def test_scores_of_a_filtered_shop_are_those_of_the_same_items_at_the_same_momen
     core = dataset.keep(some[dataset.interactions["item"]]).k_core(5)
     assert 50 < core.num_items < dataset.num_items
     assert 50 < core.num_users < dataset.num_users
-    asked = core.leave_one_out().histories("test")
+    asked = core.leave_one_out().queries("test")
     whole_item = {name: number for number, name in enumerate(dataset.column("item_id")[1:], start=1)}
     whole_user = {name: number for number, name in enumerate(dataset.user_ids)}
     whole_number = np.array([0, *(whole_item[name] for name in core.column("item_id")[1:])])
@@ -506,18 +506,18 @@ def test_scores_of_a_filtered_shop_are_those_of_the_same_items_at_the_same_momen
 def test_histories_of_another_shop_are_refused(opened, truth):
     other, _ = opened(seed=1)
     with pytest.raises(ValueError, match="not of this shop"):
-        truth.scores(other, other.leave_one_out().histories("test"))
+        truth.scores(other, other.leave_one_out().queries("test"))
 
 
-def test_inferred_scores_are_chances_of_the_same_items(dataset, truth, histories):
-    few = Histories(*(getattr(histories, name)[:15] for name in ("users", "items", "targets", "times")))
-    scores = truth.inferred_scores(dataset, few, sweeps=9, chains=2)
+def test_inferred_scores_are_chances_of_the_same_items(dataset, truth, queries):
+    few = Queries(*(getattr(queries, name)[:15] for name in ("users", "histories", "targets", "times")))
+    scores = truth.bayes_scores(dataset, few, sweeps=9, chains=2)
     can, cannot = for_sale(dataset, truth, few)
     assert scores.shape == (15, dataset.num_items + 1)
     assert (scores.sum(axis=1) <= 1 + 1e-6).all()
     assert (scores[cannot] == 0).all()
     assert (scores[can] > 0).all()
-    np.testing.assert_array_equal(scores, truth.inferred_scores(dataset, few, sweeps=9, chains=2))
+    np.testing.assert_array_equal(scores, truth.bayes_scores(dataset, few, sweeps=9, chains=2))
 
 
 def test_facts_agree_with_the_items(dataset, truth):
@@ -568,7 +568,7 @@ def test_the_laptop_shop_is_drawn_in_ten_seconds_and_read_in_one(tmp_path):
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
-        open_shop(size="laptop", cache=tmp_path)
+        load_shop(size="laptop", cache=tmp_path)
         seconds.append(time.perf_counter() - start)
     print(f"drawn in {seconds[0]:.1f} s, read in {seconds[1]:.2f} s")
     assert seconds[0] < 10

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from mmrec_helpers.checkpoints import POCKET, WEIGHTS
+from mmrec_helpers.encoders.checkpoints import POCKET, WEIGHTS
 from mmrec_helpers.pocket_shop.rendering import RENDERING_VERSION
 from mmrec_helpers.pocket_shop.shop import SHOP_VERSION
 from mmrec_helpers.pocket_shop.text_templates import TEXT_VERSION
-from mmrec_helpers.pretrained import language
-from mmrec_helpers.pretrained.corpus import HELD_OUT_SEEDS, TRAINING_SEEDS, draw_corpus
-from mmrec_helpers.pretrained.fitting import training_corpus
-from mmrec_helpers.pretrained.measure import measure
+from pretraining import language
+from pretraining.corpus import HELD_OUT_SEEDS, TRAINING_SEEDS, draw_corpus
+from pretraining.measure import measure
+from pretraining.train import training_corpus
 
 SEEN = {"category": 0.95, "colour": 0.9, "pattern": 0.8}
 ZERO_SHOT = {f"zero-shot {attribute}": bar for attribute, bar in SEEN.items()}

@@ -1,0 +1,133 @@
+"""Amazon Review Data of 2018 (gzip JSON lines, 5-core or whole) and Amazon Reviews 2023 (JSON lines, gzip or not).
+
+Both publish a file of reviews and one of metadata for each category, which must lie in one folder::
+
+    Gift_Cards_5.json.gz    meta_Gift_Cards.json.gz       2018; also Gift_Cards.json.gz
+    Gift_Cards.jsonl.gz     meta_Gift_Cards.jsonl.gz      2023; also .jsonl
+    images/                 <item>.jpg, .jpeg, .png or .webp, optional; the item is the asin (2018) or parent_asin
+
+The address of an item's main image is kept in the items' extra column ``image_url`` (empty where there is none).
+HTML entities and tags in titles, descriptions and reviews stay as they are: dirty text is part of the lesson. The one
+change to text is that half a Unicode character (a lone surrogate, which nothing can store) becomes a question mark.
+"""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from mmrec_helpers.data.cleaning import build
+from mmrec_helpers.data.dataset import RecDataset
+from mmrec_helpers.data.readers.files import existing, json_lines, to_number
+from mmrec_helpers.data.report import CleaningReport
+
+FIELDS = {
+    2018: {
+        "user": "reviewerID",
+        "item": ("asin",),
+        "time": "unixReviewTime",
+        "rating": "overall",
+        "review": "reviewText",
+    },
+    2023: {
+        "user": "user_id",
+        "item": ("parent_asin", "asin"),
+        "time": "timestamp",
+        "rating": "rating",
+        "review": "text",
+    },
+}
+REVIEWS = re.compile(r"(?!meta_|columns\.json)(?P<category>.+?)(_5)?(?P<ending>\.jsonl?(\.gz)?)")
+
+
+def read_amazon(path: Path | str) -> tuple[RecDataset, CleaningReport]:
+    """Read one category's reviews and metadata.
+
+    Args:
+        path: the file of reviews; or a folder that holds one such file.
+
+    Returns:
+        The data set, named after the file of reviews, and the report of the clean-up.
+
+    Raises:
+        FileNotFoundError: the reviews or their metadata are not there.
+        ValueError: a file is faulty, or the folder holds several categories.
+    """
+    path = _reviews_file(Path(path))
+    name = REVIEWS.fullmatch(path.name)
+    if not name:
+        raise ValueError(f"{path}: not named like a file of reviews; call it CATEGORY.jsonl, .jsonl.gz or _5.json.gz")
+    metadata = existing(path.with_name(f"meta_{name['category']}{name['ending']}"))
+    source = path.name.removesuffix(name["ending"])
+    return build(_reviews(path), _metadata(metadata), path.parent / "images", CleaningReport(source))
+
+
+def _reviews_file(path: Path) -> Path:
+    if not path.is_dir():
+        return existing(path)
+    found = sorted(file.name for file in path.iterdir() if REVIEWS.fullmatch(file.name))
+    if not found:
+        raise FileNotFoundError(f"{path} has no file of reviews (*_5.json.gz, *.jsonl, *.jsonl.gz); put one there")
+    if len(found) > 1:
+        raise ValueError(f"{path} holds several categories; name one file: {', '.join(found)}")
+    return path / found[0]
+
+
+def _reviews(path: Path) -> pd.DataFrame:
+    columns = {name: [] for name in FIELDS[2018]}
+    fields = None
+    for line, row in json_lines(path):
+        if fields is None:
+            fields = FIELDS[2018 if "reviewerID" in row else 2023]
+            for name in (fields["user"], fields["item"][-1], fields["time"], fields["rating"]):
+                if name not in row:
+                    raise ValueError(f"{path}, line {line}: no field {name!r}; is it the file of reviews as published?")
+        columns["user"].append(_text(row.get(fields["user"])))
+        columns["item"].append(_first(row, fields["item"]))
+        for name in ("time", "rating"):
+            columns[name].append(to_number(row.get(fields[name]), path, line, fields[name]))
+        columns["review"].append(_text(row.get(fields["review"])))
+    return pd.DataFrame(columns).astype({"user": object, "item": object, "time": float, "rating": float})
+
+
+def _metadata(path: Path) -> pd.DataFrame:
+    columns = {name: [] for name in ("item", "title", "description", "category", "brand", "price", "image_url")}
+    for line, row in json_lines(path):
+        if not columns["item"] and "asin" not in row and "parent_asin" not in row:
+            raise ValueError(f"{path}, line {line}: no field 'asin' or 'parent_asin'; is it the metadata as published?")
+        columns["item"].append(_first(row, ("parent_asin", "asin")))
+        for name in ("title", "description", "price"):
+            columns[name].append(_text(row.get(name)))
+        columns["brand"].append(_first(row, ("brand", "store")))
+        columns["category"].append(_category(row))
+        columns["image_url"].append(_image_url(row))
+    return pd.DataFrame(columns, dtype=object)
+
+
+def _text(value: object) -> str:
+    """A field as text: a list's entries one a line, without the empty ones."""
+    if isinstance(value, list):
+        return "\n".join(text for text in map(_text, value) if text)
+    return "" if value is None else str(value).encode("utf-8", "replace").decode("utf-8")
+
+
+def _first(row: dict, names: tuple[str, ...]) -> str:
+    return next((text for text in (_text(row.get(name)) for name in names) if text), "")
+
+
+def _category(row: dict) -> str:
+    """The second level of the path (the first is the file's own), else the first, else the main category."""
+    path = row.get("category") or row.get("categories")
+    if isinstance(path, list) and path:
+        return _text(path[:2][-1])
+    return _first(row, ("main_cat", "main_category"))
+
+
+def _image_url(row: dict) -> str:
+    for name in ("imageURLHighRes", "imageURL", "images"):
+        found = row.get(name)
+        if isinstance(found, list) and found:
+            main = [image for image in found if isinstance(image, dict) and image.get("variant") == "MAIN"]
+            image = (main or found)[0]
+            return _first(image, ("hi_res", "large", "thumb")) if isinstance(image, dict) else _text(image)
+    return ""

@@ -1,0 +1,1 @@
+"""Everything that only shows: cards, plots, widgets, exercises."""

@@ -1,0 +1,98 @@
+"""Items, histories and widgets as HTML that is safe to show: every text of a shop is escaped, no script is written."""
+
+import base64
+import io
+import zlib
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import ipywidgets
+from IPython.display import HTML, display
+from PIL import Image
+
+from mmrec_helpers.data.dataset import RecDataset
+
+# Own colours for both ink and paper, so that cards read the same on a light and on a dark page.
+STYLE = """<style>
+.cards{display:flex;flex-wrap:wrap;gap:10px;margin:6px 0}
+.card{background:#fff;color:#1f2328;border:1px solid #d0d4d9;border-radius:8px;padding:8px;font-size:13px;
+ line-height:1.35;box-sizing:border-box;overflow-wrap:anywhere}
+.card img,.card .no-image{display:block;width:100%;border-radius:5px;margin:0 0 6px;background:#eceff1}
+.card .no-image{aspect-ratio:1;display:flex;align-items:center;justify-content:center;color:#59636e}
+.card b{display:block}.card small{display:block;color:#59636e;font-size:12px}
+.card.changed{border-color:#b3261e;border-left:5px solid #b3261e}
+.static-view{margin:6px 0}.static-view>label{display:inline-block;padding:3px 10px;margin:0 4px 4px 0;cursor:pointer;
+ background:#e7ebef;color:#1f2328;border:1px solid #b8c0c8;border-radius:14px;font-size:13px}
+.static-view>input{position:absolute;opacity:0}
+.static-view>input:checked+label{background:#0b5cad;color:#fff}
+.static-view>input:focus-visible+label{outline:2px solid #0b5cad;outline-offset:2px}
+.static-view>.panel{display:none}
+</style>"""
+
+
+def data_uri(picture: Image.Image) -> str:
+    """A picture as text that an <img> can hold."""
+    buffer = io.BytesIO()
+    paper = Image.new("RGBA", picture.size, "white")  # what is transparent shows white, not black
+    Image.alpha_composite(paper, picture.convert("RGBA")).convert("RGB").quantize(128).save(
+        buffer, "PNG", optimize=True
+    )
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def card(picture: Image.Image | None, title: str, lines: Sequence[str] = (), width: int = 130, extra: str = "") -> str:
+    """HTML of one card.
+
+    Args:
+        lines: shown in small letters below the title.
+        width: in CSS pixels.
+        extra: a further CSS class: ``changed`` marks a change of taste.
+    """
+    image = '<span class="no-image">no image</span>'
+    if picture is not None:
+        image = f'<img src="{data_uri(picture)}" alt="{escape(title, quote=True)}">'
+    small = "".join(f"<small>{escape(str(line))}</small>" for line in lines)
+    style = f"flex:0 1 {width}px;min-width:min(100%,{width}px)"
+    body = f"{image}<b>{escape(title)}</b>{small}"
+    return f'<div class="card {escape(extra, quote=True)}" style="{style}">{body}</div>'
+
+
+def row_of(cards: Sequence[str]) -> HTML:
+    """Cards beside each other."""
+    return HTML(f'{STYLE}<div class="cards">{"".join(cards)}</div>')
+
+
+def item_card(
+    dataset: RecDataset, item: int, lines: Sequence[str] = (), picture: Image.Image | None = None, **options
+) -> str:
+    """HTML of an item's card: its picture (or a sharper one of the same item), title, and the lines given."""
+    fields = dataset.item(item)
+    return card(picture or fields["image"], fields["title"], lines, **options)
+
+
+def static_view(panels: Mapping[str, str | HTML], name: str) -> HTML:
+    """Some states of a widget for the rendered page, one tab each; works without Python and without a script.
+
+    Args:
+        panels: tab label -> HTML.
+        name: what the tabs are of, for readers who hear the page.
+    """
+    # Two views on one page must not share their buttons; the same view must be the same text at each run.
+    group = f"view-{zlib.crc32(name.encode()):08x}"
+    parts, rules = [], []
+    for number, label in enumerate(panels):
+        key, checked = f"{group}-{number}", "" if number else " checked"
+        parts.append(f'<input type="radio" name="{group}" id="{key}"{checked}>')
+        parts.append(f'<label for="{key}">{escape(label)}</label>')
+        rules.append(f"#{key}:checked~.{key}{{display:block}}")
+    for number, panel in enumerate(panels.values()):
+        text = panel.data if isinstance(panel, HTML) else panel
+        parts.append(f'<div class="panel {group}-{number}">{text}</div>')
+    style = f"<style>{''.join(rules)}</style>"
+    body = f'<div class="static-view" role="group" aria-label="{escape(name, quote=True)}">{"".join(parts)}</div>'
+    return HTML(STYLE + style + body)
+
+
+def show_widget(widget: ipywidgets.Widget, static: HTML) -> None:
+    """Show a widget where Python runs behind the page, and its static view where none does."""
+    display({**widget._repr_mimebundle_(), "text/html": static.data}, raw=True)

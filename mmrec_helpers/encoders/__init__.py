@@ -1,0 +1,1 @@
+"""Pretrained image and text encoders: feature matrices, cached on disk."""

@@ -1,0 +1,1 @@
+"""Metrics, protocols, runs, intervals and tables."""

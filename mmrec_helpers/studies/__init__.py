@@ -1,0 +1,1 @@
+"""What a chapter's notebooks and its experiment share."""

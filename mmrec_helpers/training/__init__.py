@@ -1,0 +1,1 @@
+"""One training loop with exact resume, and the losses."""

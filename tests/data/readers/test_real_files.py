@@ -1,0 +1,71 @@
+"""The readers on the published files (``MMREC_DATA_HOME``): counts as published, each difference a counted clean-up."""
+
+import pytest
+
+from mmrec_helpers.data.readers.amazon import read_amazon
+from mmrec_helpers.data.readers.folder import read_folder
+from mmrec_helpers.data.readers.microlens import read_microlens
+
+
+def changes(report) -> dict[tuple[str, str], int]:
+    """Everything that was dropped or repaired."""
+    rows = report.table().query("action in ('dropped', 'repaired')")
+    return {(row.of, row.reason): row.count for row in rows.itertuples(index=False, name="Row")}
+
+
+def size(dataset) -> tuple[int, int, int]:
+    return dataset.num_users, dataset.num_items, dataset.num_interactions
+
+
+def test_movielens_with_posters(real):
+    dataset, report = read_folder(real / "movielens-posters")
+    assert size(dataset) == (610, 9_742 - 18, 100_836)
+    assert changes(report) == {("item rows", "nobody interacted with the item"): 18}
+    assert dataset.has_image.sum() == report.total("read", "images") == 3_548
+    assert report.count("the description is empty") == 117
+    toys = dataset.item(1)
+    assert (toys["item_id"], toys["image"].size) == ("1", (112, 168))
+    assert toys["title"] == "Toy Story (1995)"
+
+
+@pytest.mark.parametrize(
+    ("category", "published", "wanted", "with_address"),
+    [
+        (
+            "Gift_Cards",
+            (458, 148, 2_972),
+            {
+                ("interactions", "the same user, item and second stands before"): 3,
+                ("item rows", "nobody interacted with the item"): 1_547 - 148,
+            },
+            116,
+        ),
+        (
+            "Magazine_Subscriptions",
+            (348, 157, 2_375),
+            {
+                ("interactions", "the same user, item and second stands before"): 47,
+                ("item rows", "the whole row stands before"): 1_065,
+                ("item rows", "nobody interacted with the item"): 3_385 - 1_065 - 151,
+                ("items", "the item has no row: its fields are empty"): 6,
+                ("items", "the price is no amount: left empty"): 1,
+            },
+            130,
+        ),
+    ],
+)
+def test_amazon_2018(real, category, published, wanted, with_address):
+    dataset, report = read_amazon(real / "amazon-2018-raw" / f"{category}_5.json.gz")
+    users, items, interactions = published
+    assert report.total("read") == interactions
+    assert changes(report) == wanted
+    assert size(dataset) == (users, items, interactions - report.total("dropped"))
+    assert sum(address != "" for address in dataset.items["image_url"]) == with_address
+    assert not dataset.has_image.any()
+
+
+def test_microlens_50k(real):
+    dataset, report = read_microlens(real / "microlens-50k")
+    assert size(dataset) == (50_000, 19_220, 359_708)
+    assert changes(report) == {}
+    assert report.count("the title is empty") == report.count("the user has one interaction") == 0

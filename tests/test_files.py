@@ -1,0 +1,54 @@
+"""files.py: a path has its old content or its new one, whatever happens in between."""
+
+import pytest
+
+from mmrec_helpers.files import atomic
+
+
+def test_file_is_written_and_nothing_else_is_left(tmp_path):
+    path = tmp_path / "deep" / "run.json"
+    for text in ("old", "new"):
+        with atomic(path) as part:
+            part.write_text(text)
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_folder_replaces_a_folder_whole(tmp_path):
+    path = tmp_path / "run"
+    for name in ("old", "new"):
+        with atomic(path) as part:
+            part.mkdir()
+            (part / name).write_text(name)
+    assert [file.name for file in path.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_old_content_stays_where_writing_fails(tmp_path, kind):
+    path = tmp_path / "run"
+
+    def write(part, text):
+        if kind == "folder":
+            part.mkdir()
+            part = part / "text"
+        part.write_text(text)
+
+    with atomic(path) as part:
+        write(part, "old")
+
+    def interrupted():
+        with atomic(path) as part:
+            write(part, "new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (path / "text" if kind == "folder" else path).read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_file_that_was_not_written_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic(tmp_path / "run"):
+        pass
+    assert list(tmp_path.iterdir()) == []

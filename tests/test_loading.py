@@ -1,0 +1,70 @@
+"""opening.py: the data that MMREC_DATA names."""
+
+import pytest
+
+from mmrec_helpers.data.dataset import NotAvailable
+from mmrec_helpers.loading import LEAST, READERS, if_available, load_data, open_large_enough
+from mmrec_helpers.pocket_shop.shop import load_shop
+from mmrec_helpers.settings import SOURCES, load_settings
+
+
+def test_the_pocket_shop_has_its_truth_and_no_clean_up():
+    dataset, truth, report = load_data(load_settings())
+    shop, known = load_shop()
+    assert dataset.fingerprint == shop.fingerprint
+    assert truth.seed == known.seed
+    assert report is None
+
+
+def test_real_data_have_a_clean_up_and_no_truth(tmp_path):
+    (tmp_path / "interactions.csv").write_text("user,item,time\nann,mug,5\nann,mug,5\n")
+    (tmp_path / "items.csv").write_text("item,title\nmug,Mug\n")
+    dataset, truth, report = load_data(load_settings({"MMREC_DATA": f"folder:{tmp_path}"}))
+    assert (dataset.name, dataset.num_interactions) == (tmp_path.name, 1)
+    assert truth is None
+    assert report.total("dropped") == 1
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_path_that_is_not_there_is_named(tmp_path, source):
+    with pytest.raises(FileNotFoundError, match="gone"):
+        load_data(load_settings({"MMREC_DATA": f"{source}:{tmp_path / 'gone'}"}))
+
+
+def test_every_source_that_settings_name_has_a_reader():
+    assert tuple(READERS) == SOURCES
+
+
+# What a data set may lack ---------------------------------------------------------------------------------------------
+
+
+def test_if_available_returns_what_is_made_and_prints_nothing(capsys):
+    assert if_available(lambda: [7]) == [7]
+    assert not capsys.readouterr().out
+
+
+def test_if_available_prints_the_sentence_in_place_of_what_cannot_be(capsys):
+    def make():
+        raise NotAvailable("shop has no temporal split.")
+
+    assert if_available(make) is None
+    assert capsys.readouterr().out == "shop has no temporal split.\n"
+
+
+def test_if_available_hides_no_other_error():
+    with pytest.raises(ValueError, match="invalid literal"):
+        if_available(lambda: int("one"))
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "enough"), [(LEAST, LEAST + 2, True), (LEAST - 1, LEAST + 2, False), (LEAST, LEAST, False)]
+)
+def test_where_data_are_too_few_the_pocket_shop_takes_their_place(tmp_path, capsys, users, items, enough):
+    rows = [f"u{row % users},i{row % items},5" for row in range(max(users, items))]
+    (tmp_path / "interactions.csv").write_text("\n".join(["user,item,time", *rows]))
+    (tmp_path / "items.csv").write_text("\n".join(["item,title", *(f"i{item},Mug {item}" for item in range(items))]))
+    dataset, truth = open_large_enough(load_settings({"MMREC_DATA": f"folder:{tmp_path}"}))
+    said = capsys.readouterr().out
+    assert "interactions kept" in said  # the report of the clean-up
+    assert (dataset.num_users == users) == (truth is None) == ("has no pictures" in said) == enough
+    assert ("goes on with the Pocket Shop" in said) != enough

@@ -1,0 +1,292 @@
+"""The notebooks' and the book's tools: cells are generated as promised, each rule of style catches its fault."""
+
+import importlib.util
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import book_extension
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+import notebooks as tool
+
+REAL = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+SOLUTION = """\
+def add(a, b):
+    \"""Sum of two numbers.\"""
+    ### BEGIN SOLUTION
+    total = a + b
+    return total
+    ### END SOLUTION
+
+
+check_add(add)"""
+STUB = """\
+def add(a, b):
+    \"""Sum of two numbers.\"""
+    raise NotImplementedError("Use +.")
+
+
+attempt(check_add, add)"""
+
+
+@pytest.fixture
+def good():
+    """A notebook without faults: setup cell, a figure in cell 3, prose and code, one exercise; 25 cells executed."""
+    exercise = {"number": "1.1", "title": "Add", "difficulty": 2, "minutes": 3, "hint": "Use +.", "check": "check_add"}
+
+    def part(role, **more):
+        return {"book": {"role": role, "check": "check_add", **more}}
+
+    figure = {"mystnb": {"figure": {"caption": "A dot.", "name": "fig-dot"}, "image": {"alt": "A dot, alone."}}}
+    cells = [new_markdown_cell("# Title"), new_code_cell("", metadata={"book": {"role": "setup"}})]
+    cells += [new_markdown_cell("A figure."), new_code_cell("draw()", metadata=figure)]
+    for number in range(8):
+        cells += [new_markdown_cell(f"Prose {number}."), new_code_cell(f"print({number})")]
+    cells.append(new_markdown_cell("Add two numbers.", metadata=part("prompt")))
+    cells.append(new_code_cell("def check_add(add):\n    assert add(1, 2) == 3", metadata=part("check")))
+    cells.append(new_code_cell("", metadata=part("stub")))
+    cells.append(new_code_cell(SOLUTION, metadata=part("solution", exercise=exercise)))
+    cells.append(new_markdown_cell("Take-away."))
+    nb = new_notebook(cells=cells)
+    tool.generate(nb)
+    tool.tidy(nb)
+    for count, cell in enumerate((cell for cell in nb.cells if cell.cell_type == "code"), start=1):
+        cell.execution_count = count
+    nb.cells[3].outputs = [new_output("display_data", {"image/png": PIXEL})]
+    return nb
+
+
+def cell_with(nb, role):
+    return next(cell for cell in nb.cells if cell.metadata.get("book", {}).get("role") == role)
+
+
+# Generated cells -------------------------------------------------------------------------------------------------
+
+
+def test_stub_is_the_solution_without_what_lies_between_the_markers():
+    assert tool.stub_of(SOLUTION, "check_add", "Use +.") == STUB
+
+
+def test_what_follows_the_markers_is_not_for_the_stub():
+    assert tool.stub_of(SOLUTION + "  # because + adds", "check_add", "Use +.") == STUB
+
+
+def test_hint_may_hold_quotes():
+    scope = {"attempt": lambda check, answer: answer(1, 2), "check_add": None}
+    with pytest.raises(NotImplementedError, match='Say "plus"'):
+        exec(tool.stub_of(SOLUTION, "check_add", 'Say "plus".'), scope)
+
+
+@pytest.mark.parametrize("marker", ["### BEGIN SOLUTION\n", "### END SOLUTION\n"])
+def test_solution_without_markers_is_refused(marker):
+    with pytest.raises(ValueError, match="check_add"):
+        tool.stub_of(SOLUTION.replace(f"    {marker}", ""), "check_add", "Use +.")
+
+
+def test_label_holds_number_title_difficulty_and_minutes():
+    label = tool.label_of({"number": "1.2", "title": "Count", "difficulty": 4, "minutes": 10})
+    assert label == "### Exercise 1.2: Count\n\n*Difficulty ★★★★☆, 10 minutes.*"
+
+
+def test_generate_writes_label_stub_setup_and_folds(good):
+    assert cell_with(good, "prompt").source.startswith("### Exercise 1.1: Add")
+    assert cell_with(good, "prompt").source.endswith("\n\nAdd two numbers.")
+    assert cell_with(good, "stub").source == STUB
+    assert cell_with(good, "setup").source == tool.setup_source()
+    assert cell_with(good, "check").metadata.tags == cell_with(good, "solution").metadata.tags == ["hide-cell"]
+
+
+def test_generate_twice_changes_nothing(good):
+    once = nbformat.writes(good)
+    tool.generate(good)
+    assert nbformat.writes(good) == once
+
+
+def test_tidy_takes_out_widgets_noise_and_times(good):
+    html = {"text/html": "<b>static</b>", tool.WIDGET_VIEW: {"model_id": "1"}}
+    good.cells[3].outputs = [new_output("display_data", html), new_output("stream", name="stderr", text="9%")]
+    good.cells[3].metadata.execution = {"shell.execute_reply": "now"}
+    good.metadata.widgets = {"state": {}}
+    tool.tidy(good)
+    assert "widgets" not in good.metadata
+    assert "execution" not in good.cells[3].metadata
+    assert [dict(out.data) for out in good.cells[3].outputs] == [{"text/html": "<b>static</b>"}]
+
+
+# The setup cell --------------------------------------------------------------------------------------------------
+
+
+def without_helpers(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mmrec_helpers" else find(name))
+
+
+def test_setup_cell_runs_twice_and_prints_one_line(capsys):
+    scope = {}
+    for _ in range(2):
+        exec(tool.setup_source(), scope)
+        printed = capsys.readouterr().out
+        assert printed.startswith("mmrec_helpers ")
+        assert printed.count("\n") == 1
+
+
+def test_setup_cell_without_package_and_address_says_what_to_do(monkeypatch):
+    without_helpers(monkeypatch)
+    with pytest.raises(SystemExit, match="run `make setup`"):
+        exec(tool.SETUP_CELL.format(url=""), {})
+
+
+def test_setup_cell_on_colab_holds_preinstalled_packages(monkeypatch, tmp_path):
+    calls = []
+    without_helpers(monkeypatch)
+    monkeypatch.setattr(subprocess, "check_output", lambda command, **options: calls.append(command) or "numpy==1.0\n")
+    monkeypatch.setattr(subprocess, "check_call", calls.append)
+    monkeypatch.chdir(tmp_path)
+    exec(tool.SETUP_CELL.format(url="https://example.org/book"), {})
+    listing, install = calls
+    assert listing[1:] == ["-m", "pip", "list", "--format=freeze"]
+    assert install[1:-2] == ["-m", "pip", "install", "-q", "-c"]
+    assert install[-1] == "mmrec-helpers @ git+https://example.org/book"
+    assert install[-2].read_text() == "numpy==1.0\n"
+
+
+# The rules -------------------------------------------------------------------------------------------------------
+
+
+def faults_of(nb, folder):
+    path = folder / "01_made.ipynb"
+    nbformat.write(nb, path)
+    return tool.lint(path)
+
+
+def source(text):
+    return lambda nb: nb.cells[5].update(source=text)
+
+
+def output(data):
+    return lambda nb: nb.cells[5].update(outputs=[new_output("display_data", data)])
+
+
+def printed(text):
+    return lambda nb: nb.cells[5].update(outputs=[new_output("stream", text=text)])
+
+
+def edit(role, text):
+    return lambda nb: cell_with(nb, role).update(source=text)
+
+
+FAULTS = {
+    "long cell": (source("a = 1\n" * 26), "26 lines, more than 25"),
+    "wide line": (source("a = " + "1" * 100), "a line of 104 characters"),
+    "no prose": (lambda nb: nb.cells.pop(4), "no prose before this code cell"),
+    "caption": (lambda nb: nb.cells[3].metadata.mystnb.figure.pop("caption"), "a figure without caption"),
+    "name": (lambda nb: nb.cells[3].metadata.mystnb.figure.pop("name"), "a figure without name"),
+    "alt": (lambda nb: nb.cells[3].metadata.mystnb.image.update(alt=""), "a figure without alt"),
+    "bare figure": (lambda nb: nb.cells[3].metadata.pop("mystnb"), "a figure without alt"),
+    "img": (output({"text/html": '<img src="data:,">'}), "<img> without alternative text"),
+    "np.random": (source("np.random.rand(3)"), "randomness without a seed"),
+    "default_rng": (source("rng = np.random.default_rng()"), "randomness without a seed"),
+    "short default_rng": (source("rng = default_rng()"), "randomness without a seed"),
+    "import random": (source("import random"), "randomness without a seed"),
+    "from random": (source("from random import shuffle"), "randomness without a seed"),
+    "path in code": (source('open("/home/me/data.csv")'), "an absolute path: /home/"),
+    "path in prose": (lambda nb: nb.cells[4].update(source="Look into `/tmp/shop`."), "an absolute path: /tmp/"),
+    "path in output": (printed("saved in /usr/share\n"), "an absolute path: /usr/"),
+    "drive in code": (source('open(r"C:\\data.csv")'), "an absolute path: C:"),
+    "drive in output": (printed("saved in D:\\shop\n"), "an absolute path: D:"),
+    "error": (
+        lambda nb: nb.cells[5].update(outputs=[new_output("error", ename="KeyError")]),
+        "a stored error: KeyError",
+    ),
+    "missing outputs": (lambda nb: nb.cells[5].update(execution_count=None), "stored outputs are missing"),
+    "order": (lambda nb: nb.cells[5].update(execution_count=9), "not made in one run from top to bottom"),
+    "widget state": (lambda nb: nb.metadata.update(widgets={}), "widget state is stored"),
+    "widget view": (output({"application/vnd.jupyter.widget-view+json": {}}), "a stored widget view"),
+    "size": (output({"text/plain": "x" * 2_000_000}), "2.0 MB, more than 2"),
+    "setup edited": (edit("setup", "print(1)"), "a generated cell differs"),
+    "stub edited": (edit("stub", STUB.replace("Use +.", "Think.")), "a generated cell differs"),
+    "label edited": (edit("prompt", "### Exercise 9.9: Add"), "a generated cell differs"),
+    "no setup cell": (lambda nb: cell_with(nb, "setup").metadata.pop("book"), "there must be one setup cell"),
+    "too short": (lambda nb: nb.update(cells=nb.cells[:10]), "a chapter has 20 to"),
+}
+
+
+def test_good_notebook_has_no_faults(good, tmp_path):
+    assert faults_of(good, tmp_path) == []
+
+
+@pytest.mark.parametrize("rule", FAULTS)
+def test_rule_catches_its_fault(good, tmp_path, rule):
+    spoil, message = FAULTS[rule]
+    spoil(good)
+    assert message in "\n".join(faults_of(good, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rng = np.random.default_rng(0)",
+        "rng = np.random.default_rng(settings.seed)",
+        "def draw(rng: np.random.Generator): ...",
+        'page = "https://example.org/home/index.html"',
+        "half = total/work/2",
+    ],
+)
+def test_rules_let_good_code_pass(good, tmp_path, text):
+    good.cells[5].source = text
+    assert faults_of(good, tmp_path) == []
+
+
+def test_rules_let_a_line_that_ends_in_a_colon_pass(good, tmp_path):
+    printed("PLAN B:\nnone\n")(good)
+    assert faults_of(good, tmp_path) == []
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
+def test_notebook_has_no_faults(path):
+    assert tool.lint(path) == []
+
+
+# The launch buttons ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "colab"), [("", ""), ("https://example.org/book", "https://colab.research.google.com")]
+)
+def test_buttons_follow_the_address(url, colab):
+    config = SimpleNamespace(html_theme_options={"repository_url": url, "launch_buttons": {"thebe": False}})
+    book_extension.follow_repository(app=None, config=config)
+    options = config.html_theme_options
+    assert options["launch_buttons"]["colab_url"] == colab
+    assert options["use_repository_button"] is options["use_issues_button"] is bool(url)
+
+
+# The lessons -----------------------------------------------------------------------------------------------------
+
+
+def code_of(module):
+    """A module's text without nbdev's comments, which name paths."""
+    return [line for line in module.read_text().splitlines() if not line.startswith("# ")]
+
+
+def test_a_lesson_is_what_its_notebook_exports(tmp_path):
+    cells = ["#| default_exp toy", "#| export\ndef double(x):\n    return 2 * x", "double(2)"]
+    notebook = tmp_path / "02_toy.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell(cell) for cell in cells]), notebook)
+    tool.export_lesson(notebook, tmp_path / "lessons")
+    names = {}
+    exec((tmp_path / "lessons" / "toy.py").read_text(), names)
+    assert names["double"](21) == 42
+    assert "double(2)" not in code_of(tmp_path / "lessons" / "toy.py")
+
+
+def test_lessons_are_exported_anew_after_each_change(tmp_path):
+    for path in REAL:
+        tool.export_lesson(path, tmp_path)
+    fresh = {module.name: code_of(module) for module in tmp_path.glob("*.py")}
+    stored = {module.name: code_of(module) for module in tool.LESSONS.glob("*.py") if module.name != "__init__.py"}
+    assert fresh == stored, "run `make export`"
