@@ -1,27 +1,41 @@
-"""Files and folders that are written whole or not at all."""
+"""Atomic writes: a file or folder has its old content or its complete new one."""
 
+import glob
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+LEFT_OVER = 86_400
+"""Age in seconds from which a temporary folder is one of a killed process."""
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a private path to write to; it becomes ``path`` when the block ends, and vanishes if it fails.
+    """Give a temporary path to write to; it becomes ``path`` when the block ends, and is deleted if it fails.
 
-    Two processes that write the same path do not meet: the last one to finish wins. Parent folders are made.
+    Processes that write the same path do not disturb each other: the last one to finish wins. Parent folders are made.
 
     Args:
-        path: a file or a folder; what is there is replaced.
+        path: a file or a folder; an existing one is replaced.
 
     Yields:
         Where to write, on the same disk and with the same name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        with suppress(FileNotFoundError):  # another process has just finished with it
+            if time.time() - folder.stat().st_mtime > LEFT_OVER:
+                shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as private:
         part = Path(private) / path.name
         yield part
-        if part.is_dir() and path.is_dir():  # a folder cannot be renamed onto one that holds something
-            path.rename(Path(private) / "old")
-        part.replace(path)
+        try:
+            part.replace(path)
+        except OSError:
+            if not part.is_dir():
+                raise
+            path.rename(Path(private) / "old")  # a folder cannot replace one that is not empty
+            part.replace(path)

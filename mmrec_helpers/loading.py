@@ -1,4 +1,4 @@
-"""Open the data that MMREC_DATA names: the Pocket Shop with its truth, or real files with their clean-up's report."""
+"""Open the data that MMREC_DATA names: the Pocket Shop with its truth, or real files with their cleaning report."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +15,10 @@ from mmrec_helpers.pocket_shop.shop import Truth, load_shop
 from mmrec_helpers.settings import Settings
 
 T = TypeVar("T")
-LEAST = 200
-"""Users, and items outside the longest history, that chapters which train and sample negatives need."""
+MIN_SIZE = 200
+"""Users, and items outside the longest history, that chapters need which train and sample negatives."""
+MIN_PAIRS = 100
+"""Items with both an image and a description that the chapter on their overlap needs."""
 READERS = {"folder": read_folder, "amazon": read_amazon, "microlens": read_microlens}
 
 
@@ -24,11 +26,11 @@ def load_data(settings: Settings) -> tuple[RecDataset, Truth | None, CleaningRep
     """Open the data of ``settings.data``.
 
     Returns:
-        The data set; the truth, which only the Pocket Shop has; the report of the clean-up, which only real data have.
+        The data set; the truth, which only the Pocket Shop has; the cleaning report, which only real data have.
 
     Raises:
         FileNotFoundError: the path, or a file that belongs to it, does not exist.
-        ValueError: a file is faulty (the message names file, line and mend).
+        ValueError: a file is faulty (the message names file, line and fix).
     """
     if settings.data == "pocket":
         return *load_shop(settings.seed, settings.shop_size), None
@@ -37,28 +39,47 @@ def load_data(settings: Settings) -> tuple[RecDataset, Truth | None, CleaningRep
     return dataset, None, report
 
 
-def open_large_enough(settings: Settings) -> tuple[RecDataset, Truth | None]:
-    """``load_data`` for chapters that train: print what was opened, and how it was cleaned up.
+def load_data_for_training(settings: Settings) -> tuple[RecDataset, Truth | None]:
+    """``load_data`` for chapters that train: prints the data set and its cleaning report.
 
-    Where there are fewer than LEAST users, or items outside the longest history, the Pocket Shop takes its place, with
-    a sentence; another sentence tells where there are no pictures.
+    Data with fewer than MIN_SIZE users, or items outside the longest history, are replaced by the Pocket Shop; a
+    sentence is printed then, and where there are no images.
     """
+    dataset, truth = _load_and_print(settings)
+    longest = np.bincount(dataset.interactions["user"]).max()
+    if min(dataset.num_users, dataset.num_items - longest) < MIN_SIZE:
+        print("Too few items or users to sample a hundred other items for each user.")
+        print("The chapter goes on with the Pocket Shop.")
+        return load_shop(settings.seed, settings.shop_size)
+    if not dataset.has_image.any():
+        print(f"{dataset.name} has no images: its items are described by their texts alone.")
+    return dataset, truth
+
+
+def load_paired_data(settings: Settings) -> tuple[RecDataset, Truth | None]:
+    """``load_data`` for chapters that compare images with descriptions: prints the data set and its cleaning report.
+
+    Data with fewer than MIN_PAIRS items that have both are replaced by the Pocket Shop; a sentence is printed then.
+    """
+    dataset, truth = _load_and_print(settings)
+    has_text = np.array([bool((text or "").strip()) for text in dataset.items["description"][:]])
+    if (dataset.has_image[1:] & has_text).sum() < MIN_PAIRS:
+        print(f"Fewer than {MIN_PAIRS} items have both an image and a description, too few to compare them.")
+        print("The chapter goes on with the Pocket Shop.")
+        return load_shop(settings.seed, settings.shop_size)
+    return dataset, truth
+
+
+def _load_and_print(settings: Settings) -> tuple[RecDataset, Truth | None]:
     dataset, truth, report = load_data(settings)
     print(dataset)
     if report:
         print(report)
-    longest = np.bincount(dataset.interactions["user"]).max()
-    if min(dataset.num_users, dataset.num_items - longest) < LEAST:
-        print("Too few items or users to sample a hundred other items for everybody.")
-        print("The chapter goes on with the Pocket Shop.")
-        return load_shop(settings.seed, settings.shop_size)
-    if not dataset.has_image.any():
-        print(f"{dataset.name} has no pictures: its items are described by their texts alone.")
     return dataset, truth
 
 
 def if_available(make: Callable[[], T]) -> T | None:
-    """What ``make`` returns; where the data set cannot have it, print why and return None.
+    """The result of ``make``; where the data set cannot have it, print why and return None.
 
     Args:
         make: does all the work of a cell, and raises NotAvailable where the data set lacks what it needs.

@@ -1,4 +1,4 @@
-"""The book's progress bars. All are made here: one switch keeps them out of outputs that are stored or rendered."""
+"""The book's progress bars: one setting keeps them out of outputs that are stored or rendered."""
 
 from collections.abc import Iterable
 
@@ -8,13 +8,13 @@ from mmrec_helpers.settings import load_settings
 
 
 def progress(iterable: Iterable | None = None, **options: object) -> tqdm:
-    """A progress bar, removed when it is done; none at all where the settings say so.
+    """A progress bar, removed when it is done; none at all where the settings switch it off.
 
-    tqdm itself honours ``TQDM_DISABLE`` in a console only (4.70): its notebook bar is an output of its own, which would
+    tqdm itself obeys ``TQDM_DISABLE`` in a console only (4.70): its notebook bar is an output of its own, which would
     be stored with the notebook and rendered as a second figure of the cell.
 
     Args:
         iterable: what to count; without it the caller updates the bar.
-        **options: as of ``tqdm``.
+        **options: of ``tqdm``.
     """
     return tqdm(iterable, disable=not load_settings().progress, leave=False, **options)

@@ -1,4 +1,4 @@
-"""Where the book runs: profile, data, device, seed, cache folder. The only module that reads the environment."""
+"""Where the book runs: profile, data, models, device, cache folder. The only module that reads the environment."""
 
 import os
 import platform
@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PROFILES = ("laptop", "gpu")
+PROFILES = {
+    "laptop": {"clip": "pocket-clip", "siglip": "pocket-siglip", "text": "tfidf", "gpt2": "pocket-gpt2"},
+    "gpu": {"clip": "pocket-clip", "siglip": "pocket-siglip", "text": "tfidf", "gpt2": "pocket-gpt2"},
+}
+"""Profile -> role -> model: a pocket model, a folder or a hub name, see ``mmrec_helpers.encoders.checkpoints``."""
 SOURCES = ("folder", "amazon", "microlens")
-"""Kinds of real data; ``mmrec_helpers.sources`` reads them."""
+"""Kinds of real data; ``mmrec_helpers.data.readers`` reads them."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +27,9 @@ class Settings:
     """``cpu`` or ``cuda``."""
     cache: Path
     """Folder for what can be made again: generated shops, features, checkpoints."""
-    clip: str = "pocket-clip"
-    """The CLIP encoder: a pocket model, a folder or a hub name, see ``mmrec_helpers.encoders.checkpoints``."""
-    siglip: str = "pocket-siglip"
-    """The SigLIP encoder, named alike."""
-    text: str = "tfidf"
-    """What chapter 4 reads items' texts by: ``tfidf``, or an encoder of texts, named alike."""
-    gpt2: str = "pocket-gpt2"
-    """Chapter 4's pretrained GPT-2, named alike."""
+    models: dict[str, str] = field(hash=False)
+    """Role -> model: ``clip`` and ``siglip`` encode images and texts, ``text`` (``tfidf`` or a text encoder) encodes
+    chapter 4's titles and descriptions, ``gpt2`` is its pretrained language model."""
     seed: int = 0
     progress: bool = field(default=True, compare=False)
     """Whether progress bars are shown. Not where outputs are stored or rendered: ``TQDM_DISABLE=1``."""
@@ -42,15 +41,14 @@ class Settings:
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read ``MMREC_PROFILE``, ``MMREC_DATA``, ``MMREC_CACHE``, ``MMREC_CLIP``, ``MMREC_SIGLIP``, ``MMREC_TEXT``,
-    ``MMREC_GPT2`` and ``TQDM_DISABLE``.
+    """Read ``MMREC_PROFILE``, ``MMREC_DATA``, ``MMREC_MODELS``, ``MMREC_CACHE`` and ``TQDM_DISABLE``.
 
     Whether the models exist is found out when they are loaded.
 
     Raises:
         ValueError: a variable has a value that the book does not know.
     """
-    profile = environ.get("MMREC_PROFILE", "laptop")
+    profile = environ.get("MMREC_PROFILE") or "laptop"
     if profile not in PROFILES:
         raise ValueError(f"MMREC_PROFILE is {profile!r}; this version of the book has only {', '.join(PROFILES)}")
     data = environ.get("MMREC_DATA") or "pocket"
@@ -58,16 +56,33 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     if data != "pocket" and (source not in SOURCES or not path.strip()):
         forms = ", ".join(f"{source}:PATH" for source in SOURCES)
         raise ValueError(f"MMREC_DATA is {data!r}; write pocket for the Pocket Shop, or one of {forms}")
+    models = PROFILES[profile] | _overrides(environ, tuple(PROFILES[profile]))
     cache_home = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     cache = Path(environ.get("MMREC_CACHE") or Path(cache_home) / "mmrec").expanduser()
-    named = {kind: environ.get(f"MMREC_{kind.upper()}") for kind in ("clip", "siglip", "text", "gpt2")}
-    models = {kind: name for kind, name in named.items() if name}
     device = "cpu" if profile == "laptop" else _best_device()
-    return Settings(profile, data, device, cache, **models, progress=environ.get("TQDM_DISABLE", "") in ("", "0"))
+    return Settings(profile, data, device, cache, models, progress=environ.get("TQDM_DISABLE", "") in ("", "0"))
+
+
+def _overrides(environ: Mapping[str, str], roles: tuple[str, ...]) -> dict[str, str]:
+    """Role -> model, as ``MMREC_MODELS`` names them: ``clip=openai/clip-vit-base-patch32,text=minilm``."""
+    for role in roles:  # variables of earlier versions, which would be ignored
+        if name := environ.get(f"MMREC_{role.upper()}"):
+            raise ValueError(f"MMREC_{role.upper()} is not read any more; write MMREC_MODELS={role}={name}")
+    models: dict[str, str] = {}
+    for entry in filter(None, map(str.strip, environ.get("MMREC_MODELS", "").split(","))):
+        role, _, name = (part.strip() for part in entry.partition("="))
+        if role not in roles or not name:
+            raise ValueError(
+                f"MMREC_MODELS has {entry!r}; write ROLE=MODEL, separated by commas, with the roles {', '.join(roles)}"
+            )
+        if role in models:
+            raise ValueError(f"MMREC_MODELS names two models for {role}, {models[role]!r} and {name!r}; leave one")
+        models[role] = name
+    return models
 
 
 def _best_device() -> str:
-    import torch  # takes seconds: imported only where asked for
+    import torch  # takes seconds: imported only where needed
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 

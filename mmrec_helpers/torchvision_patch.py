@@ -1,7 +1,8 @@
 """Let torchvision be imported beside a torch that it was not built for, such as a CPU build on a machine without a GPU.
 
-torchvision's compiled operators cannot be loaded then, and its import stops at the two that it describes. They are
-declared here, without a body: transforms and networks do not use them. A sound torchvision is imported as it is.
+torchvision's compiled operators cannot be loaded then, and its import fails at the two that it describes. They are
+declared here without an implementation: transforms and networks do not use them. A matching torchvision is imported as
+it is.
 """
 
 import sys
@@ -16,7 +17,7 @@ MISSING = "operator torchvision::nms does not exist"
 class _PatchingLoader(Loader):
     """Import torchvision; where its operators are missing, declare them and import it again."""
 
-    def __init__(self, loader: Loader):
+    def __init__(self, loader: Loader) -> None:
         self.loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
@@ -28,7 +29,7 @@ class _PatchingLoader(Loader):
         except RuntimeError as error:
             if str(error) != MISSING:
                 raise
-            import torch  # takes seconds: not before somebody imports torchvision
+            import torch  # takes seconds: not before torchvision is imported
 
             for name in ("nms", "qnms"):
                 schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"

@@ -1,8 +1,11 @@
 """files.py: a path has its old content or its new one, whatever happens in between."""
 
+import os
+import time
+
 import pytest
 
-from mmrec_helpers.files import atomic
+from mmrec_helpers.files import LEFT_OVER, atomic
 
 
 def test_file_is_written_and_nothing_else_is_left(tmp_path):
@@ -52,3 +55,25 @@ def test_file_that_was_not_written_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), atomic(tmp_path / "run"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_of_killed_processes_are_deleted_after_a_day(tmp_path):
+    for name, age in ((".run.old", LEFT_OVER + 60), (".run.running", 60), (".running.old", LEFT_OVER + 60)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run").write_text("half")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    with atomic(tmp_path / "run") as part:
+        part.write_text("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".run.running", ".running.old", "run"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_last_of_two_processes_to_finish_wins(tmp_path, kind):
+    path = tmp_path / "run"
+    with atomic(path) as first, atomic(path) as second:
+        for part, text in ((first, "first"), (second, "second")):
+            if kind == "folder":
+                part.mkdir()
+            (part / "text" if kind == "folder" else part).write_text(text)
+    assert (path / "text" if kind == "folder" else path).read_text() == "first"  # the outer block ends last
+    assert list(tmp_path.iterdir()) == [path]

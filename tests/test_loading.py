@@ -1,22 +1,22 @@
-"""opening.py: the data that MMREC_DATA names."""
+"""loading.py: the data that MMREC_DATA names."""
 
 import pytest
 
 from mmrec_helpers.data.dataset import NotAvailable
-from mmrec_helpers.loading import LEAST, READERS, if_available, load_data, open_large_enough
+from mmrec_helpers.loading import MIN_SIZE, READERS, if_available, load_data, load_data_for_training
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.settings import SOURCES, load_settings
 
 
-def test_the_pocket_shop_has_its_truth_and_no_clean_up():
+def test_the_pocket_shop_has_its_truth_and_no_cleaning_report():
     dataset, truth, report = load_data(load_settings())
-    shop, known = load_shop()
+    shop, shop_truth = load_shop()
     assert dataset.fingerprint == shop.fingerprint
-    assert truth.seed == known.seed
+    assert truth.seed == shop_truth.seed
     assert report is None
 
 
-def test_real_data_have_a_clean_up_and_no_truth(tmp_path):
+def test_real_data_have_a_cleaning_report_and_no_truth(tmp_path):
     (tmp_path / "interactions.csv").write_text("user,item,time\nann,mug,5\nann,mug,5\n")
     (tmp_path / "items.csv").write_text("item,title\nmug,Mug\n")
     dataset, truth, report = load_data(load_settings({"MMREC_DATA": f"folder:{tmp_path}"}))
@@ -57,14 +57,15 @@ def test_if_available_hides_no_other_error():
 
 
 @pytest.mark.parametrize(
-    ("users", "items", "enough"), [(LEAST, LEAST + 2, True), (LEAST - 1, LEAST + 2, False), (LEAST, LEAST, False)]
+    ("users", "items", "enough"),
+    [(MIN_SIZE, MIN_SIZE + 2, True), (MIN_SIZE - 1, MIN_SIZE + 2, False), (MIN_SIZE, MIN_SIZE, False)],
 )
 def test_where_data_are_too_few_the_pocket_shop_takes_their_place(tmp_path, capsys, users, items, enough):
     rows = [f"u{row % users},i{row % items},5" for row in range(max(users, items))]
     (tmp_path / "interactions.csv").write_text("\n".join(["user,item,time", *rows]))
     (tmp_path / "items.csv").write_text("\n".join(["item,title", *(f"i{item},Mug {item}" for item in range(items))]))
-    dataset, truth = open_large_enough(load_settings({"MMREC_DATA": f"folder:{tmp_path}"}))
-    said = capsys.readouterr().out
-    assert "interactions kept" in said  # the report of the clean-up
-    assert (dataset.num_users == users) == (truth is None) == ("has no pictures" in said) == enough
-    assert ("goes on with the Pocket Shop" in said) != enough
+    dataset, truth = load_data_for_training(load_settings({"MMREC_DATA": f"folder:{tmp_path}"}))
+    printed = capsys.readouterr().out
+    assert "interactions kept" in printed  # the cleaning report
+    assert (dataset.num_users == users) == (truth is None) == ("has no images" in printed) == enough
+    assert ("goes on with the Pocket Shop" in printed) != enough

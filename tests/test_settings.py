@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmrec_helpers.settings import diagnose, load_settings
+from mmrec_helpers.settings import PROFILES, diagnose, load_settings
 
 
 def test_defaults_are_the_laptop_profile_on_the_pocket_shop():
@@ -22,18 +22,46 @@ def test_cache_folder_can_be_set():
     assert load_settings({"MMREC_CACHE": "~/here"}).cache == Path.home() / "here"
 
 
-def test_encoders_are_pocket_models_unless_named():
-    settings = load_settings({"MMREC_SIGLIP": ""})
-    assert (settings.clip, settings.siglip) == ("pocket-clip", "pocket-siglip")
-    named = load_settings({"MMREC_CLIP": "openai/clip-vit-base-patch32", "MMREC_SIGLIP": "models/mine"})
-    assert (named.clip, named.siglip) == ("openai/clip-vit-base-patch32", "models/mine")
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_names_a_model_for_every_role(profile):
+    assert load_settings({"MMREC_PROFILE": profile, "MMREC_MODELS": ""}).models == PROFILES[profile]
+    assert list(PROFILES[profile]) == list(PROFILES["laptop"])
 
 
-def test_chapter_4s_models_can_be_named():
-    settings = load_settings({})
-    assert (settings.text, settings.gpt2) == ("tfidf", "pocket-gpt2")
-    named = load_settings({"MMREC_TEXT": "minilm", "MMREC_GPT2": "openai-community/gpt2-medium"})
-    assert (named.text, named.gpt2) == ("minilm", "openai-community/gpt2-medium")
+def test_models_are_pocket_models_unless_named():
+    models = load_settings({}).models
+    assert models == {"clip": "pocket-clip", "siglip": "pocket-siglip", "text": "tfidf", "gpt2": "pocket-gpt2"}
+    changed = load_settings({"MMREC_MODELS": "clip=openai/clip-vit-base-patch32, text = minilm,"}).models
+    assert changed == models | {"clip": "openai/clip-vit-base-patch32", "text": "minilm"}
+    assert load_settings({}).models == models  # the profile's table is not changed
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("clap=laion/clap", r"MMREC_MODELS has 'clap=laion/clap'; .* the roles clip, siglip, text, gpt2"),
+        ("clip", r"MMREC_MODELS has 'clip'; write ROLE=MODEL"),
+        ("text=minilm,clip=", r"MMREC_MODELS has 'clip='; write ROLE=MODEL"),
+        ("text=minilm,text=tfidf", r"MMREC_MODELS names two models for text, 'minilm' and 'tfidf'; leave one"),
+    ],
+)
+def test_a_faulty_list_of_models_is_refused_with_its_entry(text, fault):
+    with pytest.raises(ValueError, match=fault):
+        load_settings({"MMREC_MODELS": text})
+
+
+@pytest.mark.parametrize("role", ["clip", "siglip", "text", "gpt2"])
+def test_a_variable_of_earlier_versions_is_not_ignored(role):
+    assert load_settings({f"MMREC_{role.upper()}": ""}) == load_settings({})
+    with pytest.raises(ValueError, match=rf"MMREC_{role.upper()} is not read any more; write MMREC_MODELS={role}=mine"):
+        load_settings({f"MMREC_{role.upper()}": "mine"})
+
+
+def test_settings_are_compared_with_their_models():
+    settings, same = load_settings({"MMREC_MODELS": "text=tfidf", "TQDM_DISABLE": "1"}), load_settings({})
+    assert settings == same
+    assert len({settings, same}) == 1
+    assert settings != load_settings({"MMREC_MODELS": "text=minilm"})
 
 
 @pytest.mark.parametrize("variable", ["MMREC_PROFILE", "MMREC_DATA"])

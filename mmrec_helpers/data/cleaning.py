@@ -1,12 +1,12 @@
-"""From raw columns to a validated RecDataset. The clean-up rules stand here, once for all sources.
+"""From raw columns to a validated RecDataset. The cleaning rules are the same for all sources.
 
-- Times are Unix seconds. A time of 1e11 or more (the year 5138 in seconds, 1973 in milliseconds) is taken for
-  milliseconds, from 1e14 on for microseconds, from 1e17 on for nanoseconds, and divided; fractions are cut off.
+- Times are Unix seconds. A time of 1e11 or more (the year 5138 in seconds, 1973 in milliseconds) is read as
+  milliseconds, from 1e14 on as microseconds, from 1e17 on as nanoseconds; fractions of a second are cut off.
 - An interaction is dropped where its user, item, time or rating is missing, its rating is negative or infinite, or its
-  time lies outside 1970 to 5138. Of the same user, item and second, the first in file order is kept.
-- An item is an id that somebody interacted with. Rows of others are dropped; an item without a row has empty fields.
+  time is not between 1970 and 5138. Of the same user, item and second, the first in file order is kept.
+- An item is an id with an interaction. Rows of other ids are dropped; an item without a row has empty fields.
 - A price is an amount such as 12, $12.00 or 1,200.50. Anything else is left empty.
-- An image that is none, is broken, or has more than MAX_PIXELS pixels is missing.
+- A file that is no image, is damaged, or has more than MAX_PIXELS pixels counts as a missing image.
 """
 
 import re
@@ -27,40 +27,39 @@ MAX_PIXELS = 50_000_000
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP")
 TEXT_FIELDS = ("title", "description", "category", "brand")
-EARLY = 631_152_000  # 1990: no shop kept such a log before, but a date written as 20240501 is read as 1970
+EARLY = 631_152_000  # 1990: no shop has older logs, but a date written as 20240501 is read as a second of 1970
 LAST_SECOND = 1e11
 TIME_UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 
 
-def build(
+def build_dataset(
     interactions: pd.DataFrame, items: pd.DataFrame, images: Path, report: CleaningReport, timed: bool = True
 ) -> tuple[RecDataset, CleaningReport]:
-    """Clean raw columns up and number their users and items in order of first appearance.
+    """Clean raw columns and number their users and items in order of first appearance.
 
     Args:
         interactions: one row an interaction in file order, with the columns ``user``, ``item`` (text), ``time``,
-            ``rating`` (float64, NaN where missing) and ``review`` (text). Without a rating every one counts 1, without
-            a review every one is empty.
+            ``rating`` (float64, NaN where missing) and ``review`` (text). Without the column, ratings are 1 and
+            reviews are empty.
         items: one row an item as read, with ``item`` and any of TEXT_FIELDS, ``price`` and ``image_url``, all text.
         images: folder of the files ``<item id>.(jpg|jpeg|png|webp)``; need not exist.
         report: the report to add to; its source becomes the data set's name.
-        timed: whether ``time`` is a moment, not a place in the user's order.
+        timed: whether ``time`` is a time, not a position in the user's order.
 
     Returns:
-        The data set, its columns as RecDataset demands (``items`` has ``image_url`` too where the source has it), and
-        the report.
+        The data set (its ``items`` have ``image_url`` too where the source has it) and the report.
 
     Raises:
         ValueError: no interaction is left.
     """
-    frame = _complete(interactions, report)
+    frame = _complete_rows(interactions, report)
     user, user_ids = pd.factorize(frame["user"])
     item, item_ids = pd.factorize(frame["item"])
     user_ids, item_ids = user_ids.to_numpy(object), item_ids.to_numpy(object)
     time = frame["time"].to_numpy(np.int64)
-    moment = user * (time.max() + 1) + time  # fits, for the times allowed, up to 92 million users
-    order = np.argsort(moment, kind="stable")  # the same second keeps its file order
-    order = order[~_repeated(moment[order], item[order])]
+    user_time = user * (time.max() + 1) + time  # fits, for the times allowed, up to 92 million users
+    order = np.argsort(user_time, kind="stable")  # the same second keeps its file order
+    order = order[~_repeated(user_time[order], item[order])]
     report.add("the same user, item and second stands before", len(frame) - len(order))
     numbered = pd.DataFrame(
         {
@@ -89,8 +88,8 @@ def build(
     return dataset.validate(), report.check()
 
 
-def _complete(raw: pd.DataFrame, report: CleaningReport) -> pd.DataFrame:
-    """The rows that have all they need, with their index in ``raw``."""
+def _complete_rows(raw: pd.DataFrame, report: CleaningReport) -> pd.DataFrame:
+    """The rows with valid users, items, times and ratings, with their index in ``raw``."""
     report.add("", len(raw), action="read")
     frame = pd.DataFrame(
         {
@@ -118,27 +117,29 @@ def _complete(raw: pd.DataFrame, report: CleaningReport) -> pd.DataFrame:
     return frame if keep.all() else frame[keep]
 
 
-def _repeated(moment: np.ndarray, item: np.ndarray) -> np.ndarray:
-    """Mask of the rows, sorted by moment (a user's second), that stand before; only rows of one moment are compared."""
-    same = moment[1:] == moment[:-1]
+def _repeated(user_time: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Mask of the rows, sorted by user and second, that repeat an earlier one; only ties are compared."""
+    same = user_time[1:] == user_time[:-1]
     tied = np.append(same, False) | np.append(False, same)
-    repeated = np.zeros(len(moment), bool)
-    repeated[tied] = pd.DataFrame({"moment": moment[tied], "item": item[tied]}).duplicated()
+    repeated = np.zeros(len(user_time), bool)
+    repeated[tied] = pd.DataFrame({"user_time": user_time[tied], "item": item[tied]}).duplicated()
     return repeated
 
 
 def _seconds(time: np.ndarray, report: CleaningReport) -> np.ndarray:
+    """Times in whole seconds."""
     seconds = np.floor(time)
     for unit, per_second in TIME_UNITS.items():
-        told = (time >= LAST_SECOND * per_second / 1e3) & (time < LAST_SECOND * per_second)
-        report.add(f"the time was in {unit}", told.sum(), action="repaired")
-        seconds[told] = np.floor(time[told] / per_second)
+        in_unit = (time >= LAST_SECOND * per_second / 1e3) & (time < LAST_SECOND * per_second)
+        report.add(f"the time was in {unit}", in_unit.sum(), action="repaired")
+        seconds[in_unit] = np.floor(time[in_unit] / per_second)
     fraction = (time < LAST_SECOND) & (time != seconds)
     report.add("a fraction of a second was cut off", fraction.sum(), action="repaired")
     return seconds
 
 
 def _items(raw: pd.DataFrame, ids: np.ndarray, images: Path, report: CleaningReport) -> datasets.Dataset:
+    """The table of the items ``ids``, in their order."""
     report.add("", len(raw), of="item rows", action="read")
     rows = raw[raw["item"] != ""]
     report.add("the item id is missing", len(raw) - len(rows), of="item rows")
@@ -155,50 +156,52 @@ def _items(raw: pd.DataFrame, ids: np.ndarray, images: Path, report: CleaningRep
 
     fields = dict.fromkeys([*TEXT_FIELDS, *rows.columns, "price"])
     texts = rows.reindex(ids, fill_value="").reindex(columns=list(fields), fill_value="")
-    written = texts.pop("price")
-    prices = [_price(text) for text in written]
-    unread = sum(price is None for price in prices) - (written == "").sum()
-    report.add("the price is no amount: left empty", unread, of="items", action="repaired")
+    price_texts = texts.pop("price")
+    prices = [_price(text) for text in price_texts]
+    invalid = sum(price is None for price in prices) - (price_texts == "").sum()
+    report.add("the price is no amount: left empty", invalid, of="items", action="repaired")
     for field in TEXT_FIELDS:
         report.add(f"the {field} is empty", (texts[field] == "").sum(), of="items", action="noted")
     report.add("the price is empty", sum(price is None for price in prices), of="items", action="noted")
-    found = _images(images, set(ids), report)
-    report.add("the image is missing", len(ids) - len(found), of="items", action="noted")
-    pictures = [{"path": found[item], "bytes": None} if item in found else None for item in ids]
-    columns = {"item_id": ids, **texts, "price": prices, "image": pictures}
+    paths = _image_paths(images, set(ids), report)
+    report.add("the image is missing", len(ids) - len(paths), of="items", action="noted")
+    references = [{"path": paths[item], "bytes": None} if item in paths else None for item in ids]
+    columns = {"item_id": ids, **texts, "price": prices, "image": references}
     extra = {name: datasets.Value("string") for name in texts if name not in ITEM_FEATURES}
     features = datasets.Features({**ITEM_FEATURES, **extra})
     return datasets.Dataset(pa.table({name: columns[name] for name in features}, features.arrow_schema))
 
 
 def _price(text: str) -> float | None:
+    """The amount in a text such as $1,200.50; None where it is something else."""
     amount = re.fullmatch(r"\$?\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)", text.strip())
     return float(amount[1].replace(",", "")) if amount else None
 
 
-def _images(folder: Path, ids: set[str], report: CleaningReport) -> dict[str, str]:
-    """Item id -> path of its picture. Ids are only compared with the names of files that are there.
+def _image_paths(folder: Path, ids: set[str], report: CleaningReport) -> dict[str, str]:
+    """Item id -> path of its image.
 
-    So no id, whatever is written in it, ever becomes part of a path.
+    Ids are only compared with the names of existing files: no id, whatever it contains, becomes part of a path.
     """
     if not folder.is_dir():
         return {}
     root = folder.resolve()
     files = sorted(root.iterdir(), key=lambda path: (path.stem, path.suffix))
     report.add("", len(files), of="images", action="read")
-    found = {}
+    paths: dict[str, str] = {}
     for path in progress(files, desc="checking images", delay=3):
-        fault = _misplaced(path, root) or ("" if path.stem in ids else "there is no item of this name")
-        fault = fault or ("another image of the item stands before" if path.stem in found else "") or _unreadable(path)
+        fault = _path_fault(path, root) or ("" if path.stem in ids else "there is no item of this name")
+        fault = fault or ("another image of the item stands before" if path.stem in paths else "") or _image_fault(path)
         if fault:
             report.add(fault, 1, of="images")
         else:
-            found[path.stem] = str(path)
-    report.add("", len(found), of="images", action="kept")
-    return found
+            paths[path.stem] = str(path)
+    report.add("", len(paths), of="images", action="kept")
+    return paths
 
 
-def _misplaced(path: Path, root: Path) -> str:
+def _path_fault(path: Path, root: Path) -> str:
+    """Why a path is not one of an image, empty where it is."""
     if path.is_symlink() and not path.resolve().is_relative_to(root):
         return "the file is a link that leads out of the folder"
     if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
@@ -206,11 +209,11 @@ def _misplaced(path: Path, root: Path) -> str:
     return ""
 
 
-def _unreadable(path: Path) -> str:
-    """Why a picture cannot be used, empty where it can. The pixel cap is read from the header, before any decoding."""
+def _image_fault(path: Path) -> str:
+    """Why an image cannot be used, empty where it can. Its size is read from the header, before any decoding."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the cap below is lower
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower
             with Image.open(path, formats=IMAGE_FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     return f"the image has more than {MAX_PIXELS:,} pixels"

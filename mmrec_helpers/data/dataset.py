@@ -24,12 +24,12 @@ ITEM_FEATURES = datasets.Features(
 )
 
 TRAIN, VALID, TEST, CONTEXT, UNUSED = range(5)
-"""What a split does with an interaction: learn from it, choose by it, test on it, only show it as history, drop it."""
+"""The part of an interaction: training, validation, test, only history of later queries, or not used at all."""
 PARTS = ("train", "valid", "test", "context", "unused")
 
 
 class NotAvailable(ValueError):
-    """A split, core or statistic that this data set cannot have; the message is a sentence for the reader."""
+    """A split or statistic that this data set cannot have; the message is a sentence for the reader."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +42,11 @@ class RecDataset:
         name: what the data set is called in tables.
         items: a ``datasets.Dataset`` with the columns ITEM_FEATURES; row ``i - 1`` holds item ``i``. ``image`` is an
             ``Image`` feature, None where the item has none.
-        interactions: one row an interaction with the columns INTERACTION_COLUMNS, sorted by user and time; what
-            happened at the same time keeps the order of its source. ``time`` is Unix time in seconds.
+        interactions: one row an interaction with the columns INTERACTION_COLUMNS, sorted by user and time; equal times
+            keep the order of the source. ``time`` is Unix time in seconds.
         user_ids: (U,) the source's own name of each user.
-        timed: False where the source tells the order of each user's interactions and no moments; ``time`` is then the
-            place in that order, and cannot be compared between users.
+        timed: False where the source has the order of each user's interactions, but no times; ``time`` is then the
+            position in that order, and cannot be compared between users.
     """
 
     name: str
@@ -98,13 +98,13 @@ class RecDataset:
     def has_image(self) -> np.ndarray:
         """(I + 1,) bool, indexed by item number."""
         encoded = self.items.cast_column("image", datasets.Image(decode=False))["image"][:]
-        return np.array([False, *(picture is not None for picture in encoded)])
+        return np.array([False, *(image is not None for image in encoded)])
 
-    def span(self, least: float = 0) -> float:
+    def days_spanned(self, at_least: float = 0) -> float:
         """Days between the first and the last interaction.
 
         Args:
-            least: the days that a statistic needs.
+            at_least: the days that a statistic needs.
 
         Raises:
             NotAvailable: there are no times, or they span fewer days.
@@ -112,25 +112,24 @@ class RecDataset:
         if not self.timed:
             raise NotAvailable(f"{self.name} has orders, not times.")
         days = np.ptp(self.interactions["time"].to_numpy()) / 86400
-        if days < least:
-            raise NotAvailable(f"The times of {self.name} span {days:.0f} days, fewer than the {least} needed here.")
+        if days < at_least:
+            raise NotAvailable(f"The times of {self.name} span {days:.0f} days, fewer than the {at_least} needed here.")
         return float(days)
 
     # Integrity --------------------------------------------------------------------------------------------------
 
     def validate(self) -> "RecDataset":
-        """Check every contract named above; return self.
+        """Check what the class documents of its attributes; return self.
 
         Raises:
             ValueError: the first fault, with the row where it is.
         """
         frame = self.interactions
-        for kind, wanted, found in (
+        for kind, required, columns in (
             ("interactions", INTERACTION_COLUMNS, frame.columns),
             ("items", ITEM_FEATURES, self.items.column_names),
         ):
-            missing = [column for column in wanted if column not in found]
-            if missing:
+            if missing := [column for column in required if column not in columns]:
                 raise ValueError(f"{self.name}: {kind} lack the columns {', '.join(missing)}")
         for column, kind in ITEM_FEATURES.items():
             if self.items.features[column] != kind:
@@ -140,13 +139,13 @@ class RecDataset:
                 raise ValueError(f"{self.name}: {kind} are not all different")
         user, item, time = (frame[column].to_numpy() for column in ("user", "item", "time"))
         rating = frame["rating"].to_numpy()
-        order = (np.diff(user) < 0) | ((np.diff(user) == 0) & (np.diff(time) < 0))
+        unsorted = (np.diff(user) < 0) | ((np.diff(user) == 0) & (np.diff(time) < 0))
         for fault, bad in (
             (f"the user is not in 0..{self.num_users - 1}", ~((user >= 0) & (user < self.num_users) & (user % 1 == 0))),
             (f"the item is not in 1..{self.num_items}", ~((item >= 1) & (item <= self.num_items) & (item % 1 == 0))),
             ("the time is not a whole number of seconds since 1970", ~((time >= 0) & (time == np.floor(time)))),
             ("the rating is negative or not a number", ~(rating >= 0)),
-            ("rows are not sorted by user and time", np.concatenate([[False], order])),
+            ("rows are not sorted by user and time", np.concatenate([[False], unsorted])),
         ):
             if bad.any():
                 row = int(bad.argmax())
@@ -155,56 +154,62 @@ class RecDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any item, picture or interaction, and with nothing else."""
+        """Sixteen hexadecimal digits that change with any item, image or interaction, and with nothing else."""
         sha = hashlib.sha256()
         for column in ("user", "item", "time"):
             sha.update(np.ascontiguousarray(self.interactions[column].to_numpy(np.int64)).tobytes())
         sha.update(np.ascontiguousarray(self.interactions["rating"].to_numpy(np.float32)).tobytes())
         for text in (*self.interactions["review"], *self.user_ids):
-            sha.update(_spelt(text) + b"\0")
+            sha.update(_encoded(text) + b"\0")
         raw = self.items.cast_column("image", datasets.Image(decode=False))
         for column in sorted(raw.column_names):
             sha.update(column.encode() + b"\0")
             for value in raw[column][:]:  # at once: row by row takes several times as long
-                if isinstance(value, dict):  # a picture, in the table or in a file
+                if isinstance(value, dict):  # an image, in the table or in a file
                     value = value["bytes"] or Path(value["path"]).read_bytes()
-                sha.update((value if isinstance(value, bytes) else _spelt(value)) + b"\0")
+                sha.update((value if isinstance(value, bytes) else _encoded(value)) + b"\0")
         return sha.hexdigest()[:16]
 
     # Filters ----------------------------------------------------------------------------------------------------
 
-    def keep(self, rows: np.ndarray) -> "RecDataset":
-        """The data set of some interactions (bool mask), with the users and items that are left renumbered."""
-        frame = self.interactions[rows]
-        (users, user), (items, item) = (_numbered(frame[column].to_numpy(int)) for column in ("user", "item"))
+    def select_interactions(self, mask: np.ndarray) -> "RecDataset":
+        """The data set of some interactions (bool mask), with the remaining users and items renumbered."""
+        frame = self.interactions[mask]
+        (users, user), (items, item) = (_renumbered(frame[column].to_numpy(int)) for column in ("user", "item"))
         frame = frame.assign(user=user.astype(np.int32), item=(item + 1).astype(np.int32)).reset_index(drop=True)
         return replace(self, items=self.items.select(items - 1), interactions=frame, user_ids=self.user_ids[users])
 
-    def k_core(self, k: int = 5) -> "RecDataset":
-        """The largest part in which every user and every item has at least ``k`` interactions."""
-        return self.keep(k_core_mask(self.interactions["user"].to_numpy(), self.interactions["item"].to_numpy(), k))
+    def k_core(self, users: int = 5, items: int | None = None) -> "RecDataset":
+        """The largest part in which every user and every item has enough interactions; it may be empty.
+
+        Args:
+            users: least number of interactions of a user.
+            items: of an item; as many as of a user if None.
+        """
+        user, item = (self.interactions[column].to_numpy() for column in ("user", "item"))
+        return self.select_interactions(k_core_mask(user, item, users, items))
 
     # Splits -----------------------------------------------------------------------------------------------------
 
     @cached_property
     def _from_end(self) -> np.ndarray:
-        """Per interaction: how many of the same user follow it."""
+        """(number of interactions,) how many later interactions the same user has."""
         user = self.interactions["user"].to_numpy()
         ends = np.cumsum(np.bincount(user, minlength=self.num_users))  # (U,)
         return ends[user] - 1 - np.arange(len(user))
 
     def leave_one_out(self) -> "Split":
-        """Test on each user's last interaction, choose on the one before, learn from the rest.
+        """Test on each user's last interaction, validate on the one before, train on the rest.
 
-        Users of fewer than three interactions are only learnt from. Beware: other users' training interactions may lie
-        after a user's test interaction in time.
+        All interactions of users with fewer than three are for training. Beware: other users' training interactions
+        may be later than a user's test interaction.
         """
         length = np.bincount(self.interactions["user"], minlength=self.num_users)[self.interactions["user"]]
         part = np.where(self._from_end == 0, TEST, np.where(self._from_end == 1, VALID, TRAIN))
         return Split(self, np.where(length < 3, TRAIN, part), "leave-one-out")
 
     def temporal_split(self, train: float = 0.75, valid: float = 0.15) -> "Split":
-        """Cut all interactions at two moments that are the same for everybody: shares ``train``, ``valid``, the rest.
+        """Split all interactions at two times, the same for all users: shares ``train``, ``valid``, the rest.
 
         Raises:
             ValueError: the shares leave nothing to test on.
@@ -227,15 +232,17 @@ class RecDataset:
         return Split(self, part, "temporal")
 
     def by_user_folds(self, num_folds: int = 5, seed: int = 0) -> list["Split"]:
-        """Cut the users into folds. Split f tests on the last interaction of fold f, chooses on that of fold f + 1.
+        """Split the users into folds. Split f tests on the last interaction of fold f, validates on that of fold f + 1.
 
-        The earlier interactions of both are context: shown as history, never learnt from.
+        The earlier interactions of both are context: histories of the queries, not for training.
 
         Raises:
-            ValueError: fewer than three folds leave nobody to learn from.
+            ValueError: fewer than three folds leave no user to train on.
         """
         if num_folds < 3:
-            raise ValueError(f"{num_folds} folds leave nobody to learn from: one tests, one chooses; take 3 or more")
+            raise ValueError(
+                f"{num_folds} folds leave no user to train on: one is for testing, one for validation; take 3 or more"
+            )
         order = np.random.default_rng(seed).permutation(self.num_users)
         fold_of = np.empty(self.num_users, int)
         fold_of[order] = np.arange(self.num_users) % num_folds
@@ -244,69 +251,77 @@ class RecDataset:
         for test in range(num_folds):
             valid = (test + 1) % num_folds
             part = np.full(self.num_interactions, TRAIN)
-            for held, name in ((test, TEST), (valid, VALID)):
-                part[fold == held] = np.where(self._from_end[fold == held] == 0, name, CONTEXT)
+            for held_out, code in ((test, TEST), (valid, VALID)):
+                part[fold == held_out] = np.where(self._from_end[fold == held_out] == 0, code, CONTEXT)
             splits.append(Split(self, part, f"fold {test + 1} of {num_folds}"))
         return splits
 
     def hold_out_category(self, category: str) -> "Split":
-        """Test on a category that is never learnt from.
+        """Test on a category that is not in the training part.
 
-        Tests on each user's first interaction with the category; the rows after it are unused, so that the future
-        stays unseen. Chooses on the last interaction of the users who never meet the category.
+        Tests on each user's first interaction with the category; the user's later interactions are unused, because
+        they are the future. Validates on the last interaction of users without interactions with the category.
 
         Raises:
             ValueError: the category does not exist.
         """
-        known = self.column("category")
-        if category not in known[1:]:
-            names = ", ".join(sorted({str(name) for name in known[1:]}))
+        categories = self.column("category")
+        if category not in categories[1:]:
+            names = ", ".join(sorted({str(name) for name in categories[1:]}))
             raise ValueError(f"{self.name} has no category {category!r}; it has {names}")
         user = self.interactions["user"].to_numpy()
-        held = known[self.interactions["item"].to_numpy()] == category
+        held_out = categories[self.interactions["item"].to_numpy()] == category
         row = np.arange(len(user))
-        first = np.full(self.num_users, len(user))
-        np.minimum.at(first, user[held], row[held])
+        first = np.full(self.num_users, len(user))  # (U,) row of the first interaction with the category
+        np.minimum.at(first, user[held_out], row[held_out])
         part = np.where(row < first[user], TRAIN, UNUSED)
         part[first[first < len(user)]] = TEST
         part[(first[user] == len(user)) & (self._from_end == 0)] = VALID
         return Split(self, part, f"unseen category {category}")
 
 
-def _spelt(value: object) -> bytes:
-    """A field as bytes: the same for all string types, another for None than for the text "None"."""
+def _encoded(value: object) -> bytes:
+    """A field as bytes: equal for all string types, different for None and the text "None"."""
     return repr(str(value) if isinstance(value, str) else value).encode()
 
 
-def _numbered(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The codes that occur, sorted, and the place of each entry among them: np.unique without its sort."""
+def _renumbered(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The codes that occur, sorted, and the position of each entry among them: np.unique without its sort."""
     occurs = np.bincount(codes) > 0
     return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[codes]
 
 
-def k_core_mask(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
-    """Mask of the interactions in the k-core: drop users and items of fewer than ``k`` until none is left."""
+def k_core_mask(user: np.ndarray, item: np.ndarray, users: int, items: int | None = None) -> np.ndarray:
+    """Mask of the interactions in the k-core: drop users and items of too few interactions until none is left.
+
+    Args:
+        user: (number of interactions,) user numbers.
+        item: (number of interactions,) item numbers.
+        users: least number of interactions of a user.
+        items: of an item; as many as of a user if None.
+    """
+    items = users if items is None else items
     keep = np.ones(len(user), bool)
-    users, items = np.bincount(user), np.bincount(item)
+    per_user, per_item = np.bincount(user), np.bincount(item)
     while True:
-        drop = keep & ((users < k)[user] | (items < k)[item])
+        drop = keep & ((per_user < users)[user] | (per_item < items)[item])
         if not drop.any():
             return keep
         keep &= ~drop
-        users -= np.bincount(user[drop], minlength=len(users))
-        items -= np.bincount(item[drop], minlength=len(items))
+        per_user -= np.bincount(user[drop], minlength=len(per_user))
+        per_item -= np.bincount(item[drop], minlength=len(per_item))
 
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """N queries: at a time of prediction, what a user had interacted with, and what the user then interacted with.
+    """N queries: a user's history at a time of prediction, and the items that the user interacted with next.
 
     Attributes:
         users: (N,) user numbers.
         histories: (N, T) the last T items before the query, oldest first, padded with 0 at the left.
-        targets: (N, M) the items of the user's interactions from the query on, within the part, in order, padded with
-            0 at the right; column 0 is the next item.
-        times: (N,) Unix time of the next item.
+        targets: (N, M) the items of the user's interactions in the part, in order, padded with 0 at the right; column 0
+            is the next item.
+        times: (N,) time of the next item, in seconds.
     """
 
     users: np.ndarray
@@ -321,20 +336,20 @@ class Queries:
         """Some of the queries."""
         return Queries(self.users[rows], self.histories[rows], self.targets[rows], self.times[rows])
 
-    def at_most(self, most: int) -> "Queries":
-        """Every k-th query, with the smallest k that leaves at most ``most``.
+    def subsample(self, max_queries: int) -> "Queries":
+        """Every k-th query, with the smallest k that leaves at most ``max_queries``.
 
         Raises:
             NotAvailable: there is no query.
         """
         if not len(self):
-            raise NotAvailable("No user has interactions enough to be tested on.")
-        return self.take(slice(None, None, -(-len(self) // most)))
+            raise NotAvailable("No user has enough interactions to be tested on.")
+        return self.take(slice(None, None, -(-len(self) // max_queries)))
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """What each interaction of a data set is for.
+    """The part of each interaction of a data set.
 
     Attributes:
         part: (number of interactions,) TRAIN, VALID, TEST, CONTEXT or UNUSED.
@@ -350,68 +365,61 @@ class Split:
         return self.dataset.interactions[self.part == PARTS.index(part)]
 
     def counts(self) -> dict[str, int]:
-        """Part -> number of interactions, of the parts that have any."""
+        """Part -> number of interactions, without the empty parts."""
         counts = np.bincount(self.part, minlength=len(PARTS))
         return {name: int(count) for name, count in zip(PARTS, counts, strict=True) if count}
 
-    def queries(self, part: str, length: int = 50) -> Queries:
-        """One moment a user of ``valid`` or ``test``: before the first of their interactions in the part.
+    def queries(self, part: str, max_len: int = 50) -> Queries:
+        """One query for each user of a part: the prediction of the user's first interaction in it.
 
         Args:
-            length: T, the longest history shown.
+            part: ``valid`` or ``test``.
+            max_len: T, the length of the longest history.
 
         Raises:
-            ValueError: the part is not one to predict, or the length is not positive.
+            ValueError: the part is not one to predict, or ``max_len`` is not positive.
         """
         if part not in ("valid", "test"):
-            raise ValueError(f"histories are of 'valid' or 'test', not of {part!r}")
-        if length < 1:
-            raise ValueError(f"a history is at least 1 item long, not {length}")
-        code = PARTS.index(part)
-        frame = self.dataset.interactions
-        user, item = frame["user"].to_numpy(), frame["item"].to_numpy()
-        rows = np.flatnonzero(self.part == code)
-        users, first, count = np.unique(user[rows], return_index=True, return_counts=True)
-        starts = rows[first]  # (N,) row of the next item
-        known, begin, end = self._known(users, starts, code)
-        items = _pad_left(item[known], np.maximum(begin, end - length), end)
-        targets = _pad_left(item[rows][::-1], len(rows) - first - count, len(rows) - first)[:, ::-1]
-        return Queries(users, items, targets, frame["time"].to_numpy()[starts])
+            raise ValueError(f"queries are of 'valid' or 'test', not of {part!r}")
+        if max_len < 1:
+            raise ValueError(f"a history is at least 1 item long, not {max_len}")
+        next_rows, query, history_items = self._histories(part)
+        end = np.cumsum(np.bincount(query, minlength=len(next_rows)))
+        begin = np.append(0, end)[: len(end)]
+        histories = _pad_left(history_items, np.maximum(begin, end - max_len), end)
+        user, item, time = (self.dataset.interactions[column].to_numpy() for column in ("user", "item", "time"))
+        rows = np.flatnonzero(self.part == PARTS.index(part))
+        begin = np.searchsorted(rows, next_rows)
+        end = np.append(begin, len(rows))[1:]
+        targets = _pad_left(item[rows][::-1], len(rows) - end, len(rows) - begin)[:, ::-1]
+        return Queries(user[next_rows], histories, targets, time[next_rows])
 
-    def seen(self, part: str) -> tuple[np.ndarray, np.ndarray]:
-        """All that the users of ``queries(part)`` have before their moment, however long ago.
+    def interacted(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """All items in the histories of ``queries(part)``, however long these are.
 
         Returns:
-            (P,) rows of the histories, in rising order, and (P,) items; no pair stands twice.
+            (P,) rows of the queries, in rising order, and (P,) items; no pair is repeated.
         """
+        _, query, item = self._histories(part)
+        return np.divmod(np.unique(query * (self.dataset.num_items + 1) + item), self.dataset.num_items + 1)
+
+    def _histories(self, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(N,) row of each query's next item; (H,) query and (H,) item of the interactions in all histories."""
         user, item = (self.dataset.interactions[column].to_numpy() for column in ("user", "item"))
-        code = PARTS.index(part)
-        rows = np.flatnonzero(self.part == code)
+        rows = np.flatnonzero(self.part == PARTS.index(part))
         users, first = np.unique(user[rows], return_index=True)
-        known, begin, end = self._known(users, rows[first], code)
-        row = np.repeat(np.arange(len(users)), end - begin)
-        within = np.arange(len(row)) - np.repeat(np.cumsum(end - begin) - (end - begin), end - begin)
-        pairs = np.unique(row * (self.dataset.num_items + 1) + item[known[begin[row] + within]])
-        return np.divmod(pairs, self.dataset.num_items + 1)
-
-    def _known(self, users: np.ndarray, starts: np.ndarray, code: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The rows that may be shown as history, and from which to which of them each user's history reaches."""
-        known = np.flatnonzero((self.part != UNUSED) & (self.part != code))
-        begins = np.searchsorted(self.dataset.interactions["user"].to_numpy(), users)  # (N,) the user's first row
-        return known, np.searchsorted(known, begins), np.searchsorted(known, starts)
-
-    def train_sequences(self, length: int = 50) -> np.ndarray:
-        """(U', T) the training items of each user who has any, oldest first, padded with 0 at the left."""
-        rows = np.flatnonzero(self.part == TRAIN)
-        user = self.dataset.interactions["user"].to_numpy()[rows]
-        item = self.dataset.interactions["item"].to_numpy()[rows]
-        ends = np.append(np.flatnonzero(np.diff(user)) + 1, len(rows))[: len(rows)]
-        begins = np.append(0, ends)[: len(ends)]
-        return _pad_left(item, np.maximum(begins, ends - length), ends)
+        next_row = np.zeros(self.dataset.num_users, int)
+        next_row[users] = rows[first]
+        earlier = np.arange(len(user)) < next_row[user]
+        shown = np.flatnonzero(earlier & (self.part != UNUSED) & (self.part != PARTS.index(part)))
+        return rows[first], np.searchsorted(users, user[shown]), item[shown]
 
 
 def _pad_left(item: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
     """(N, longest) the runs ``item[begin:end]``, padded with 0 at the left."""
-    width = max(int((end - begin).max(initial=0)), 1)
-    place = end[:, None] - np.arange(width, 0, -1)
-    return np.where(place >= begin[:, None], item[np.maximum(place, 0)], 0).astype(np.int64)
+    longest = max(int((end - begin).max(initial=0)), 1)
+    position = end[:, None] - np.arange(longest, 0, -1)
+    inside = position >= begin[:, None]
+    padded = np.zeros(position.shape, np.int64)
+    padded[inside] = item[position[inside]]
+    return padded

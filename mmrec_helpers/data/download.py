@@ -1,10 +1,10 @@
 """Fetch the public files that the readers open, from their own homes.
 
-- The hosts are tried in order. What has come stays in ``NAME.part``, and the next host or the next call goes on there.
-- A file gets its name once it is whole and verified. It is never overwritten, and what is there is not fetched again.
-- Some checksums stand in SHA256 below. Of other files the first one seen is written to ``SHA256SUMS`` in the folder and
-  holds from then on; without a checksum, a gzip file must at least unpack to its end.
-- A file put there by hand is as good as a fetched one.
+- The hosts are tried in order. A partial file is kept as ``NAME.part``; the next host or the next call resumes it.
+- A file gets its name once it is complete and verified. Existing files are neither overwritten nor fetched again.
+- Some checksums are in SHA256 below. Those of other files are written to ``SHA256SUMS`` in the folder at the first
+  download and are verified from then on; without a checksum, a gzip file must at least unpack to its end.
+- A file put there by hand is as good as a downloaded one.
 """
 
 import gzip
@@ -17,9 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from mmrec_helpers.files import atomic
 from mmrec_helpers.progress import progress
 
 HOMES = {
@@ -46,14 +48,14 @@ PATHS = {
     "amazon-2023": ("review_categories/{category}.jsonl.gz", "meta_categories/meta_{category}.jsonl.gz"),
 }
 SHA256 = {
-    # As TensorFlow Datasets and others recorded it; we never held this zip. Others' checksums of its members are those
+    # As TensorFlow Datasets and others recorded it; we never had this zip. Others' checksums of its members are those
     # of the copy that our tests read, once its line ends are CR LF, as published.
     "ml-latest-small.zip": "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436",
     # Of the copies that our tests read. Others published the titles' too, and a digest of all that includes the pairs'.
     "MicroLens-50k_pairs.tsv": "46be22f478aa891b9c2a4b357c1df2ac2478793a99d58d07336e6277b6bf426d",
     "MicroLens-50k_titles.csv": "244aad5380cbbe0fb43458cfcda5ebe820f534384602f80a64dbbcd07dd30e49",
-    # Of the copies that our tests read. Names and times of 2019 and 2021 in their gzip headers say that they were never
-    # packed anew; nobody else's checksums were found.
+    # Of the copies that our tests read. Names and times of 2019 and 2021 in their gzip headers show that they were not
+    # packed again; no other checksums were found.
     "Gift_Cards_5.json.gz": "41e1f0e50d3c1c9d7d949fb6315944c8bde51ea6b7429a29fdd0d02cbc07ef25",
     "meta_Gift_Cards.json.gz": "24ac90af3eb47d9c04458a61a44a76a882419190e027c6ec14ee0a993549c34a",
     "Magazine_Subscriptions_5.json.gz": "95c124603d62d6acdfd1bd62284934fb6c513db836ea64c2e8176c14256426f2",
@@ -61,15 +63,18 @@ SHA256 = {
 }
 MOVIELENS_MEMBERS = ("ratings.csv", "movies.csv", "links.csv", "tags.csv", "README.txt")
 TIMEOUT = 30
-"""Seconds without a sign of life after which a host counts as failed."""
+"""Seconds without an answer after which a host counts as failed."""
 
 
 @dataclass(frozen=True)
 class PublicFile:
-    """A file's name in the folder, its http(s) addresses in the order to try, its SHA-256 if known, and its home.
+    """A file to download.
 
-    Raises:
-        ValueError: an address is none of http or https.
+    Attributes:
+        name: in the folder.
+        addresses: http or https, in the order to try.
+        sha256: if known.
+        home: the page of the data set, for messages.
     """
 
     name: str
@@ -77,25 +82,25 @@ class PublicFile:
     sha256: str = ""
     home: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for address in self.addresses:
             if not address.startswith(("https://", "http://")):
                 raise ValueError(f"{address!r} is no address of http or https; correct it")
 
 
 class _HostFailedError(Exception):
-    """Why one address did not give the file, in few words."""
+    """Why one address failed, in few words."""
 
 
 def download(name: str, folder: Path | str) -> str:
-    """Fetch a data set's files into a folder, each where it is not there yet.
+    """Fetch those of a data set's files that are not in a folder yet.
 
     Args:
         name: ``movielens``, ``microlens``, ``amazon-2018:CATEGORY`` or ``amazon-2023:CATEGORY``.
-        folder: where to put them; it is made if need be.
+        folder: where to put them; it is made if it does not exist.
 
     Returns:
-        What to set ``MMREC_DATA`` to, such as ``microlens:/home/ann/data``.
+        The value for ``MMREC_DATA``, such as ``microlens:/home/ann/data``.
 
     Raises:
         ValueError: the name is unknown, or a file is there that is not the published one.
@@ -136,7 +141,7 @@ def public_files(name: str) -> list[PublicFile]:
 
 
 def fetch(file: PublicFile, folder: Path | str) -> Path:
-    """Fetch one file into a folder, unless it is there and as it should be; return its path.
+    """Fetch one file into a folder, unless it is there already; verify it and return its path.
 
     Raises:
         ValueError: the file is there, but is not the published one; or ``SHA256SUMS`` has a faulty line.
@@ -146,68 +151,68 @@ def fetch(file: PublicFile, folder: Path | str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     target, sums = folder / file.name, folder / "SHA256SUMS"
     recorded = _recorded(sums)
-    wanted = file.sha256 or recorded.get(file.name, "")
-    mend = f" (if it was published anew, delete its line in {sums})" if wanted and not file.sha256 else ""
+    checksum = file.sha256 or recorded.get(file.name, "")
+    hint = f" (if it was published anew, delete its line in {sums})" if checksum and not file.sha256 else ""
     if target.exists():
-        if fault := _fault(target, wanted):
-            raise ValueError(f"{target}: {fault}; delete it or move it away, and it is fetched again{mend}")
+        if fault := _fault(target, checksum):
+            raise ValueError(f"{target}: {fault}; delete it or move it away, and it is fetched again{hint}")
     else:
         part = target.with_name(f"{file.name}.part")
         faults = []
         for address in file.addresses:
             try:
-                _fetch_whole(address, part, wanted)
+                _fetch_verified(address, part, checksum)
                 break
             except _HostFailedError as fault:
                 faults.append(f"  {address}: {fault}\n")
         else:
             kept = f"; {part.stat().st_size:,} bytes are kept for the next try" if part.exists() else ""
             raise ConnectionError(
-                f"{file.name} could not be fetched{mend}{kept}:\n{''.join(faults)}"
+                f"{file.name} could not be fetched{hint}{kept}:\n{''.join(faults)}"
                 f"Try again later; or fetch it by hand from there{f' or from {file.home}' if file.home else ''}, "
                 f"put it at\n  {target}\nand make the same call again: it goes on from there"
             )
         part.replace(target)
-    if not wanted:
-        lines = {**recorded, file.name: _sha256(target)}
-        _write(sums, "".join(f"{checksum}  {name}\n" for name, checksum in lines.items()).encode())
+    if not checksum:
+        checksums = {**recorded, file.name: _sha256(target)}
+        _write(sums, "".join(f"{checksum}  {name}\n" for name, checksum in checksums.items()).encode())
     return target
 
 
-def _fetch_whole(address: str, part: Path, wanted: str) -> None:
-    """Make ``part`` the whole, verified file, or raise _HostFailedError."""
+def _fetch_verified(address: str, part: Path, checksum: str) -> None:
+    """Make ``part`` the complete, verified file, or raise _HostFailedError."""
     while True:
         resumed = _transfer(address, part)
-        fault = _fault(part, wanted)
+        fault = _fault(part, checksum)
         if not fault:
             return
         part.unlink()
-        if not resumed:  # if it was, the part may have been of other bytes: once more, from the beginning
+        if not resumed:  # if it was, the part may have been of another file: fetch all of it
             raise _HostFailedError(fault)
 
 
 def _transfer(address: str, part: Path) -> bool:
-    """Get the rest of the file, or all of it where the host cannot go on from the part; whether it went on."""
+    """Get the rest of the file, or all of it where the host cannot resume; return whether it was resumed."""
     start = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "mmrec-helpers"} | ({"Range": f"bytes={start}-"} if start else {})
     with _network(urlopen, Request(address, headers=headers), None, TIMEOUT) as response:
         if address.startswith("https:") and not response.url.startswith("https:"):
             raise _HostFailedError(f"leads to {response.url}, which is not https")
-        told = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", ""))
-        if start and response.status == 416 and told and told[2] == str(start):
-            return True  # the part was whole already
-        resumed = bool(start and response.status == 206 and told and told[1] == str(start))
+        first, size_in_header = _content_range(response.headers.get("Content-Range", ""))
+        if start and response.status == 416 and size_in_header == start:
+            return True  # the part was complete already
+        resumed = bool(start) and response.status == 206 and first == start
         if start and response.status in (206, 416) and not resumed:
-            part.unlink()  # the host sends another range than asked for, or the part is too long
+            part.unlink()  # the host sends another range than requested, or the part is too long
             return _transfer(address, part)
         if response.status != 200 and not resumed:
             raise _HostFailedError(f"HTTP {response.status} {response.reason}")
         start = start if resumed else 0
         total = None if response.length is None else start + response.length
-        if resumed and told[2] != "*":
-            total = int(told[2])  # a host may send less of the rest than asked for
+        if resumed and size_in_header is not None:
+            total = size_in_header  # a host may send less of the rest than requested
         if total is None and not response.chunked:
-            raise _HostFailedError("tells no length, so nobody would see the connection break off")
+            raise _HostFailedError("sends no length, so a broken connection could not be noticed")
         bar = progress(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True)
         with bar, part.open("ab" if resumed else "wb") as out:
             while block := _network(response.read, 1 << 16):
@@ -218,59 +223,67 @@ def _transfer(address: str, part: Path) -> bool:
     return resumed
 
 
-def _network(call: Callable, *args):
-    """What a call to the network returns, HTTP errors too; other errors are renamed, to tell them from the disk's."""
+def _content_range(header: str) -> tuple[int | None, int | None]:
+    """The first byte and the size of the file in a Content-Range header, None where it has none."""
+    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", header)
+    first, size = match.groups() if match else (None, None)
+    return int(first) if first else None, int(size) if size and size != "*" else None
+
+
+def _network(call: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401, whatever the call returns
+    """The result of a network call or its HTTP error; other errors become _HostFailedError, unlike those of disks."""
     try:
         return call(*args)
     except HTTPError as answer:
         return answer
     except (OSError, HTTPException) as error:
-        cause = getattr(error, "reason", error)  # what is in a URLError
+        cause = getattr(error, "reason", error)  # of a URLError
         raise _HostFailedError(getattr(cause, "strerror", None) or str(cause) or type(cause).__name__) from error
 
 
-def _fault(path: Path, wanted: str) -> str:
-    """What is wrong with a file, empty where nothing is."""
+def _fault(path: Path, checksum: str) -> str:
+    """Why a file is not the published one, empty where it may be."""
     if not path.stat().st_size:
         return "the file is empty"
-    if wanted:
-        found = _sha256(path)
-        return "" if found == wanted else f"wrong checksum (SHA-256 {found[:12]}…, not {wanted[:12]}…)"
-    if ".gz" in path.suffixes:  # an error page that comes as 200, or a part of other bytes
+    if checksum:
+        actual = _sha256(path)
+        return "" if actual == checksum else f"wrong checksum (SHA-256 {actual[:12]}…, not {checksum[:12]}…)"
+    if ".gz" in path.suffixes:  # it may be an error page with status 200, or begin with a part of another file
         try:
             with gzip.open(path) as unpacked:
                 while unpacked.read(1 << 20):
                     pass
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            return f"no whole gzip file ({error})"
+            return f"no complete gzip file ({error})"
     return ""
 
 
 def _sha256(path: Path) -> str:
+    """The checksum of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _recorded(sums: Path) -> dict[str, str]:
     """File name -> SHA-256, of a file in the format of sha256sum."""
-    found = {}
+    checksums = {}
     for number, line in enumerate(sums.read_text("utf-8", "replace").splitlines() if sums.exists() else [], 1):
         match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
         if not match:
             raise ValueError(f"{sums}, line {number}: not SHA-256, two spaces and a name; correct it or delete it")
-        found[match[2]] = match[1]
-    return found
+        checksums[match[2]] = match[1]
+    return checksums
 
 
 def _write(target: Path, content: bytes) -> None:
-    part = target.with_name(f"{target.name}.part")
-    part.write_bytes(content)
-    part.replace(target)
+    """Write a file atomically."""
+    with atomic(target) as part:
+        part.write_bytes(content)
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Put MovieLens's files beside the archive; never overwrite."""
-    with zipfile.ZipFile(archive) as packed:  # members are looked up by name, so none chooses where it is written
+    """Write MovieLens's files into the folder; never overwrite."""
+    with zipfile.ZipFile(archive) as packed:  # members are looked up by name: none decides where it is written
         for name in MOVIELENS_MEMBERS:
             target, content = folder / name, packed.read(f"{archive.stem}/{name}")
             if not target.exists():
@@ -280,10 +293,10 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def main(name: str, folder: str) -> None:
-    """``python -m mmrec_helpers.data.download NAME FOLDER``: fetch, and say how to open what was fetched."""
+    """``python -m mmrec_helpers.data.download NAME FOLDER``: fetch a data set and print how to open it."""
     try:
         home = public_files(name)[0].home
-        print(f"The terms of {name} stand at {home}", flush=True)
+        print(f"The terms of {name} are at {home}", flush=True)
         print(f"Open it with MMREC_DATA={download(name, folder)}")
     except (ValueError, ConnectionError) as error:
         raise SystemExit(str(error)) from None

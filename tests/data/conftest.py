@@ -1,4 +1,4 @@
-"""Shared by the tests of the sources: a small shop that each test soils in its own way."""
+"""Shared by the tests of the sources: a small shop that each test damages in its own way."""
 
 from pathlib import Path
 

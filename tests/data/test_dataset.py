@@ -23,6 +23,7 @@ from mmrec_helpers.data.dataset import (
     Split,
     k_core_mask,
 )
+from mmrec_helpers.pocket_shop.shop import load_shop
 
 SEEDS = range(5)
 
@@ -41,10 +42,10 @@ def random_dataset(seed: int, num_users: int = 14, num_items: int = 12, last_day
 
 def rows_of(dataset: RecDataset) -> list[list[int]]:
     """Each user's row numbers, in order."""
-    found = [[] for _ in range(dataset.num_users)]
+    rows = [[] for _ in range(dataset.num_users)]
     for row, user in enumerate(dataset.interactions["user"].tolist()):
-        found[user].append(row)
-    return found
+        rows[user].append(row)
+    return rows
 
 
 def own_split(dataset: RecDataset) -> Split:
@@ -221,7 +222,7 @@ def test_fingerprint_changes_with_a_user_name_and_with_the_order_of_a_tie(small)
 def test_fingerprint_is_the_same_when_made_again(small):
     assert rec_dataset(SMALL).fingerprint == small.fingerprint
     assert replace(small, name="other").fingerprint == small.fingerprint
-    assert small.keep(np.ones(6, bool)).fingerprint == small.fingerprint
+    assert small.select_interactions(np.ones(6, bool)).fingerprint == small.fingerprint
 
 
 def test_fingerprint_is_the_same_when_stored_and_read_in_another_process(small, tmp_path):
@@ -244,36 +245,37 @@ def test_fingerprint_is_the_same_when_stored_and_read_in_another_process(small, 
 # Filters --------------------------------------------------------------------------------------------------------
 
 
-def peel(edges: list[tuple[int, int]], k: int) -> list[bool]:
-    """The k-core by hand: drop one poor user or item after another."""
+def peel(edges: list[tuple[int, int]], users: int, items: int) -> list[bool]:
+    """The k-core by hand: drop one user or item with too few interactions after another."""
     left = set(range(len(edges)))
     while True:
         for side in (0, 1):
             degree = {}
             for edge in left:
                 degree[edges[edge][side]] = degree.get(edges[edge][side], 0) + 1
-            poor = [node for node, count in degree.items() if count < k]
-            if poor:
-                left = {edge for edge in left if edges[edge][side] != poor[0]}
+            rare = [node for node, count in degree.items() if count < (users, items)[side]]
+            if rare:
+                left = {edge for edge in left if edges[edge][side] != rare[0]}
                 break
         else:
             return [edge in left for edge in range(len(edges))]
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_k_core_equals_peeling_by_hand(seed):
+@pytest.mark.parametrize("items", [None, 1, 3, 7])
+def test_k_core_equals_peeling_by_hand(seed, items):
     rng = np.random.default_rng(seed)
     k, num = 2 + seed % 4, int(rng.integers(1, 160))
     edges = [(int(u), int(i)) for u, i in zip(rng.integers(0, 20, num), rng.integers(1, 25, num), strict=True)]
-    mask = k_core_mask(*(np.array(side) for side in zip(*edges, strict=True)), k)
-    assert mask.tolist() == peel(edges, k)
+    mask = k_core_mask(*(np.array(side) for side in zip(*edges, strict=True)), k, items)
+    assert mask.tolist() == peel(edges, k, items or k)
 
 
 def test_peeling_by_hand_meets_full_partial_and_empty_cores():
     rng = np.random.default_rng(0)
     edges = [(int(u), int(i)) for u, i in zip(rng.integers(0, 20, 80), rng.integers(1, 25, 80), strict=True)]
-    assert [sum(peel(edges, k)) for k in (1, 99)] == [80, 0]
-    assert 0 < sum(peel(edges, 3)) < 80
+    assert [sum(peel(edges, k, k)) for k in (1, 99)] == [80, 0]
+    assert 0 < sum(peel(edges, 3, 3)) < sum(peel(edges, 3, 2)) < 80
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -285,16 +287,25 @@ def test_k_core_leaves_enough_of_everything_and_is_idempotent(seed):
     assert core.k_core(4).fingerprint == core.fingerprint
 
 
+def test_k_core_takes_one_limit_for_users_and_another_for_items():
+    dataset = load_shop(0, "tiny")[0]
+    core = dataset.k_core(users=7, items=5)
+    assert np.bincount(core.interactions["user"]).min() >= 7
+    assert np.bincount(core.interactions["item"])[1:].min() >= 5
+    assert core.k_core(7, 5).fingerprint == core.fingerprint
+    assert set(dataset.k_core(7).user_ids) <= set(core.user_ids) <= set(dataset.k_core(5).user_ids)
+
+
 def test_k_core_may_be_empty(small):
     core = small.k_core(5).validate()
     assert (core.num_users, core.num_items, core.num_interactions) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_keep_renumbers_without_gaps_and_every_row_keeps_what_it_was_about(seed):
+def test_selection_renumbers_without_gaps_and_every_row_keeps_what_it_was_about(seed):
     dataset = random_dataset(seed)
     rows = np.random.default_rng(seed).random(dataset.num_interactions) < 0.3
-    kept = dataset.keep(rows).validate()
+    kept = dataset.select_interactions(rows).validate()
     assert sorted(set(kept.interactions["user"])) == list(range(kept.num_users))
     assert sorted(set(kept.interactions["item"])) == list(range(1, kept.num_items + 1))
     assert kept.interactions.index.tolist() == list(range(rows.sum()))
@@ -319,8 +330,7 @@ def test_ties_in_time_keep_the_order_of_the_source():
     queries = split.queries("test")
     assert queries.histories.tolist() == [items[:-1], items[:0:-1]]
     assert queries.targets.tolist() == [[3], [5]]
-    assert split.train_sequences().tolist() == [items[:-2], items[:1:-1]]
-    kept = dataset.keep(dataset.interactions["item"].to_numpy() > 1)
+    kept = dataset.select_interactions(dataset.interactions["item"].to_numpy() > 1)
     titles = kept.column("title")[kept.interactions["item"][:5]]
     assert titles.tolist() == [f"thing {item}" for item in items if item > 1]
 
@@ -333,8 +343,8 @@ def test_leave_one_out_tests_on_the_last_and_chooses_on_the_one_before(seed):
     for rows in rows_of(dataset):
         lengths.add(min(len(rows), 3))
         parts = [part[row] for row in rows]
-        wanted = [TRAIN] * (len(rows) - 2) + [VALID, TEST] if len(rows) >= 3 else [TRAIN] * len(rows)
-        assert parts == wanted
+        expected = [TRAIN] * (len(rows) - 2) + [VALID, TEST] if len(rows) >= 3 else [TRAIN] * len(rows)
+        assert parts == expected
     assert lengths == {0, 1, 2, 3}
 
 
@@ -349,7 +359,7 @@ def test_temporal_split_cuts_at_moments_for_everybody_and_near_the_shares(seed, 
     parts = [time[split.part == code] for code in (TRAIN, VALID, TEST)]
     assert parts[0].size > 0
     assert parts[2].size > 0
-    for earlier, later in ((0, 1), (1, 2), (0, 2)):  # never the same moment on both sides
+    for earlier, later in ((0, 1), (1, 2), (0, 2)):  # never the same time on both sides
         assert parts[earlier].max(initial=-1) < parts[later].min(initial=10**10)
     tie = np.unique(time, return_counts=True)[1].max()
     assert abs(parts[0].size - shares[0] * len(time)) <= tie
@@ -368,7 +378,7 @@ def test_folds_test_every_user_once_and_never_learn_from_whom_they_ask_about(see
     dataset = random_dataset(seed)
     splits = dataset.by_user_folds(num_folds, seed)
     assert len(splits) == num_folds
-    asked = {TEST: [], VALID: []}
+    users = {TEST: [], VALID: []}
     for split in splits:
         for user, rows in enumerate(rows_of(dataset)):
             parts = [int(split.part[row]) for row in rows]
@@ -376,13 +386,13 @@ def test_folds_test_every_user_once_and_never_learn_from_whom_they_ask_about(see
                 assert set(parts) <= {TRAIN}
             else:
                 assert parts[:-1] == [CONTEXT] * (len(rows) - 1)
-                asked[parts[-1]].append(user)
+                users[parts[-1]].append(user)
         assert (split.part == TRAIN).any()
     tested, chosen = ([split.queries(part).users.tolist() for split in splits] for part in ("test", "valid"))
     assert chosen == tested[1:] + tested[:1]  # split f chooses on the fold that split f + 1 tests on
     with_rows = [user for user, rows in enumerate(rows_of(dataset)) if rows]
-    assert sorted(asked[TEST]) == with_rows
-    assert sorted(asked[VALID]) == with_rows
+    assert sorted(users[TEST]) == with_rows
+    assert sorted(users[VALID]) == with_rows
 
 
 def test_folds_are_of_equal_size_and_depend_on_the_seed():
@@ -432,7 +442,34 @@ def test_counts_and_interactions_of_the_parts_make_up_the_whole(seed):
             assert split.interactions(name).index.tolist() == rows
 
 
+# Days -----------------------------------------------------------------------------------------------------------
+
+
+def test_days_are_counted_from_the_first_interaction_to_the_last():
+    dataset = rec_dataset([(0, 1, 0), (0, 2, 36 * 3600), (1, 1, 12 * 3600)])
+    assert dataset.days_spanned() == dataset.days_spanned(at_least=1.5) == 1.5
+    with pytest.raises(NotAvailable, match="The times of test span 2 days, fewer than the 7 needed here"):
+        dataset.days_spanned(at_least=7)
+    with pytest.raises(NotAvailable, match="test has orders, not times"):
+        replace(dataset, timed=False).days_spanned()
+
+
 # Histories ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limit", "rows"), [(1, [0]), (3, [0, 3, 6]), (6, [0, 2, 4, 6]), (7, [*range(7)]), (9, [*range(7)])]
+)
+def test_a_subsample_takes_every_kth_query(limit, rows):
+    queries = (
+        rec_dataset([(user, item, item) for user in range(7) for item in (1, 2, 3)]).leave_one_out().queries("test")
+    )
+    assert queries.subsample(limit).users.tolist() == rows
+
+
+def test_a_subsample_of_no_query_is_not_available():
+    with pytest.raises(NotAvailable, match="No user has enough interactions to be tested on"):
+        rec_dataset([(0, 1, 1), (0, 2, 2)]).leave_one_out().queries("test").subsample(10)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -443,22 +480,26 @@ def test_histories_equal_the_slow_reference_on_every_split(seed, length, name):
     code = {"valid": VALID, "test": TEST}[name]
     item, time = dataset.interactions["item"].tolist(), dataset.interactions["time"].tolist()
     for split in all_splits(dataset):
-        wanted = []
+        expected = []
         for user, rows in enumerate(rows_of(dataset)):
-            asked = [row for row in rows if split.part[row] == code]
-            if asked:
-                seen = [row for row in rows if row < asked[0] and split.part[row] not in (UNUSED, code)]
-                wanted.append((user, [item[row] for row in seen], [item[row] for row in asked], time[asked[0]]))
-        found = split.queries(name, length)
-        assert len(found) == len(wanted) == len(found.histories) == len(found.targets) > 0
-        assert found.users.tolist() == [user for user, *_ in wanted]
-        assert found.times.tolist() == [moment for *_, moment in wanted]
-        width = max(1, *(min(len(seen), length) for _, seen, *_ in wanted))
-        assert found.histories.tolist() == [
-            [0] * (width - len(seen)) + seen[-length:][-width:] for _, seen, *_ in wanted
+            target_rows = [row for row in rows if split.part[row] == code]
+            if target_rows:
+                history = [row for row in rows if row < target_rows[0] and split.part[row] not in (UNUSED, code)]
+                expected.append(
+                    (user, [item[row] for row in history], [item[row] for row in target_rows], time[target_rows[0]])
+                )
+        queries = split.queries(name, length)
+        assert len(queries) == len(expected) == len(queries.histories) == len(queries.targets) > 0
+        assert queries.users.tolist() == [user for user, *_ in expected]
+        assert queries.times.tolist() == [when for *_, when in expected]
+        longest = max(1, *(min(len(history), length) for _, history, *_ in expected))
+        assert queries.histories.tolist() == [
+            [0] * (longest - len(history)) + history[-length:][-longest:] for _, history, *_ in expected
         ]
-        width = max(len(asked) for _, _, asked, _ in wanted)
-        assert found.targets.tolist() == [asked + [0] * (width - len(asked)) for *_, asked, _ in wanted]
+        longest = max(len(target_rows) for _, _, target_rows, _ in expected)
+        assert queries.targets.tolist() == [
+            target_rows + [0] * (longest - len(target_rows)) for *_, target_rows, _ in expected
+        ]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -466,7 +507,7 @@ def test_histories_equal_the_slow_reference_on_every_split(seed, length, name):
 def test_what_was_seen_is_the_whole_history_without_repeats(seed, name):
     dataset = random_dataset(seed)
     for split in (dataset.leave_one_out(), dataset.temporal_split(), *dataset.by_user_folds(3)):
-        rows, items = split.seen(name)
+        rows, items = split.interacted(name)
         for row, history in enumerate(split.queries(name, dataset.num_interactions).histories):
             assert items[rows == row].tolist() == sorted(set(history) - {0})
         assert (np.diff(rows) >= 0).all()
@@ -485,15 +526,15 @@ def test_a_history_is_a_user_s_past_up_to_the_next_item(seed, name):
     user, time = dataset.interactions["user"].to_numpy(), dataset.interactions["time"].to_numpy()
     for split in all_splits(dataset):
         queries = split.queries(name)
-        for who, items, targets, moment in zip(
+        for query_user, items, targets, next_time in zip(
             queries.users, queries.histories, queries.targets, queries.times, strict=True
         ):
             past, future = items[items > 0] - 1, targets[targets > 0] - 1
-            assert (user[past] == who).all()
-            assert (user[future] == who).all()
+            assert (user[past] == query_user).all()
+            assert (user[future] == query_user).all()
             assert past.max(initial=-1) < future.min()
-            assert (time[past] <= moment).all()
-            assert time[future[0]] == moment
+            assert (time[past] <= next_time).all()
+            assert time[future[0]] == next_time
             assert future[0] == future.min()
 
 
@@ -502,7 +543,6 @@ def test_a_history_is_cut_to_the_last_items_and_padded_at_the_left():
     queries = dataset.leave_one_out().queries("test", 3)
     assert queries.histories.tolist() == [[3, 4, 5], [0, 6, 7]]
     assert dataset.leave_one_out().queries("valid", 3).histories.tolist() == [[2, 3, 4], [0, 0, 6]]
-    assert dataset.leave_one_out().train_sequences(3).tolist() == [[2, 3, 4], [0, 0, 6]]
 
 
 def test_the_validation_item_is_known_when_it_comes_to_the_test():
@@ -513,7 +553,7 @@ def test_the_validation_item_is_known_when_it_comes_to_the_test():
 
 def test_histories_of_a_part_that_is_not_predicted_are_refused(small):
     for part in ("train", "context", "unused"):
-        with pytest.raises(ValueError, match=f"not of '{part}'"):
+        with pytest.raises(ValueError, match=f"queries are of 'valid' or 'test', not of '{part}'"):
             small.leave_one_out().queries(part)
 
 
@@ -522,26 +562,16 @@ def test_histories_of_an_empty_part_are_empty():
     assert len(queries) == len(queries.histories) == len(queries.targets) == len(queries.times) == 0
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("length", [1, 3, 50])
-def test_train_sequences_equal_the_slow_reference_on_every_split(seed, length):
-    dataset = random_dataset(seed)
-    item = dataset.interactions["item"].tolist()
-    for split in all_splits(dataset):
-        wanted = [[item[row] for row in rows if split.part[row] == TRAIN] for rows in rows_of(dataset)]
-        wanted = [sequence[-length:] for sequence in wanted if sequence]
-        width = max(len(sequence) for sequence in wanted)
-        assert split.train_sequences(length).tolist() == [[0] * (width - len(one)) + one for one in wanted]
-
-
-def test_nothing_to_learn_from_gives_no_train_sequence(small):
-    split = Split(small, np.full(small.num_interactions, CONTEXT), "nothing")
-    assert len(split.train_sequences()) == 0
+def test_queries_of_users_without_any_history_have_padding(small):
+    split = Split(small, np.full(small.num_interactions, TEST), "all")
+    assert split.queries("test").histories.tolist() == [[0], [0], [0]]
+    assert split.queries("test").targets.tolist() == [[2, 1, 3], [3, 4, 0], [4, 0, 0]]
+    assert all(len(side) == 0 for side in split.interacted("test"))
 
 
 def test_a_history_of_no_length_is_refused(small):
     with pytest.raises(ValueError, match="at least 1 item"):
-        small.leave_one_out().queries("test", length=0)
+        small.leave_one_out().queries("test", max_len=0)
 
 
 def test_two_folds_leave_nobody_to_learn_from(small):
@@ -557,7 +587,7 @@ def test_a_temporal_split_without_a_test_part_is_not_available(small):
 
 def test_no_interactions_have_no_temporal_split(small):
     with pytest.raises(NotAvailable, match=r"test has no interactions to split\."):
-        small.keep(np.zeros(small.num_interactions, bool)).temporal_split()
+        small.select_interactions(np.zeros(small.num_interactions, bool)).temporal_split()
 
 
 def test_wrong_shares_are_a_mistake_and_no_lack_of_the_data(small):
@@ -567,7 +597,7 @@ def test_wrong_shares_are_a_mistake_and_no_lack_of_the_data(small):
 
 
 def test_data_without_times_have_no_temporal_split_whatever_is_filtered(small):
-    untimed = replace(small, timed=False).keep(np.ones(small.num_interactions, bool))
+    untimed = replace(small, timed=False).select_interactions(np.ones(small.num_interactions, bool))
     with pytest.raises(NotAvailable, match="test has orders, not times"):
         untimed.temporal_split()
     untimed.leave_one_out()

@@ -1,4 +1,4 @@
-"""sources/download.py, against servers on this machine that can be told to misbehave."""
+"""download.py, against servers on this machine that misbehave on request."""
 
 import gzip
 import hashlib
@@ -39,8 +39,8 @@ def sha256(content: bytes) -> str:
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         host, fault = self.server.host, self.server.host.fault
-        content, asked = host.files.get(self.path), self.headers.get("Range", "")
-        host.requests.append((self.path, asked))
+        content, byte_range = host.files.get(self.path), self.headers.get("Range", "")
+        host.requests.append((self.path, byte_range))
         if fault == "silent":
             time.sleep(5)
             return
@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         if fault == "wrong bytes":
             content = content[::-1]
-        start = int(asked[6:-1]) if asked and fault != "ignores Range" else 0
+        start = int(byte_range[6:-1]) if byte_range and fault != "ignores Range" else 0
         if start and start >= len(content):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(content)}")
@@ -58,8 +58,8 @@ class Handler(BaseHTTPRequestHandler):
         end = len(content) - (len(content) - start) // 2 if fault == "sends less" else len(content)
         self.send_response(206 if start else 200)
         if start:
-            told = start + (7 if fault == "wrong Content-Range" else 0)
-            self.send_header("Content-Range", f"bytes {told}-{end - 1}/{len(content)}")
+            first_byte = start + (7 if fault == "wrong Content-Range" else 0)
+            self.send_header("Content-Range", f"bytes {first_byte}-{end - 1}/{len(content)}")
         if fault != "no length":
             self.send_header("Content-Length", str(end - start))
         self.end_headers()
@@ -73,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Host:
-    """A web server: ``files`` by path, the ``fault`` to show, and what was asked (path, range) and sent."""
+    """A web server: ``files`` by path, the ``fault`` to show, and what was requested (path, range) and sent."""
 
     def __init__(self, **files: bytes):
         self.files = {f"/{name}": content for name, content in files.items()}
@@ -89,7 +89,7 @@ class Host:
 
     @property
     def ranges(self) -> list[str]:
-        return [asked for _, asked in self.requests]
+        return [byte_range for _, byte_range in self.requests]
 
 
 @pytest.fixture(autouse=True)
@@ -295,7 +295,7 @@ def test_wrong_bytes_everywhere_are_an_error_and_leave_nothing(hosts, tmp_path, 
 
 def test_a_page_that_comes_instead_of_a_gzip_file_is_refused(host, tmp_path):
     host.files["/data.json.gz"] = b"<html>Please log in.</html>"
-    with pytest.raises(ConnectionError, match="no whole gzip file"):
+    with pytest.raises(ConnectionError, match="no complete gzip file"):
         fetch(packed(host), tmp_path)
     assert names(tmp_path) == []
 
@@ -337,7 +337,7 @@ def test_without_a_network_the_error_says_what_to_fetch_by_hand(gone, host, tmp_
 def test_a_wrong_file_that_was_put_there_is_an_error_and_stays(host, tmp_path, kind, content):
     path = tmp_path / kind(host).name
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"wrong checksum|no whole gzip|is empty") as caught:
+    with pytest.raises(ValueError, match=r"wrong checksum|no complete gzip|is empty") as caught:
         fetch(kind(host), tmp_path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "delete it or move it away, and it is fetched again" in str(caught.value)
@@ -411,14 +411,16 @@ def test_a_category_has_letters_digits_and_underscores_only(category, tmp_path):
 
 def test_each_data_set_has_a_home_hosts_and_files():
     assert list(HOMES) == list(HOSTS) == list(PATHS)
-    found = [public_files(name) for name in ("movielens", "microlens", "amazon-2018:Gift_Cards", "amazon-2023:Books")]
-    assert [[file.name for file in files] for files in found] == [
+    data_sets = [
+        public_files(name) for name in ("movielens", "microlens", "amazon-2018:Gift_Cards", "amazon-2023:Books")
+    ]
+    assert [[file.name for file in files] for files in data_sets] == [
         ["ml-latest-small.zip"],
         ["MicroLens-50k_pairs.tsv", "MicroLens-50k_titles.csv"],
         ["Gift_Cards_5.json.gz", "meta_Gift_Cards.json.gz"],
         ["Books.jsonl.gz", "meta_Books.jsonl.gz"],
     ]
-    for file in [file for files in found for file in files]:
+    for file in [file for files in data_sets for file in files]:
         assert file.home in HOMES.values()
         assert all(re.fullmatch(rf"https://[\w./-]+/{re.escape(file.name)}", address) for address in file.addresses)
         assert bool(file.sha256) == ("Books" not in file.name)
@@ -520,12 +522,12 @@ def test_a_folder_named_from_here_or_home_is_returned_in_full(host, tmp_path, mo
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_the_real_files_pass_their_checksums_and_open(real, host, tmp_path, monkeypatch, name, folder, opens, size):
-    wanted = [file.name for file in public_files(name)]
-    serve(host, monkeypatch, name, **{file: (real / folder / file).read_bytes() for file in wanted})
-    found = download(name, tmp_path)
-    assert found == opens.format(tmp_path)
-    assert names(tmp_path) == sorted(wanted)  # their checksums stand in the code
-    dataset = opened(found)
+    file_names = [file.name for file in public_files(name)]
+    serve(host, monkeypatch, name, **{file: (real / folder / file).read_bytes() for file in file_names})
+    setting = download(name, tmp_path)
+    assert setting == opens.format(tmp_path)
+    assert names(tmp_path) == sorted(file_names)  # their checksums stand in the code
+    dataset = opened(setting)
     assert (dataset.num_users, dataset.num_items, dataset.num_interactions) == size
 
 

@@ -1,4 +1,4 @@
-"""sources/cleanup.py: the report adds up, or says so."""
+"""report.py: the report adds up, or says so."""
 
 import pytest
 

@@ -7,36 +7,29 @@ Both publish a file of reviews and one of metadata for each category, which must
     images/                 <item>.jpg, .jpeg, .png or .webp, optional; the item is the asin (2018) or parent_asin
 
 The address of an item's main image is kept in the items' extra column ``image_url`` (empty where there is none).
-HTML entities and tags in titles, descriptions and reviews stay as they are: dirty text is part of the lesson. The one
-change to text is that half a Unicode character (a lone surrogate, which nothing can store) becomes a question mark.
+HTML entities and tags in titles, descriptions and reviews stay as they are: noisy text is part of the lesson. The one
+change to text is that half a Unicode character (a lone surrogate, which cannot be stored) becomes a question mark.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from mmrec_helpers.data.cleaning import build
+from mmrec_helpers.data.cleaning import build_dataset
 from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.data.readers.files import existing, json_lines, to_number
 from mmrec_helpers.data.report import CleaningReport
 
+ITEM_FIELDS = ("parent_asin", "asin")
+"""Fields of an item's id, the first that there is; the edition of 2018 has only ``asin``."""
 FIELDS = {
-    2018: {
-        "user": "reviewerID",
-        "item": ("asin",),
-        "time": "unixReviewTime",
-        "rating": "overall",
-        "review": "reviewText",
-    },
-    2023: {
-        "user": "user_id",
-        "item": ("parent_asin", "asin"),
-        "time": "timestamp",
-        "rating": "rating",
-        "review": "text",
-    },
+    2018: {"user": "reviewerID", "time": "unixReviewTime", "rating": "overall", "review": "reviewText"},
+    2023: {"user": "user_id", "time": "timestamp", "rating": "rating", "review": "text"},
 }
+"""Edition -> our names of the other fields of a review -> the file's."""
 REVIEWS = re.compile(r"(?!meta_|columns\.json)(?P<category>.+?)(_5)?(?P<ending>\.jsonl?(\.gz)?)")
 
 
@@ -47,7 +40,7 @@ def read_amazon(path: Path | str) -> tuple[RecDataset, CleaningReport]:
         path: the file of reviews; or a folder that holds one such file.
 
     Returns:
-        The data set, named after the file of reviews, and the report of the clean-up.
+        The data set, named after the file of reviews, and the cleaning report.
 
     Raises:
         FileNotFoundError: the reviews or their metadata are not there.
@@ -59,31 +52,33 @@ def read_amazon(path: Path | str) -> tuple[RecDataset, CleaningReport]:
         raise ValueError(f"{path}: not named like a file of reviews; call it CATEGORY.jsonl, .jsonl.gz or _5.json.gz")
     metadata = existing(path.with_name(f"meta_{name['category']}{name['ending']}"))
     source = path.name.removesuffix(name["ending"])
-    return build(_reviews(path), _metadata(metadata), path.parent / "images", CleaningReport(source))
+    return build_dataset(_reviews(path), _metadata(metadata), path.parent / "images", CleaningReport(source))
 
 
 def _reviews_file(path: Path) -> Path:
+    """The file of reviews: the path itself, or the only one in a folder."""
     if not path.is_dir():
         return existing(path)
-    found = sorted(file.name for file in path.iterdir() if REVIEWS.fullmatch(file.name))
-    if not found:
+    names = sorted(file.name for file in path.iterdir() if REVIEWS.fullmatch(file.name))
+    if not names:
         raise FileNotFoundError(f"{path} has no file of reviews (*_5.json.gz, *.jsonl, *.jsonl.gz); put one there")
-    if len(found) > 1:
-        raise ValueError(f"{path} holds several categories; name one file: {', '.join(found)}")
-    return path / found[0]
+    if len(names) > 1:
+        raise ValueError(f"{path} holds several categories; name one file: {', '.join(names)}")
+    return path / names[0]
 
 
 def _reviews(path: Path) -> pd.DataFrame:
-    columns = {name: [] for name in FIELDS[2018]}
-    fields = None
+    """The interactions as ``build_dataset`` takes them."""
+    columns: dict[str, list[Any]] = {name: [] for name in ("user", "item", "time", "rating", "review")}
+    fields: dict[str, str] = {}
     for line, row in json_lines(path):
-        if fields is None:
+        if not fields:
             fields = FIELDS[2018 if "reviewerID" in row else 2023]
-            for name in (fields["user"], fields["item"][-1], fields["time"], fields["rating"]):
+            for name in (fields["user"], "asin", fields["time"], fields["rating"]):
                 if name not in row:
                     raise ValueError(f"{path}, line {line}: no field {name!r}; is it the file of reviews as published?")
         columns["user"].append(_text(row.get(fields["user"])))
-        columns["item"].append(_first(row, fields["item"]))
+        columns["item"].append(_first(row, ITEM_FIELDS))
         for name in ("time", "rating"):
             columns[name].append(to_number(row.get(fields[name]), path, line, fields[name]))
         columns["review"].append(_text(row.get(fields["review"])))
@@ -91,11 +86,13 @@ def _reviews(path: Path) -> pd.DataFrame:
 
 
 def _metadata(path: Path) -> pd.DataFrame:
-    columns = {name: [] for name in ("item", "title", "description", "category", "brand", "price", "image_url")}
+    """The items as ``build_dataset`` takes them."""
+    names = ("item", "title", "description", "category", "brand", "price", "image_url")
+    columns: dict[str, list[str]] = {name: [] for name in names}
     for line, row in json_lines(path):
-        if not columns["item"] and "asin" not in row and "parent_asin" not in row:
+        if not columns["item"] and not any(name in row for name in ITEM_FIELDS):
             raise ValueError(f"{path}, line {line}: no field 'asin' or 'parent_asin'; is it the metadata as published?")
-        columns["item"].append(_first(row, ("parent_asin", "asin")))
+        columns["item"].append(_first(row, ITEM_FIELDS))
         for name in ("title", "description", "price"):
             columns[name].append(_text(row.get(name)))
         columns["brand"].append(_first(row, ("brand", "store")))
@@ -105,13 +102,14 @@ def _metadata(path: Path) -> pd.DataFrame:
 
 
 def _text(value: object) -> str:
-    """A field as text: a list's entries one a line, without the empty ones."""
+    """A field as text: the entries of a list as lines, without the empty ones."""
     if isinstance(value, list):
         return "\n".join(text for text in map(_text, value) if text)
     return "" if value is None else str(value).encode("utf-8", "replace").decode("utf-8")
 
 
-def _first(row: dict, names: tuple[str, ...]) -> str:
+def _first(row: dict, names: Iterable[str]) -> str:
+    """The first of some fields that is not empty, as text."""
     return next((text for text in (_text(row.get(name)) for name in names) if text), "")
 
 
@@ -124,10 +122,11 @@ def _category(row: dict) -> str:
 
 
 def _image_url(row: dict) -> str:
+    """The address of the main image in its largest size; empty where there is none."""
     for name in ("imageURLHighRes", "imageURL", "images"):
-        found = row.get(name)
-        if isinstance(found, list) and found:
-            main = [image for image in found if isinstance(image, dict) and image.get("variant") == "MAIN"]
-            image = (main or found)[0]
+        images = row.get(name)
+        if isinstance(images, list) and images:
+            main = [image for image in images if isinstance(image, dict) and image.get("variant") == "MAIN"]
+            image = (main or images)[0]
             return _first(image, ("hi_res", "large", "thumb")) if isinstance(image, dict) else _text(image)
     return ""

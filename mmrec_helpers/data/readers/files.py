@@ -1,4 +1,4 @@
-"""Raw files read strictly: every fault names the file, the 1-based line and the mend."""
+"""Raw files read strictly: every fault names the file, the 1-based line and the fix."""
 
 import csv
 import gzip
@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 MISSING = ("", "NA", "N/A", "NULL", "NaN", "None", "nan", "null")
-"""How files write a number that is not there. An id is missing only where its field is empty: NA may be a name."""
+"""How files write a missing number. An id is missing only where its field is empty: NA may be a name."""
 
 
 def existing(path: Path) -> Path:
-    """The path of a file that is there.
+    """The path, if it is one of a file.
 
     Raises:
         FileNotFoundError: it is not.
@@ -34,12 +34,12 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is empty, cut off, damaged or not UTF-8.
+        ValueError: the file is empty, truncated, damaged or not UTF-8.
     """
     with existing(path).open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
+        is_gzip = file.read(2) == b"\x1f\x8b"
     number = 0
-    with gzip.open(path) if packed else path.open("rb") as file:
+    with gzip.open(path) if is_gzip else path.open("rb") as file:
         try:
             for number, line in enumerate(file, 1):
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -83,7 +83,7 @@ def to_number(value: object, path: Path, line: int, field: str) -> float:
     if value is None or (isinstance(value, str) and value.strip() in MISSING):
         return math.nan
     try:
-        return float(value)
+        return float(value)  # type: ignore[arg-type]  # what float refuses is the error below
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{path}, line {line}: {field} is {value!r:.80}, not a number; correct it or leave it empty"
@@ -110,13 +110,13 @@ def read_csv(
             a quote that never ends, or a field is no number.
     """
     header = next(csv.reader(line for _, line in text_lines(path)), [])
-    columns = {ours: theirs for ours, theirs in columns.items() if ours not in optional or theirs in header}
-    for name in columns.values():
-        if header.count(name) != 1:
-            split = "; are the columns separated by commas?" if len(header) == 1 else ""
+    columns = {name: column for name, column in columns.items() if name not in optional or column in header}
+    for column in columns.values():
+        if header.count(column) != 1:
+            hint = "; are the columns separated by commas?" if len(header) == 1 else ""
             raise ValueError(
-                f"{path}, line 1: {header.count(name)} columns {name!r} among {', '.join(header)}; "
-                f"there must be one: rename it in the file, or map it in columns.json{split}"
+                f"{path}, line 1: {header.count(column)} columns {column!r} among {', '.join(header)}; "
+                f"there must be one: rename it in the file, or map it in columns.json{hint}"
             )
     try:
         table = arrow_csv.read_csv(
@@ -129,20 +129,21 @@ def read_csv(
                 strings_can_be_null=False,
             ),
         )
-    except (pa.ArrowException, OSError) as error:  # Arrow is fast but does not know the line
+    except (pa.ArrowException, OSError) as error:  # Arrow is fast, but its errors do not name the line
         _find_fault(path, len(header))
         raise ValueError(f"{path}: not a readable CSV file ({error}); export it again") from error
-    if not _quotes_are_sound(path):  # Arrow forgives quotes that never end, and swallows the records behind them
+    if not _quotes_are_sound(path):  # Arrow accepts quotes that never end, and loses the records after them
         _find_fault(path, len(header))
-    found = {ours: table.column(theirs) for ours, theirs in columns.items()}
+    arrays = {name: table.column(column) for name, column in columns.items()}
     for name in numbers:
-        if name in found:
-            mend = "write Unix seconds" if name == "time" else "correct it or leave it empty"
-            found[name] = _as_numbers(found[name], path, columns[name], mend)
-    return pd.DataFrame({name: column.to_pandas() for name, column in found.items()})
+        if name in arrays:
+            fix = "write Unix seconds" if name == "time" else "correct it or leave it empty"
+            arrays[name] = _as_numbers(arrays[name], path, columns[name], fix)
+    return pd.DataFrame({name: array.to_pandas() for name, array in arrays.items()})
 
 
-def _as_numbers(column: pa.ChunkedArray, path: Path, name: str, mend: str) -> pa.ChunkedArray:
+def _as_numbers(column: pa.ChunkedArray, path: Path, name: str, fix: str) -> pa.ChunkedArray:
+    """A column of texts as float64; an error names its line and how to fix it."""
     try:
         return pc.cast(column, pa.float64())
     except pa.ArrowInvalid:  # some are missing, or padded with spaces
@@ -156,12 +157,12 @@ def _as_numbers(column: pa.ChunkedArray, path: Path, name: str, mend: str) -> pa
                 pc.cast(pa.scalar(value, pa.large_string()), pa.float64())
             except pa.ArrowInvalid:
                 line = next(line for number, (line, _) in enumerate(_records(path)) if number == row + 1)
-                raise ValueError(f"{path}, line {line}: {name} is {value!r:.80}, not a number; {mend}") from error
+                raise ValueError(f"{path}, line {line}: {name} is {value!r:.80}, not a number; {fix}") from error
         raise
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(1-based line where it begins, fields) of every CSV record, the header too; slow, to find the line of a fault."""
+    """(1-based line where it begins, fields) of every CSV record, the header too; slow, only to locate a fault."""
     lines = (line for _, line in text_lines(path))
     reader = csv.reader(lines, strict=True)
     while True:
@@ -180,16 +181,16 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _quotes_are_sound(path: Path) -> bool:
-    """Whether each quote plainly opens a field, closes one, or is half of a doubled one; a no wants a closer look."""
-    before, behind = np.zeros((2, 256), bool)
-    before[list(b',\n"')] = behind[list(b',\r\n"')] = True
+    """Whether each quote clearly opens a field, closes one, or is half of a doubled one; if not, look for a fault."""
+    before, after = np.zeros((2, 256), bool)  # characters that may come before an opening and after a closing quote
+    before[list(b',\n"')] = after[list(b',\r\n"')] = True
     inside = 0
     with path.open("rb") as file:
         while block := file.read(1 << 20) + file.readline():  # whole lines: no quote is first or last in its block
-            signs = np.frombuffer(b"\n" + block + b"\n", np.uint8)
-            quotes = np.flatnonzero(signs == ord('"'))
+            characters = np.frombuffer(b"\n" + block + b"\n", np.uint8)
+            quotes = np.flatnonzero(characters == ord('"'))
             opening, closing = quotes[inside::2], quotes[1 - inside :: 2]
-            if not (before[signs[opening - 1]].all() and behind[signs[closing + 1]].all()):
+            if not (before[characters[opening - 1]].all() and after[characters[closing + 1]].all()):
                 return False
             if b"\r" in block and block.count(b"\r") > block.count(b"\r\n"):
                 return False
@@ -197,11 +198,11 @@ def _quotes_are_sound(path: Path) -> bool:
     return not inside
 
 
-def _find_fault(path: Path, width: int) -> None:
+def _find_fault(path: Path, num_fields: int) -> None:
     """Raise ValueError with the line of the first record that is faulty, if one is."""
     for line, fields in _records(path):
-        if len(fields) != width:
+        if len(fields) != num_fields:
             raise ValueError(
-                f"{path}, line {line}: {len(fields)} fields, but the header names {width}; "
+                f"{path}, line {line}: {len(fields)} fields, but the header names {num_fields}; "
                 f"complete the record, or put text that holds commas between double quotes"
             )

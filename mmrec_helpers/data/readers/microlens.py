@@ -1,15 +1,15 @@
 """MicroLens: ``*_pairs.tsv``, ``*_titles.csv`` and, where there, ``covers/<item>.jpg`` in one folder.
 
 A line of pairs is: user, TAB, the user's items in time order, separated by spaces. There are no timestamps, so ``time``
-is the position in the user's line, from 0, and the data set is not ``timed``: a temporal split over users would mean
-nothing. Every rating counts 1.
+is the position in the user's line, from 0, and the data set is not ``timed``: it has no temporal split. Ratings are 1.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from mmrec_helpers.data.cleaning import build
+from mmrec_helpers.data.cleaning import build_dataset
 from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.data.readers.files import read_csv, text_lines
 from mmrec_helpers.data.report import CleaningReport
@@ -19,7 +19,7 @@ def read_microlens(path: Path | str) -> tuple[RecDataset, CleaningReport]:
     """Read a folder of MicroLens.
 
     Returns:
-        The data set, named after the pairs' file, and the report of the clean-up.
+        The data set, named after the pairs' file, and the cleaning report.
 
     Raises:
         FileNotFoundError: the folder or a file is not there.
@@ -28,15 +28,15 @@ def read_microlens(path: Path | str) -> tuple[RecDataset, CleaningReport]:
     path = Path(path)
     pairs, titles = (_only(path, pattern) for pattern in ("*_pairs.tsv", "*_titles.csv"))
     report = CleaningReport(pairs.name.removesuffix("_pairs.tsv"))
-    columns = {"user": [], "item": [], "time": []}
-    line_of = {}
+    columns: dict[str, list[Any]] = {"user": [], "item": [], "time": []}
+    line_of: dict[str, int] = {}
     for number, line in text_lines(pairs):
         if not line.strip():
             continue
         user, tab, rest = line.rstrip("\r\n").partition("\t")
         if not tab:
             raise ValueError(f"{pairs}, line {number}: no TAB between the user and the items; separate them by one")
-        if user in line_of:  # positions are times: two lines of one user would be woven into each other
+        if user in line_of:  # positions are times: two lines of one user would be interleaved
             raise ValueError(
                 f"{pairs}, line {number}: user {user!r:.80} has line {line_of[user]} too; join the two in time order"
             )
@@ -47,14 +47,15 @@ def read_microlens(path: Path | str) -> tuple[RecDataset, CleaningReport]:
         columns["item"] += items
         columns["time"] += range(len(items))
     items = read_csv(titles, {"item": "item", "title": "title"})
-    return build(pd.DataFrame(columns), items, path / "covers", report, timed=False)
+    return build_dataset(pd.DataFrame(columns), items, path / "covers", report, timed=False)
 
 
 def _only(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if not found:
+    """The one file of a pattern."""
+    files = sorted(folder.glob(pattern))
+    if not files:
         raise FileNotFoundError(f"{folder} has no file {pattern}; put it there, or correct the path")
-    if len(found) > 1:
-        names = ", ".join(file.name for file in found)
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
         raise ValueError(f"{folder} has several files {pattern} ({names}); leave one in it")
-    return found[0]
+    return files[0]

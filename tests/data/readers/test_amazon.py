@@ -1,4 +1,4 @@
-"""sources/amazon.py: both editions, on files written here in their formats; no text of theirs is copied."""
+"""amazon.py: both editions, on files written here in their formats; no text of theirs is copied."""
 
 import gzip
 import json
@@ -47,7 +47,7 @@ METADATA_2023 = [
 
 
 def packed(rows: list) -> bytes:
-    return gzip.compress(plain(rows))
+    return gzip.compress(plain(rows), mtime=0)
 
 
 def plain(rows: list) -> bytes:

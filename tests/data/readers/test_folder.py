@@ -1,4 +1,4 @@
-"""sources/folder.py and, through it, the rules of build.py: bad input is counted, or an error that names the mend."""
+"""folder.py and, through it, the rules of cleaning.py: bad input is counted, or an error that names the fix."""
 
 import json
 import os
@@ -79,16 +79,16 @@ def test_every_interaction_equals_a_slow_reference(shop):
     rng = random.Random(0)
     rows = [(f"u{rng.randrange(30)}", f"i{rng.randrange(20)}", rng.randrange(9), rng.randrange(6)) for _ in range(900)]
     frame, report = interactions(shop, *(",".join(map(str, row)) for row in rows))
-    seen, kept = set(), []
+    known, expected_rows = set(), []
     for row in rows:
-        if row[:3] not in seen:
-            seen.add(row[:3])
-            kept.append(row)
-    users, items = (list(dict.fromkeys(row[column] for row in kept)) for column in (0, 1))
-    wanted = [(users.index(user), items.index(item) + 1, time, rating) for user, item, time, rating in kept]
-    wanted.sort(key=lambda row: (row[0], row[2]))  # Python's sort is stable: ties keep the file's order
-    assert [tuple(map(int, row)) for row in frame.drop(columns="review").itertuples(index=False)] == wanted
-    assert report.count("the same user, item and second stands before") == len(rows) - len(kept) > 0
+        if row[:3] not in known:
+            known.add(row[:3])
+            expected_rows.append(row)
+    users, items = (list(dict.fromkeys(row[column] for row in expected_rows)) for column in (0, 1))
+    expected = [(users.index(user), items.index(item) + 1, time, rating) for user, item, time, rating in expected_rows]
+    expected.sort(key=lambda row: (row[0], row[2]))  # Python's sort is stable: ties keep the file's order
+    assert [tuple(map(int, row)) for row in frame.drop(columns="review").itertuples(index=False)] == expected
+    assert report.count("the same user, item and second stands before") == len(rows) - len(expected_rows) > 0
 
 
 # Rows that are dropped or repaired ------------------------------------------------------------------------------
@@ -335,11 +335,11 @@ def own(shop):
     return shop
 
 
-@pytest.mark.parametrize("told", ["argument", "columns.json"])
-def test_the_files_own_names_are_mapped(own, told):
-    if told == "columns.json":
+@pytest.mark.parametrize("by", ["argument", "columns.json"])
+def test_the_files_own_names_are_mapped(own, by):
+    if by == "columns.json":
         own.write("columns.json", json.dumps(OWN).encode())
-    dataset, report = read_folder(own.path, OWN if told == "argument" else None)
+    dataset, report = read_folder(own.path, OWN if by == "argument" else None)
     assert dataset.items["title"][:] == ["Mug", "Lamp"]
     assert dataset.items["description"][:] == ["", "gives light"]
     assert dataset.interactions["time"].tolist() == [8, 9]
@@ -350,8 +350,8 @@ def test_the_files_own_names_are_mapped(own, told):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ([], "say only interactions, items, images"),
-        ({"item": {"file": "goods.csv"}}, "say only interactions, items, images"),
+        ([], "name only interactions, items, images"),
+        ({"item": {"file": "goods.csv"}}, "name only interactions, items, images"),
         ({"items": {"title": "name"}}, "a table of items names its file, and else only item, title"),
         ({"items": {"file": "goods.csv", "titel": "name"}}, "a table of items names its file"),
         ({"items": []}, "items must name a table"),

@@ -1,4 +1,4 @@
-"""sources/microlens.py, on files written here in its format."""
+"""microlens.py, on files written here in its format."""
 
 import pytest
 from PIL import Image

@@ -1,4 +1,4 @@
-"""The readers on the published files (``MMREC_DATA_HOME``): counts as published, each difference a counted clean-up."""
+"""The readers on the published files (``MMREC_DATA_HOME``): counts as published, each difference in the report."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_movielens_with_posters(real):
 
 
 @pytest.mark.parametrize(
-    ("category", "published", "wanted", "with_address"),
+    ("category", "published", "expected", "with_address"),
     [
         (
             "Gift_Cards",
@@ -54,11 +54,11 @@ def test_movielens_with_posters(real):
         ),
     ],
 )
-def test_amazon_2018(real, category, published, wanted, with_address):
+def test_amazon_2018(real, category, published, expected, with_address):
     dataset, report = read_amazon(real / "amazon-2018-raw" / f"{category}_5.json.gz")
     users, items, interactions = published
     assert report.total("read") == interactions
-    assert changes(report) == wanted
+    assert changes(report) == expected
     assert size(dataset) == (users, items, interactions - report.total("dropped"))
     assert sum(address != "" for address in dataset.items["image_url"]) == with_address
     assert not dataset.has_image.any()
