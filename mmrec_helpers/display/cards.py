@@ -1,4 +1,4 @@
-"""Items, histories and widgets as HTML that is safe to show: every text of a shop is escaped, no script is written."""
+"""Items, histories and widgets as safe HTML: every text of a data set is escaped, and there are no scripts."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmrec_helpers.data.dataset import RecDataset
 
-# Own colours for both ink and paper, so that cards read the same on a light and on a dark page.
+# Foreground and background colours are set, so that cards look the same on a light and on a dark page.
 STYLE = """<style>
 .cards{display:flex;flex-wrap:wrap;gap:10px;margin:6px 0}
 .card{background:#fff;color:#1f2328;border:1px solid #d0d4d9;border-radius:8px;padding:8px;font-size:13px;
@@ -30,30 +30,31 @@ STYLE = """<style>
 </style>"""
 
 
-def data_uri(picture: Image.Image) -> str:
-    """A picture as text that an <img> can hold."""
+def data_uri(image: Image.Image) -> str:
+    """An image as a data URI for the ``src`` of an <img>; transparent pixels become white."""
     buffer = io.BytesIO()
-    paper = Image.new("RGBA", picture.size, "white")  # what is transparent shows white, not black
-    Image.alpha_composite(paper, picture.convert("RGBA")).convert("RGB").quantize(128).save(
-        buffer, "PNG", optimize=True
-    )
+    white = Image.new("RGBA", image.size, "white")
+    flat = Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    flat.quantize(128).save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def card(picture: Image.Image | None, title: str, lines: Sequence[str] = (), width: int = 130, extra: str = "") -> str:
+def card(image: Image.Image | None, title: str, lines: Sequence[str] = (), width: int = 130, extra: str = "") -> str:
     """HTML of one card.
 
     Args:
-        lines: shown in small letters below the title.
-        width: in CSS pixels.
-        extra: a further CSS class: ``changed`` marks a change of taste.
+        image: The image; None shows a placeholder.
+        title: The title, also the image's alternative text.
+        lines: Shown in small letters below the title.
+        width: In CSS pixels.
+        extra: Another CSS class: ``changed`` marks a change of taste.
     """
-    image = '<span class="no-image">no image</span>'
-    if picture is not None:
-        image = f'<img src="{data_uri(picture)}" alt="{escape(title, quote=True)}">'
+    figure = '<span class="no-image">no image</span>'
+    if image is not None:
+        figure = f'<img src="{data_uri(image)}" alt="{escape(title, quote=True)}">'
     small = "".join(f"<small>{escape(str(line))}</small>" for line in lines)
     style = f"flex:0 1 {width}px;min-width:min(100%,{width}px)"
-    body = f"{image}<b>{escape(title)}</b>{small}"
+    body = f"{figure}<b>{escape(title)}</b>{small}"
     return f'<div class="card {escape(extra, quote=True)}" style="{style}">{body}</div>'
 
 
@@ -63,21 +64,26 @@ def row_of(cards: Sequence[str]) -> HTML:
 
 
 def item_card(
-    dataset: RecDataset, item: int, lines: Sequence[str] = (), picture: Image.Image | None = None, **options
+    dataset: RecDataset,
+    item: int,
+    lines: Sequence[str] = (),
+    image: Image.Image | None = None,
+    width: int = 130,
+    extra: str = "",
 ) -> str:
-    """HTML of an item's card: its picture (or a sharper one of the same item), title, and the lines given."""
+    """HTML of an item's card: its image (or a larger one of the same item), its title, and some lines."""
     fields = dataset.item(item)
-    return card(picture or fields["image"], fields["title"], lines, **options)
+    return card(image or fields["image"], fields["title"], lines, width, extra)
 
 
 def static_view(panels: Mapping[str, str | HTML], name: str) -> HTML:
-    """Some states of a widget for the rendered page, one tab each; works without Python and without a script.
+    """Some states of a widget for the rendered page, one tab each; works without Python and without scripts.
 
     Args:
-        panels: tab label -> HTML.
-        name: what the tabs are of, for readers who hear the page.
+        panels: Tab label -> HTML.
+        name: Of the group of tabs, for screen readers.
     """
-    # Two views on one page must not share their buttons; the same view must be the same text at each run.
+    # Two views on one page must not share their buttons; the same view must give the same text in each run.
     group = f"view-{zlib.crc32(name.encode()):08x}"
     parts, rules = [], []
     for number, label in enumerate(panels):
@@ -94,5 +100,5 @@ def static_view(panels: Mapping[str, str | HTML], name: str) -> HTML:
 
 
 def show_widget(widget: ipywidgets.Widget, static: HTML) -> None:
-    """Show a widget where Python runs behind the page, and its static view where none does."""
+    """Show a widget where a kernel runs, and its static view on a rendered page."""
     display({**widget._repr_mimebundle_(), "text/html": static.data}, raw=True)

@@ -1,12 +1,17 @@
-"""Try an answer to an exercise without stopping the notebook."""
+"""Check an answer to an exercise without stopping the notebook."""
 
 from collections.abc import Callable
+from typing import Any
 
 
-def attempt(check: Callable[[Callable], None], answer: Callable) -> None:
-    """Run an exercise's check on a reader's function and print what came of it.
+def attempt(check: Callable[[Callable[..., Any]], None], answer: Callable[..., Any]) -> None:
+    """Run an exercise's check on a reader's function and print the result.
 
-    A missing answer prints its hint, a wrong one the likely mistake, a right one what the check prints.
+    A missing answer prints its hint, a wrong one the likely mistake, a correct one the output of the check.
+
+    Args:
+        check: Raises AssertionError, with the likely mistake, for a wrong answer.
+        answer: The reader's function; raises NotImplementedError, with a hint, if it is untouched.
     """
     try:
         check(answer)

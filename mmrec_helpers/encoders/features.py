@@ -1,14 +1,13 @@
-"""Pictures and texts as vectors of a pretrained encoder; those of a data set are kept on disk.
+"""Images and texts as vectors of a pretrained encoder; those of a data set are cached on disk.
 
-How an encoder is named stands in ``encoders.checkpoints``. Its config.json tells what it is: CLIP or SigLIP
-(pictures and texts), a network of timm (pictures), or a transformer whose token vectors are pooled as
-sentence-transformers does (texts). Weights are read from safetensors only; no code that comes with a model is run.
+How an encoder is named is described in ``encoders.checkpoints``. Its config.json determines its type: CLIP or SigLIP
+(images and texts), a network of timm (images), or a transformer whose token vectors are pooled as in
+sentence-transformers (texts). Weights are read from safetensors only; no code that comes with a model is run.
 """
 
 import hashlib
 import json
 import re
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -21,26 +20,25 @@ from PIL import Image
 
 from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.encoders.checkpoints import find_checkpoint, revision
-from mmrec_helpers.encoders.models import Encoder, _load, load_encoder
+from mmrec_helpers.encoders.models import Encoder, load_encoder
+from mmrec_helpers.files import atomic
 from mmrec_helpers.progress import progress
 from mmrec_helpers.settings import load_settings
 
 FEATURES_VERSION = 1
 """Raise it when the same model gives other vectors."""
-
-
-BATCH = 64
+BATCH_SIZE = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Vectors of N pictures or texts in the order in which they were given. Of a data set, row i - 1 is item i.
+    """Vectors of N images or texts in the order in which they were given. Of a data set, row i - 1 is item i.
 
     Attributes:
         vectors: (N, D) float32 on the CPU; zeros where there was nothing to encode. Of unit length only where the
-            encoder itself ends with that.
-        present: (N,) bool, False where the picture is None or the text is None or blank.
-        truncated: (N,) bool, True where a text is longer than the encoder reads, and its end was cut off.
+            encoder itself ends with a normalisation.
+        present: (N,) bool, False where the image is None or the text is None or blank.
+        truncated: (N,) bool, True where a text is longer than the encoder's limit, and its end was dropped.
     """
 
     vectors: torch.Tensor
@@ -49,84 +47,89 @@ class Features:
 
 
 def encode_images(dataset: RecDataset, encoder: str | Path) -> Features:
-    """The vectors of all items' pictures, read from the settings' cache where they were made before.
+    """The vectors of all items' images, from the settings' cache where they were computed before.
+
+    Args:
+        dataset: The items.
+        encoder: The model's name or folder, see ``find_checkpoint``.
 
     Raises:
-        FileNotFoundError, ConnectionError: the model is not there, see ``find_checkpoint``.
-        ValueError: the folder holds no model that can be used, or one that sees no pictures.
+        FileNotFoundError: The model does not exist.
+        ConnectionError: The model could not be fetched.
+        ValueError: The folder has no usable model, or one that encodes no images.
     """
-    pictures = dataset.items.select_columns(["image"])["image"]
-    return _kept(dataset, encoder, ["image"], lambda model: embed_pictures(pictures, model))
+    images = dataset.items.select_columns(["image"])["image"]
+    return _cached(dataset, encoder, ["image"], lambda model: embed_images(images, model))
 
 
 def encode_texts(
     dataset: RecDataset, encoder: str | Path, fields: str | Sequence[str] = ("title", "description")
 ) -> Features:
-    """The vectors of all items' texts, read from the settings' cache where they were made before.
+    """The vectors of all items' texts, from the settings' cache where they were computed before.
 
     Args:
-        dataset: the items.
-        encoder: the model's name or folder.
-        fields: text columns of ``dataset.items``; what is not blank is joined by ``". "``.
+        dataset: The items.
+        encoder: The model's name or folder, see ``find_checkpoint``.
+        fields: Text columns of ``dataset.items``; those that are not blank are joined by ``". "``.
 
     Raises:
-        FileNotFoundError, ConnectionError: the model is not there, see ``find_checkpoint``.
-        ValueError: there is no such field, the folder holds no model that can be used, or one that reads no texts.
+        FileNotFoundError: The model does not exist.
+        ConnectionError: The model could not be fetched.
+        ValueError: There is no such field, the folder has no usable model, or one that encodes no texts.
     """
     fields = [fields] if isinstance(fields, str) else list(fields)
-    known = [name for name, kind in dataset.items.features.items() if getattr(kind, "dtype", "") == "string"]
+    known = [name for name, column in dataset.items.features.items() if getattr(column, "dtype", "") == "string"]
     if not fields or not set(fields) <= set(known):
         raise ValueError(f"{dataset.name}: no texts are in {fields}; they are in {', '.join(known)}")
     rows = zip(*(dataset.items[field] for field in fields), strict=True)
     texts = (". ".join(part.strip() for part in row if part and part.strip()) for row in rows)
-    return _kept(dataset, encoder, fields, lambda model: embed_texts(list(texts), model))
+    return _cached(dataset, encoder, fields, lambda model: embed_texts(list(texts), model))
 
 
-def _kept(dataset: RecDataset, encoder: str | Path, what: list[str], make: Callable[["Encoder"], Features]) -> Features:
-    """Read features, or make and write them; the model is loaded only to make them."""
-    folder = find_checkpoint(encoder)
-    key = json.dumps([FEATURES_VERSION, dataset.fingerprint, revision(folder), what])
+def _cached(
+    dataset: RecDataset, encoder: str | Path, fields: list[str], embed: Callable[[Encoder], Features]
+) -> Features:
+    """Read features from the cache, or compute and write them; the model is loaded only to compute them."""
+    key = json.dumps([FEATURES_VERSION, dataset.fingerprint, revision(find_checkpoint(encoder)), fields])
     name = re.sub(r"[^\w.-]+", "-", str(encoder))[-60:] + "-" + hashlib.sha256(key.encode()).hexdigest()[:16]
-    target = load_settings().cache / "features" / f"{name}.npz"
-    if target.exists():
+    path = load_settings().cache / "features" / f"{name}.npz"
+    if path.exists():
         try:
-            with np.load(target) as stored:
+            with np.load(path) as stored:
                 return Features(*(torch.from_numpy(stored[part]) for part in ("vectors", "present", "truncated")))
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
-            pass  # damaged: made again
-    features = make(_load(folder, str(encoder)))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{name}.part") as part:
-        np.savez(Path(part) / target.name, **{name: tensor.numpy() for name, tensor in vars(features).items()})
-        (Path(part) / target.name).replace(target)
+            pass  # damaged: computed again
+    features = embed(load_encoder(encoder))
+    with atomic(path) as part:
+        np.savez(part, **{name: tensor.numpy() for name, tensor in vars(features).items()})
     return features
 
 
-def embed_pictures(pictures: Sequence[Image.Image | None], encoder: "str | Path | Encoder") -> Features:
-    """The vectors of some pictures; errors as those of ``encode_images``."""
+def embed_images(images: Sequence[Image.Image | None], encoder: str | Path | Encoder) -> Features:
+    """The vectors of some images; raises the errors of ``encode_images``."""
     model = load_encoder(encoder)
-    vectors = torch.zeros(len(pictures), model.pictures([Image.new("RGB", (32, 32))]).shape[1])
-    present = torch.zeros(len(pictures), dtype=torch.bool)
-    for start in progress(
-        range(0, len(pictures), BATCH), desc=f"pictures, {Path(model.name).name}", unit="batch", delay=3
-    ):
-        batch = enumerate(pictures[start : start + BATCH], start)
-        batch = {row: picture.convert("RGB") for row, picture in batch if picture is not None}
+    vectors = torch.zeros(len(images), model.images([Image.new("RGB", (32, 32))]).shape[1])
+    present = torch.zeros(len(images), dtype=torch.bool)
+    starts = range(0, len(images), BATCH_SIZE)
+    for start in progress(starts, desc=f"images, {Path(model.name).name}", unit="batch", delay=3):
+        rows = enumerate(images[start : start + BATCH_SIZE], start)
+        batch = {row: image.convert("RGB") for row, image in rows if image is not None}
         if batch:
-            vectors[list(batch)] = model.pictures(list(batch.values()))
+            vectors[list(batch)] = model.images(list(batch.values()))
             present[list(batch)] = True
     return Features(vectors, present, torch.zeros_like(present))
 
 
-def embed_texts(texts: Sequence[str | None], encoder: "str | Path | Encoder") -> Features:
-    """The vectors of some texts; errors as those of ``encode_texts``."""
+def embed_texts(texts: Sequence[str | None], encoder: str | Path | Encoder) -> Features:
+    """The vectors of some texts; raises the errors of ``encode_texts``."""
     model = load_encoder(encoder)
-    texts = [(text or "").strip() for text in texts]
+    stripped = [(text or "").strip() for text in texts]
     vectors = torch.zeros(len(texts), model.texts(["a"])[0].shape[1])
     truncated = torch.zeros(len(texts), dtype=torch.bool)
-    # Texts of like length share a batch, so that little of it is padding.
-    order = sorted((row for row, text in enumerate(texts) if text), key=lambda row: -len(texts[row]))
-    for start in progress(range(0, len(order), BATCH), desc=f"texts, {Path(model.name).name}", unit="batch", delay=3):
-        rows = order[start : start + BATCH]
-        vectors[rows], truncated[rows] = model.texts([texts[row] for row in rows])
-    return Features(vectors, torch.tensor([bool(text) for text in texts], dtype=torch.bool), truncated)
+    # Texts of similar length share a batch, so that little of it is padding.
+    order = sorted((row for row, text in enumerate(stripped) if text), key=lambda row: -len(stripped[row]))
+    starts = range(0, len(order), BATCH_SIZE)
+    for start in progress(starts, desc=f"texts, {Path(model.name).name}", unit="batch", delay=3):
+        rows = order[start : start + BATCH_SIZE]
+        vectors[rows], truncated[rows] = model.texts([stripped[row] for row in rows])
+    return Features(vectors, torch.tensor([bool(text) for text in stripped], dtype=torch.bool), truncated)

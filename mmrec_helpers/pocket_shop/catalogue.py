@@ -1,9 +1,8 @@
-"""The catalogue of the Pocket Shop: what can be sold, by whom, from when on.
+"""The catalogue of the Pocket Shop: items, their attributes, prices and launch days.
 
-Every item is a tuple of attribute values. Which *channel* tells a value apart is the point of the shop:
-the picture shows category, colour, pattern, style and the brand's mark; the description tells category, brand,
-material and occasion, and mentions what the picture shows only as often as the ``overlap`` knob says; the price is
-in neither.
+Every item is a tuple of attribute values, and each modality shows some of them. The image shows category, colour,
+pattern, style and the brand's mark. The description mentions category, brand, material and occasion, and what the
+image shows only with the probability ``overlap``. The price tier is in neither.
 """
 
 import zlib
@@ -22,7 +21,7 @@ OCCASIONS = ("everyday", "office", "travel", "party", "outdoor", "gift")
 PRICE_TIERS = ("budget", "fair", "premium", "luxury")
 NUM_BRANDS = 12
 
-# A mug of wool would make the shop silly: each category has the materials it could be made of.
+# The materials that an item of each category can be made of.
 MATERIALS_OF = {
     "mug": ("ceramic", "glass", "steel", "bamboo", "plastic"),
     "teapot": ("ceramic", "glass", "steel", "bamboo", "plastic"),
@@ -38,21 +37,21 @@ MATERIALS_OF = {
     "umbrella": ("steel", "oak", "bamboo", "canvas", "plastic"),
 }
 
-# What shoppers reach for next after buying from a category.
+# The category that is bought more often right after each category.
 COMPLEMENTS = {
     "mug": "teapot", "teapot": "mug", "vase": "cushion", "cushion": "lamp", "lamp": "desk", "desk": "chair",
     "chair": "cushion", "t-shirt": "sneaker", "sneaker": "cap", "cap": "backpack", "backpack": "umbrella",
     "umbrella": "t-shirt",
 }  # fmt: skip
 
-# Tastes are about these; the order is the column order of every attribute matrix.
 TASTE_ATTRIBUTES = ("colour", "pattern", "style", "material", "occasion", "brand", "price_tier")
+"""What tastes are about, in the column order of every attribute matrix."""
 VISIBLE = ("category", "colour", "pattern", "style", "brand")
-"""What the picture shows."""
+"""Attributes that the image shows."""
 WRITTEN = ("category", "material", "occasion", "brand")
-"""What every description tells."""
+"""Attributes that every description mentions."""
 MENTIONABLE = ("colour", "pattern", "style")
-"""What the picture shows and a description may mention: the overlap."""
+"""Attributes that the image shows and a description may mention: the overlap."""
 
 MARK_GLYPHS = ("disc", "square", "triangle", "cross", "ring", "diamond", "bars", "star")
 MARK_BADGES = ("black", "white")
@@ -60,16 +59,16 @@ MARK_BADGES = ("black", "white")
 OPENING = 1_672_531_200
 """Unix time of the shop's first day, 2023-01-01 00:00 UTC."""
 DAYS = 730
-"""Days the shop is watched."""
+"""Days that the data span."""
 DAY = 86_400
 """Seconds in a day."""
-FASHIONABLE = 0.15
-"""Share of the items that are in fashion once."""
+FASHION_SHARE = 0.15
+"""Share of the items that have a fashion peak."""
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What is sold. Arrays have one row an item; item ``i`` of a ``RecDataset`` is row ``i - 1`` here."""
+    """The items that are sold. Arrays have one row per item; item ``i`` of a ``RecDataset`` is row ``i - 1``."""
 
     category: np.ndarray
     """(I,) index into CATEGORIES."""
@@ -80,11 +79,11 @@ class Catalogue:
     launch: np.ndarray
     """(I,) day from which the item can be bought."""
     popularity: np.ndarray
-    """(I,) utility that the item has for everybody."""
+    """(I,) standardised utility that the item has for all users."""
     peak: np.ndarray
-    """(I,) day on which the item is most in fashion; never in fashion where it is not finite."""
-    look: np.ndarray
-    """(I,) seed of the item's own picture and wording."""
+    """(I,) day of the item's fashion peak; infinite where it has none."""
+    image_seed: np.ndarray
+    """(I,) seed of what distinguishes the images of items with equal attributes."""
     brands: tuple[str, ...]
     marks: tuple[tuple[int, int], ...]
     """Glyph and badge of each brand's mark."""
@@ -123,52 +122,60 @@ CATEGORY_PRICE = (12, 25, 22, 45, 90, 240, 18, 20, 60, 19, 55, 26)
 TIER_FACTOR = (0.6, 1.0, 2.2, 5.0)
 
 
-def stream(seed: int, purpose: str, part: int = 0) -> np.random.Generator:
-    """A random stream of its own for each purpose, so that turning one knob leaves all other draws as they were."""
+def random_stream(seed: int, purpose: str, part: int = 0) -> np.random.Generator:
+    """An independent generator for each purpose, so that changing one parameter leaves all other samples unchanged."""
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), part])
 
 
-def pick(draws: np.ndarray, num: int | np.ndarray) -> np.ndarray:
-    """Index below ``num`` from uniform draws in [0, 1)."""
-    return np.floor(draws * num).astype(np.int64)
+def uniform_index(uniforms: np.ndarray, num: int | np.ndarray) -> np.ndarray:
+    """Indices below ``num`` from uniform samples in [0, 1)."""
+    return np.floor(uniforms * num).astype(np.int64)
 
 
-def bell(draws: np.ndarray) -> np.ndarray:
-    """(N,) values of mean 0 and variance 1, near enough normal, from (N, 12) uniform draws: no function of the
-    machine's mathematics library is asked, so they are the same everywhere."""
-    return draws.sum(axis=1) - 6.0
+def standard_normal(uniforms: np.ndarray) -> np.ndarray:
+    """(N,) approximately standard normal samples, each the sum of 12 uniforms minus 6.
+
+    No function of the mathematics library is involved, so the samples are the same on every machine.
+
+    Args:
+        uniforms: (N, 12) samples in [0, 1).
+    """
+    return uniforms.sum(axis=1) - 6.0
 
 
 def make_catalogue(seed: int, num_items: int, cold_share: float, brands: tuple[str, ...]) -> Catalogue:
-    """Draw a catalogue.
+    """Sample a catalogue.
 
     Args:
-        cold_share: share of the items that are launched in the last tenth of the shop's days.
-        brands: their NUM_BRANDS names.
+        seed: Seed of the shop.
+        num_items: Number of items, I.
+        cold_share: Share of the items that are launched in the last tenth of the days.
+        brands: NUM_BRANDS names.
     """
-    draws = stream(seed, "attributes").random((num_items, len(TASTE_ATTRIBUTES) + 1))
-    category = np.arange(num_items) % len(CATEGORIES)  # as many of each, give or take one
-    attributes = pick(draws[:, :-1], np.array(NUM_VALUES))
-    material_of = np.array([[MATERIALS.index(name) for name in MATERIALS_OF[kind]] for kind in CATEGORIES])
+    uniforms = random_stream(seed, "attributes").random((num_items, len(TASTE_ATTRIBUTES) + 1))
+    category = np.arange(num_items) % len(CATEGORIES)
+    attributes = uniform_index(uniforms[:, :-1], np.array(NUM_VALUES))
+    materials_of = np.array([[MATERIALS.index(material) for material in MATERIALS_OF[name]] for name in CATEGORIES])
     column = TASTE_ATTRIBUTES.index("material")
-    attributes[:, column] = material_of[category, pick(draws[:, column], material_of.shape[1])]
+    attributes[:, column] = materials_of[category, uniform_index(uniforms[:, column], materials_of.shape[1])]
     tier = attributes[:, TASTE_ATTRIBUTES.index("price_tier")]
-    price = np.take(CATEGORY_PRICE, category) * np.take(TIER_FACTOR, tier) * (0.85 + 0.3 * draws[:, -1])
+    price = np.take(CATEGORY_PRICE, category) * np.take(TIER_FACTOR, tier) * (0.85 + 0.3 * uniforms[:, -1])
 
-    times, fame = stream(seed, "launches").random((num_items, 3)), stream(seed, "fashion").random((num_items, 2))
+    launches = random_stream(seed, "launches").random((num_items, 3))
+    fashion = random_stream(seed, "fashion").random((num_items, 2))
     late = 0.9 * DAYS
-    launch = np.where(times[:, 1] < 0.6, 0.0, times[:, 2] * late)
-    launch = np.where(times[:, 0] < cold_share, late + times[:, 2] * (DAYS - late), launch)
+    launch = np.where(launches[:, 1] < 0.6, 0.0, launches[:, 2] * late)
+    launch = np.where(launches[:, 0] < cold_share, late + launches[:, 2] * (DAYS - late), launch)
     marks = [(glyph, badge) for glyph in range(len(MARK_GLYPHS)) for badge in range(len(MARK_BADGES))]
-    order = np.argsort(stream(seed, "marks").random(len(marks)), kind="stable")
+    order = np.argsort(random_stream(seed, "marks").random(len(marks)), kind="stable")
     return Catalogue(
         category=category,
         attributes=attributes,
         price=np.round(price, 2),
         launch=launch,
-        popularity=bell(stream(seed, "popularity").random((num_items, 12))),
-        peak=np.where(fame[:, 0] < FASHIONABLE, launch + fame[:, 1] * (DAYS - launch), np.inf),
-        look=pick(stream(seed, "looks").random(num_items), 2**31),
+        popularity=standard_normal(random_stream(seed, "popularity").random((num_items, 12))),
+        peak=np.where(fashion[:, 0] < FASHION_SHARE, launch + fashion[:, 1] * (DAYS - launch), np.inf),
+        image_seed=uniform_index(random_stream(seed, "looks").random(num_items), 2**31),
         brands=brands,
-        marks=tuple(marks[place] for place in order[:NUM_BRANDS]),
+        marks=tuple(marks[index] for index in order[:NUM_BRANDS]),
     )

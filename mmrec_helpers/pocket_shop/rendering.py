@@ -1,17 +1,17 @@
-"""The pictures of the Pocket Shop: one small flat illustration per item, drawn from the item's attributes.
+"""The images of the Pocket Shop: one small flat illustration per item, rendered from the item's attributes.
 
-A category is a list of shapes in a unit square (x to the right, y down), kept in ``shapes.json``; a style says how
-shapes become polygons (proportions, roundness, outlines), a pattern is a tile, and the item's ``look`` places and tints
-all of it. Everything is painted as one byte per pixel, a *label*, on a canvas four times as wide as the picture; a
-palette then turns labels into colours, and averaging 4 x 4 pixels smooths the edges.
+A category is a list of shapes in a unit square (x to the right, y down), stored in ``shapes.json``. A style determines
+how shapes become polygons (proportions, roundness, outlines), a pattern is a tile, and the item's seed places and tints
+all of it. Everything is painted as one byte per pixel, a *label*, on a canvas four times as wide as the image. A
+palette then maps labels to colours, and averaging 4 x 4 pixels smooths the edges.
 
-The same arguments give the same pixels on any machine: lengths are rounded to whole pixels before Pillow sees them,
+The same arguments give the same pixels on every machine: lengths are rounded to whole pixels before Pillow uses them,
 and the results of sines and square roots, whose last bits depend on the machine, are rounded before that.
 """
 
 import colorsys
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
@@ -22,19 +22,19 @@ from PIL import Image, ImageDraw
 from mmrec_helpers.pocket_shop.catalogue import CATEGORIES, COLOURS, MARK_BADGES, MARK_GLYPHS, PATTERNS, STYLES
 
 RENDERING_VERSION = 1
-"""Goes up whenever any pixel of any picture changes."""
+"""Raise it when any pixel of any image changes."""
 
 SUPERSAMPLING = 4
 SHADOW_RINGS = 6
-RGB = tuple[float, float, float]
+RGB = tuple[float, ...]
 
-# --- Labels: what a pixel shows ---------------------------------------------------------------------------------------
+# --- Labels of pixels ---------------------------------------------------------------------------------------
 SURROUNDINGS = ("wall", "halo", *(f"shadow {ring}" for ring in range(SHADOW_RINGS)), "rim", "sticker", "outline")
 TONES = (
     *SURROUNDINGS, "light", "dark", "deep", "support", "support dark", "cream", "leaf", "badge rim", "badge", "glyph",
 )  # fmt: skip
 LABEL_OF = {tone: label for label, tone in enumerate(TONES)}
-# Only the body carries the pattern, the shade and a style's finish: each adds its number to the body's label.
+# Only the body has pattern, shade and finish: each adds its number to the body's label.
 BODY = 128
 FULL, HALF, ACCENT = 1, 2, 3
 SHADED, TRIM, CORD, GLOSS = 4, 8, 16, 32
@@ -43,7 +43,7 @@ LABEL_OF |= {"body": BODY, "trim": TRIM, "cord": CORD, "gloss": GLOSS}
 
 # --- Shapes -----------------------------------------------------------------------------------------------------------
 Corner = Sequence[float]
-"""(x, y) or (x, y, radius) in the unit square. A curve reaches at most half-way to the next corner."""
+"""(x, y) or (x, y, radius) in the unit square. A curve extends at most half-way to the next corner."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Shape:
     """A rounded polygon or, with a ``width``, a rounded line. ``corners``: (x, y, radius) in the unit square."""
 
     tone: str
-    corners: tuple[tuple[float, float, float], ...]
+    corners: tuple[tuple[float, ...], ...]
     width: float = 0.0
     is_detail: bool = False
-    """Lies within another shape and gets no outline."""
+    """Lies within another shape and has no outline."""
 
 
 def area(tone: str, *corners: Corner) -> Shape:
@@ -68,7 +68,7 @@ def line(tone: str, width: float, *corners: Corner) -> Shape:
 
 
 def symmetric(tone: str, *right_half: Corner) -> Shape:
-    """A polygon that is its own mirror image at x = 0.5, given by its right half from top to bottom."""
+    """A polygon that is symmetric about x = 0.5, given by its right half from top to bottom."""
     return area(tone, *right_half, *((1 - x, *rest) for x, *rest in reversed(right_half) if x != 0.5))
 
 
@@ -84,20 +84,26 @@ def oval(tone: str, x: float, y: float, rx: float, ry: float) -> Shape:
     return area(tone, *((px, py, 0.0) for px, py in ring))
 
 
-KINDS = {"area": area, "line": line, "symmetric": symmetric, "box": box, "oval": oval}
+SHAPE_TYPES: dict[str, Callable[..., Shape]] = {
+    "area": area,
+    "line": line,
+    "symmetric": symmetric,
+    "box": box,
+    "oval": oval,
+}
 
 
 def _shapes(rows: list[list]) -> list[Shape]:
-    """Shapes back to front, from rows of ``shapes.json``: kind (and "detail"), tone, then what the kind asks for."""
+    """Shapes back to front, from rows of ``shapes.json``: type (and "detail"), tone, then the arguments of the type."""
     shapes = []
     for kind, *arguments in rows:
         name, _, detail = kind.partition(" ")
-        shapes.append(replace(KINDS[name](*arguments), is_detail=bool(detail)))
+        shapes.append(replace(SHAPE_TYPES[name](*arguments), is_detail=bool(detail)))
     return shapes
 
 
 def _bands(heights: list[float]) -> list[Shape]:
-    """Level dark bands across the whole product, each with a light cord in its middle."""
+    """Horizontal dark bands across the whole product, each with a light cord in its middle."""
     return [
         line(tone, width, (-0.1, y), (1.1, y)) for y in heights for tone, width in (("trim", 0.062), ("cord", 0.018))
     ]
@@ -105,7 +111,7 @@ def _bands(heights: list[float]) -> list[Shape]:
 
 _DATA = json.loads(files(__package__).joinpath("shapes.json").read_text("utf-8"))
 SHAPES = {category: _shapes(rows) for category, rows in _DATA["products"].items()}
-# What a style adds to the body. It may be larger than the body: only what lies on the body shows.
+# What a style adds to the body. It may be larger than the body: it is clipped to it.
 TRIM_OF = {category: _bands(heights) for category, heights in _DATA["bands"].items()}
 GLOSS_BANDS = _shapes(_DATA["gloss"])
 GLYPHS = {glyph: _shapes(rows) for glyph, rows in _DATA["glyphs"].items()}  # each in a square from -1 to 1
@@ -126,12 +132,12 @@ class Style:
     support: RGB
     outline: float
     outline_colour: RGB | None = None
-    """None: a dark shade of the product's own colour."""
+    """None: a dark shade of the product's colour."""
     sticker: float = 0.0
     """Width of the white edge around the whole product."""
     wobble: float = 0.0
     tilt: tuple[float, float] = (0.0, 0.025)
-    """Least and greatest lean to either side, as the tangent of half the angle."""
+    """Minimal and maximal tilt to either side, as the tangent of half the angle."""
 
 
 STYLE_OF = {
@@ -155,14 +161,14 @@ def _rounded(corners: np.ndarray, roundness: float, closed: bool) -> np.ndarray:
         start, end = (side * min(radius * roundness / np.hypot(*side), 0.5) for side in (before, after))
         steps = np.linspace(0, 1, 11)[:, None]
         points.extend(corner + (1 - steps) ** 2 * start + steps**2 * end)
-    points = np.array(points)
-    is_new = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1) > 1e-6  # two curves may meet half-way
+    polygon = np.array(points)
+    is_new = np.abs(polygon - np.roll(polygon, 1, axis=0)).max(axis=1) > 1e-6  # two curves may meet half-way
     is_new[0] |= not closed
-    return points[is_new]
+    return polygon[is_new]
 
 
 def _normals(points: np.ndarray, closed: bool) -> np.ndarray:
-    """Vectors (n, 2), to the left of the way through the points, that move every edge by 1 if added to the points."""
+    """Vectors (n, 2), to the left of the path through the points, that move every edge by 1 if added to the points."""
     edges = np.roll(points, -1, axis=0) - points
     if not closed:
         edges[-1] = edges[-2]
@@ -170,14 +176,14 @@ def _normals(points: np.ndarray, closed: bool) -> np.ndarray:
     before = np.roll(after, 1, axis=0)
     if not closed:
         before[0] = after[0]
-    # The divisor is small at sharp corners: its floor cuts long spikes.
+    # The divisor is small at sharp corners: its lower bound prevents long spikes.
     return (before + after) / np.maximum(1 + (before * after).sum(axis=1, keepdims=True), 0.6)
 
 
 def _wobbly(points: np.ndarray, amount: float, phase: float) -> np.ndarray:
-    """The polygon with its edges cut into short pieces and bent along a wavy field."""
+    """The polygon with its edges divided into short pieces and displaced along a wavy field."""
     after = np.roll(points, -1, axis=0)
-    # Rounded, so that the last bits of a length cannot decide about one piece more.
+    # Rounded, so that the last bits of a length cannot change the number of pieces.
     pieces = np.ceil(np.round(np.abs(after - points).max(axis=1) / 0.05, 6)).astype(int)
     along = np.concatenate([np.arange(n) / n for n in pieces])[:, None]
     points = np.repeat(points, pieces, axis=0) * (1 - along) + np.repeat(after, pieces, axis=0) * along
@@ -210,12 +216,12 @@ def _polygon(shape: Shape, style: Style, grow: float = 0.0) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Layers:
-    """Polygons to paint one after the other, all their points in one array so that one step moves them all."""
+    """Polygons to paint in order, with all their points in one array so that one operation transforms them all."""
 
     points: np.ndarray
     """(points, 2) in the unit square."""
     spans: list[tuple[int, int, int]]
-    """(label, from, to) per polygon; from and to count numbers in the flat array of points."""
+    """(label, start, end) per polygon; start and end are indices of the flattened array of points."""
 
 
 def _layers(polygons: list[tuple[str, np.ndarray]]) -> Layers:
@@ -227,16 +233,18 @@ def _layers(polygons: list[tuple[str, np.ndarray]]) -> Layers:
 
 @lru_cache(maxsize=len(CATEGORIES) * len(STYLES))
 def _product_layers(category: str, style_name: str) -> tuple[Layers, Layers | None]:
-    """The product itself, and the finish that shows on its body only."""
+    """The product, and the finish of its body."""
     style, polygons = STYLE_OF[style_name], []
-    # An outline would swallow a leaf, and one in the product's colour would look odd around wood and steel.
+    # An outline would cover a leaf, and one in the product's colour would look odd around wood and steel.
     bare = ("leaf",) if style.outline_colour else ("leaf", "support", "support dark")
     if style.sticker:  # all edges below all shapes, so that they join to one edge around the product
         for tone, grow in (("rim", style.sticker + STICKER_RIM), ("sticker", style.sticker)):
             polygons += [(tone, _polygon(shape, style, grow)) for shape in SHAPES[category] if not shape.is_detail]
-        # What a handle encloses belongs to the sticker, as on a real one.
-        bends = [shape for shape in SHAPES[category] if shape.width and len(shape.corners) > 2 and not shape.is_detail]
-        polygons += [("sticker", _polygon(replace(shape, width=0.0), style)) for shape in bends]
+        # The area that a handle encloses belongs to the sticker, as on a real one.
+        handles = [
+            shape for shape in SHAPES[category] if shape.width and len(shape.corners) > 2 and not shape.is_detail
+        ]
+        polygons += [("sticker", _polygon(replace(shape, width=0.0), style)) for shape in handles]
     for shape in SHAPES[category]:
         if not shape.is_detail and shape.tone not in bare:
             polygons.append(("outline", _polygon(shape, style, style.outline)))
@@ -252,7 +260,7 @@ def _disc(draw: ImageDraw.ImageDraw, unit: int, x: float, y: float, radius: floa
 
 
 def _every(step: float) -> list[float]:
-    """Places along the pattern's tile, from 0 to just beyond its edge at 2."""
+    """Positions along the pattern's tile, from 0 to just beyond its edge at 2."""
     return [step * k for k in range(int(2 / step) + 2)]
 
 
@@ -303,7 +311,7 @@ BADGE_CENTRE, BADGE_UNIT = 0.878, 0.062
 
 @lru_cache(maxsize=len(MARK_GLYPHS))
 def _mark_layers(glyph: str) -> Layers:
-    """The badge with the glyph on it, where every picture has it."""
+    """The badge with the glyph on it, at the same position in every image."""
     polygons = [(s.tone, _rounded(np.array(s.corners), 1.0, closed=True)) for s in BADGE + GLYPHS[glyph]]
     return _layers([(tone, np.round(BADGE_CENTRE + BADGE_UNIT * points, 5)) for tone, points in polygons])
 
@@ -315,7 +323,7 @@ HLS_OF = {  # hue, lightness and saturation, each from 0 to 1
     "pink": (0.938, 0.76, 0.80), "grey": (0.600, 0.55, 0.05),
 }  # fmt: skip
 LIGHT_COLOURS = ("yellow", "pink")
-"""Too light for a near-white pattern: theirs is dark."""
+"""Too light for a near-white pattern: they have a dark one."""
 WHITE, BLACK, CREAM, INK, PLUM = (255, 255, 255), (0, 0, 0), (250, 243, 228), (38, 36, 42), (90, 30, 60)
 
 
@@ -352,10 +360,10 @@ def _palette(body: RGB, is_light: bool, wall: RGB, style: Style, badge: str) -> 
     return bytes(round(channel) for colour in colours for channel in colour)
 
 
-# --- The picture ------------------------------------------------------------------------------------------------------
+# --- The image -----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Placement:
-    """Where the unit square lies on the canvas: turned by the angle of (cosine, sine), scaled, moved."""
+    """The map from the unit square to the canvas: rotated by the angle of (cosine, sine), scaled, moved."""
 
     cosine: float
     sine: float
@@ -365,27 +373,27 @@ class Placement:
     """Canvas pixels per unit."""
     centre: tuple[float, float]
 
-    def whole_pixels(self, points: np.ndarray) -> np.ndarray:
+    def to_pixels(self, points: np.ndarray) -> np.ndarray:
         """Points (n, 2) of the unit square as pixels of the canvas."""
         x, y = (points - 0.5).T * self.scale
         x = x * self.flip
-        # Written out because a matrix product may add up differently on another machine.
-        rank_reversals = [
+        # Written out because a matrix product may round differently on another machine.
+        rotated = [
             x * self.cosine - y * self.sine + self.centre[0],
             x * self.sine + y * self.cosine + self.centre[1],
         ]
-        return np.floor(np.stack(rank_reversals, axis=1) + 0.5).astype(int)
+        return np.floor(np.stack(rotated, axis=1) + 0.5).astype(int)
 
 
 def _paint(draw: ImageDraw.ImageDraw, layers: Layers, points: np.ndarray) -> None:
-    """Paint the layers, whose points lie at these pixels."""
-    numbers = points.ravel().tolist()
+    """Paint the layers, with their points at these pixels."""
+    coordinates = points.ravel().tolist()
     for label, start, end in layers.spans:
-        draw.polygon(numbers[start:end], fill=label)
+        draw.polygon(coordinates[start:end], fill=label)
 
 
 def _paint_shadow(draw: ImageDraw.ImageDraw, canvas: int, product_points: np.ndarray) -> None:
-    """Ovals, each smaller and darker than the one before, pass for a soft shadow below the product."""
+    """Paint a soft shadow below the product: ovals, each smaller and darker than the one before."""
     left, right = product_points[:, 0].min(), product_points[:, 0].max()
     x, y = int(left + right) // 2, int(product_points[:, 1].max())
     for ring in range(SHADOW_RINGS):
@@ -400,37 +408,36 @@ def _check(**values: tuple[object, tuple]) -> None:
             raise ValueError(f"unknown {name} {value!r}; allowed: {', '.join(map(str, allowed))}")
 
 
-def draw_item(
-    category: str, colour: str, pattern: str, style: str, mark: tuple[int, int], look: int, size: int = 64
+def render_item(
+    category: str, colour: str, pattern: str, style: str, mark: tuple[int, int], seed: int, size: int = 64
 ) -> Image.Image:
-    """Draw the picture of an item.
+    """Render the image of an item.
 
     Args:
-        category: What the item is.
-        colour: Its colour.
-        pattern: The pattern on it.
-        style: Its style.
+        category: One of CATEGORIES.
+        colour: One of COLOURS.
+        pattern: One of PATTERNS.
+        style: One of STYLES.
         mark: (glyph, badge) of the brand, as indices into MARK_GLYPHS and MARK_BADGES.
-        look: A whole number from 0 on that decides what tells items of equal attributes apart: lean, size, place, side,
-            tint and background.
-        size: Edge of the picture in pixels.
+        seed: Seed of what distinguishes items of equal attributes: tilt, size, position, side, tint and background.
+        size: Edge of the image in pixels.
 
     Returns:
-        An RGB picture, ``size`` x ``size`` pixels.
+        An RGB image, ``size`` x ``size`` pixels.
 
     Raises:
-        ValueError: For a value that the catalogue does not know.
+        ValueError: The catalogue has no such value.
     """
     _check(
         category=(category, CATEGORIES), colour=(colour, COLOURS), pattern=(pattern, PATTERNS), style=(style, STYLES),
         glyph=(mark[0], tuple(range(len(MARK_GLYPHS)))), badge=(mark[1], tuple(range(len(MARK_BADGES)))),
     )  # fmt: skip
-    canvas, own = SUPERSAMPLING * size, STYLE_OF[style]
-    (lean, side, mirror, scale, x, y, hue, lightness, wall_hue, wall_lightness, *pattern_look) = (
-        np.random.default_rng(look).random(13).tolist()
+    canvas, shape_style = SUPERSAMPLING * size, STYLE_OF[style]
+    (tilt, side, mirror, scale, x, y, hue, lightness, wall_hue, wall_lightness, *pattern_offset) = (
+        np.random.default_rng(seed).random(13).tolist()
     )
     # The angle by the tangent of its half: sine and cosine functions differ between machines in their last bits.
-    half = (own.tilt[0] + lean * (own.tilt[1] - own.tilt[0])) * (1 if side < 0.5 else -1)
+    half = (shape_style.tilt[0] + tilt * (shape_style.tilt[1] - shape_style.tilt[0])) * (1 if side < 0.5 else -1)
     placement = Placement(
         cosine=(1 - half**2) / (1 + half**2),
         sine=2 * half / (1 + half**2),
@@ -439,7 +446,7 @@ def draw_item(
         centre=((0.465 + 0.03 * x) * canvas, (0.45 + 0.03 * y) * canvas),
     )
     product, finish = _product_layers(category, style)
-    points = placement.whole_pixels(product.points)
+    points = placement.to_pixels(product.points)
     scene = Image.new("L", (canvas, canvas), LABEL_OF["wall"])
     draw = ImageDraw.Draw(scene)
     _disc(draw, canvas, 0.48, 0.46, 0.43, LABEL_OF["halo"])
@@ -447,32 +454,32 @@ def draw_item(
     _paint(draw, product, points)
 
     labels = np.array(scene)
-    extras = _pattern_on(canvas, pattern, placement, *pattern_look)
+    extras = _pattern_on(canvas, pattern, placement, *pattern_offset)
     if finish:
         finish_image = Image.new("L", (canvas, canvas))
-        _paint(ImageDraw.Draw(finish_image), finish, placement.whole_pixels(finish.points))
+        _paint(ImageDraw.Draw(finish_image), finish, placement.to_pixels(finish.points))
         extras += np.asarray(finish_image)
-    # The light comes from the upper left: the body is darker where its edge lies a little to the lower right.
+    # The light comes from the upper left: the body is darker near its edge to the lower right.
     across, down = round(0.045 * canvas), round(0.03 * canvas)
     extras[:-down, :-across] += np.uint8(SHADED) * (labels[down:, across:] < len(SURROUNDINGS))
     labels += extras * (labels == BODY)
 
-    picture = Image.fromarray(labels)
+    image = Image.fromarray(labels)
     badge = _mark_layers(MARK_GLYPHS[mark[0]])
-    _paint(ImageDraw.Draw(picture), badge, np.floor(badge.points * canvas + 0.5).astype(int))
+    _paint(ImageDraw.Draw(image), badge, np.floor(badge.points * canvas + 0.5).astype(int))
     base_hue, base_lightness, saturation = HLS_OF[colour]
     body = _rgb(base_hue + 0.018 * (hue - 0.5), base_lightness + 0.05 * (lightness - 0.5), saturation)
     wall = _rgb(wall_hue, 0.85 + 0.05 * wall_lightness, 0.2)
-    picture.putpalette(_palette(body, colour in LIGHT_COLOURS, wall, own, MARK_BADGES[mark[1]]))
-    return picture.convert("RGB").reduce(SUPERSAMPLING)
+    image.putpalette(_palette(body, colour in LIGHT_COLOURS, wall, shape_style, MARK_BADGES[mark[1]]))
+    return image.convert("RGB").reduce(SUPERSAMPLING)
 
 
 def _pattern_on(canvas: int, pattern: str, placement: Placement, x: float, y: float, size: float) -> np.ndarray:
-    """The pattern, lying on the canvas as the product does, as (canvas, canvas) bytes; x, y, size from 0 to 1."""
+    """The pattern, transformed as the product is, as (canvas, canvas) bytes; x, y and size from 0 to 1."""
     if pattern == "plain":
         return np.zeros((canvas, canvas), np.uint8)
     per_pixel = canvas / (placement.scale * (0.92 + 0.16 * size))
     cosine, sine = placement.cosine * per_pixel, placement.sine * per_pixel
-    # Pillow wants to know where in the tile each pixel of the canvas lies.
+    # Pillow needs the position in the tile of each pixel of the canvas.
     matrix = (cosine, sine, (0.3 + 0.2 * x) * canvas, -sine, cosine, (0.3 + 0.2 * y) * canvas)
     return np.array(_pattern_tile(pattern, canvas).transform((canvas, canvas), Image.Transform.AFFINE, matrix))

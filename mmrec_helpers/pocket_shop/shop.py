@@ -1,15 +1,13 @@
-"""Open the Pocket Shop: generate it once, keep it in the cache folder, hand out the data set and the truth."""
+"""Load the Pocket Shop: generated once, kept in the cache folder, with its data set and its ground truth."""
 
 import hashlib
 import io
 import json
-import shutil
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -18,6 +16,7 @@ from datasets.arrow_writer import ArrowWriter
 from PIL import Image
 
 from mmrec_helpers.data.dataset import ITEM_FEATURES, Queries, RecDataset
+from mmrec_helpers.files import atomic
 from mmrec_helpers.pocket_shop.catalogue import (
     DAY,
     MENTIONABLE,
@@ -25,22 +24,22 @@ from mmrec_helpers.pocket_shop.catalogue import (
     OPENING,
     TASTE_ATTRIBUTES,
     Catalogue,
-    bell,
     make_catalogue,
-    stream,
+    random_stream,
+    standard_normal,
 )
 from mmrec_helpers.pocket_shop.choice_model import (
-    CHUNK,
+    CHUNK_SIZE,
     MAX_PURCHASES,
+    ChoiceModel,
     Purchases,
     Tastes,
-    World,
-    draw_tastes,
-    shop,
-    visit_days,
+    sample_tastes,
+    sample_visit_days,
+    simulate_purchases,
 )
-from mmrec_helpers.pocket_shop.oracle import Moment, Oracle
-from mmrec_helpers.pocket_shop.rendering import RENDERING_VERSION, draw_item
+from mmrec_helpers.pocket_shop.oracle import Histories, Oracle
+from mmrec_helpers.pocket_shop.rendering import RENDERING_VERSION, render_item
 from mmrec_helpers.pocket_shop.text_templates import (
     NUM_DRAWS_BRAND,
     NUM_DRAWS_DESCRIPTION,
@@ -58,44 +57,44 @@ from mmrec_helpers.progress import progress
 from mmrec_helpers.settings import load_settings
 
 SHOP_VERSION = 1
-"""Raise it when the same seed gives another catalogue, other shoppers or other files."""
+"""Raise it when the same seed gives another catalogue, other users or other files."""
 SIZES = {"tiny": (240, 600), "laptop": (1_200, 3_000), "gpu": (20_000, 100_000)}
-"""Items and shoppers."""
+"""Items and users."""
 PIXELS = 64
-"""Edge of the stored pictures."""
+"""Edge of the stored images."""
 
 
 @dataclass(frozen=True)
-class Knobs:
-    """What can be turned in the shop's world. Each moves one thing and leaves every other draw as it was."""
+class ShopParameters:
+    """The parameters of the shop. Each changes one thing and leaves every other sample unchanged."""
 
     overlap: float = 0.5
-    """Chance that the description mentions the colour, the pattern, the style that the picture shows; each alone."""
+    """Probability that the description mentions the colour, pattern or style that the image shows; independent."""
     noise: float = 0.15
-    """Share of the descriptions with HTML and boilerplate."""
+    """Share of noisy descriptions, with HTML and boilerplate."""
     missing_images: float = 0.02
-    """Share of the items without a picture."""
+    """Share of the items without an image."""
     drift: float = 0.06
-    """Chance at each purchase, from the fourth on, that a shopper's taste changes, once in their life."""
+    """Probability at each purchase, from the fourth on, that a user's taste changes, once per user."""
     cold_share: float = 0.08
-    """Share of the items that are launched in the last tenth of the shop's days."""
+    """Share of the items that are launched in the last tenth of the days."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not 0 <= value <= 1:
-                raise ValueError(f"the knob {name} goes from 0 to 1, not to {value}")
+                raise ValueError(f"the parameter {name} must lie between 0 and 1, but is {value}")
 
 
 @dataclass(frozen=True)
 class Truth:
     """What only the generator knows.
 
-    Numbers of items and users are those of the whole shop; ``scores`` and ``bayes_scores`` translate, so that they
-    also serve a data set that was filtered.
+    Arrays are over the items and users of the whole shop; the methods go by names, so that they also serve a data
+    set that was filtered.
     """
 
     seed: int
-    knobs: Knobs
+    parameters: ShopParameters
     catalogue: Catalogue
     tastes: Tastes
     purchases: Purchases
@@ -104,25 +103,25 @@ class Truth:
 
     @cached_property
     def oracle(self) -> Oracle:
-        """Knows the rules of choice."""
-        return Oracle(World(self.catalogue), self.knobs.drift)
+        """Ranks by the choice model."""
+        return Oracle(ChoiceModel(self.catalogue), self.parameters.drift)
 
     def facts(self, item_id: str) -> dict[str, str]:
         """Attribute name -> value name of an item."""
         return self.catalogue.facts(_number(item_id))
 
-    def picture(self, item_id: str, size: int = 256) -> Image.Image:
-        """An item's picture at any size; the data set holds it at 64 pixels."""
-        return _draw(self.catalogue, _number(item_id), size)
+    def image(self, item_id: str, size: int = 256) -> Image.Image:
+        """An item's image at any size; the data set stores PIXELS."""
+        return _render(self.catalogue, _number(item_id), size)
 
-    def change_of(self, user_id: str) -> int | None:
-        """The purchase, counted from 0, from which on a shopper's second taste holds; None if it never came to that."""
-        shopper = _number(user_id)
-        change, length = int(self.tastes.change[shopper]), (self.purchases.rows[shopper] >= 0).sum()
-        return change if change < length else None
+    def change_point(self, user_id: str) -> int | None:
+        """The purchase, counted from 0, from which on a user's second taste holds; None if they made no such one."""
+        user = _number(user_id)
+        change = int(self.tastes.change[user])
+        return change if change < self.purchases.lengths[user] else None
 
-    def taste_of(self, user_id: str, step: int) -> dict[str, str]:
-        """What a shopper cares for at a purchase, counted from 0: attribute name -> value name."""
+    def taste(self, user_id: str, step: int) -> dict[str, str]:
+        """Attribute name -> preferred value of a user at a purchase, counted from 0."""
         values = self.tastes.take(np.array([_number(user_id)])).at(step)[0]
         pairs = zip(TASTE_ATTRIBUTES, values, strict=True)
         return {name: self.catalogue.values(name)[value] for name, value in pairs if value >= 0}
@@ -130,24 +129,22 @@ class Truth:
     def scores(self, dataset: RecDataset, queries: Queries) -> np.ndarray:
         """(N, I + 1) P(next item | true taste, history) for the items of ``dataset``; column 0, the padding, is 0.
 
-        Takes a few arrays of 8 N I bytes: on a large shop ask for some thousand moments at once, by
-        ``queries.take``.
+        Needs a few arrays of 8 N I bytes: on a large shop, score some thousand queries at once, by ``queries.take``.
         """
-        shoppers, moment = self._moment(dataset, queries)
-        return self._columns(dataset, self.oracle.omniscient(self.tastes.take(shoppers), moment))
+        users, histories = self._histories(dataset, queries)
+        return self._columns(dataset, self.oracle.omniscient(self.tastes.take(users), histories))
 
-    def bayes_scores(self, dataset: RecDataset, queries: Queries, **options) -> np.ndarray:
-        """(N, I + 1) P(next item | history) for the items of ``dataset``; options as of ``Oracle.inferring``."""
-        return self._columns(dataset, self.oracle.inferring(self._moment(dataset, queries)[1], **options))
+    def bayes_scores(self, dataset: RecDataset, queries: Queries, **options: int) -> np.ndarray:
+        """(N, I + 1) P(next item | history) for the items of ``dataset``; options as of ``Oracle.bayes_ceiling``."""
+        return self._columns(dataset, self.oracle.bayes_ceiling(self._histories(dataset, queries)[1], **options))
 
-    def _moment(self, dataset: RecDataset, queries: Queries) -> tuple[np.ndarray, Moment]:
-        rows, shoppers = _numbers(dataset.items["item_id"]), _numbers(dataset.user_ids[queries.users])
-        # Nobody buys an item twice, so the target says which purchase it is, whatever was filtered away before it.
-        target = rows[queries.targets[:, 0] - 1]
-        found = self.purchases.rows[shoppers] == target[:, None]
-        if not found.any(axis=1).all():
+    def _histories(self, dataset: RecDataset, queries: Queries) -> tuple[np.ndarray, Histories]:
+        rows, users = _numbers(dataset.items["item_id"]), _numbers(dataset.user_ids[queries.users])
+        # Nobody buys an item twice, so the target identifies the purchase, whatever was filtered out before it.
+        is_target = self.purchases.rows[users] == rows[queries.targets[:, 0] - 1][:, None]
+        if not is_target.any(axis=1).all():
             raise ValueError(f"the histories are not of this shop: {dataset.name}, seed {self.seed}")
-        return shoppers, Moment.before(self.purchases, shoppers, found.argmax(axis=1))
+        return users, Histories.before(self.purchases, users, is_target.argmax(axis=1))
 
     @staticmethod
     def _columns(dataset: RecDataset, scores: np.ndarray) -> np.ndarray:
@@ -163,172 +160,151 @@ def _numbers(names: list[str] | np.ndarray) -> np.ndarray:
     return np.array([_number(name) for name in names], int)
 
 
-def _draw(catalogue: Catalogue, row: int, size: int) -> Image.Image:
+def _render(catalogue: Catalogue, row: int, size: int) -> Image.Image:
     facts = catalogue.facts(row)
     mark = catalogue.marks[catalogue.attributes[row, TASTE_ATTRIBUTES.index("brand")]]
-    wanted = (facts[name] for name in ("category", "colour", "pattern", "style"))
-    return draw_item(*wanted, mark, int(catalogue.look[row]), size)
+    category, colour, pattern, style = (facts[name] for name in ("category", "colour", "pattern", "style"))
+    return render_item(category, colour, pattern, style, mark, int(catalogue.image_seed[row]), size)
 
 
 def load_shop(
-    seed: int = 0, size: str = "laptop", cache: Path | None = None, **knobs: float
+    seed: int = 0, size: str = "laptop", cache: Path | None = None, **parameters: float
 ) -> tuple[RecDataset, Truth]:
-    """The Pocket Shop's data set and the truth behind it; generated at the first call, read from the cache later.
+    """Load the Pocket Shop; generated by the first call, read from the cache by later ones.
 
     Args:
-        seed: another seed is another world: other brands, items, shoppers.
+        seed: Another seed gives other brands, items and users.
         size: ``tiny``, ``laptop`` or ``gpu``.
-        cache: folder for generated shops; the settings' cache if None.
-        knobs: see ``Knobs``.
+        cache: Folder for generated shops; the settings' cache if None.
+        **parameters: See ``ShopParameters``.
+
+    Returns:
+        The data set and its ground truth.
 
     Raises:
-        ValueError: unknown size, or a knob out of range.
+        ValueError: The size is unknown, or a parameter is out of range.
     """
     if size not in SIZES:
         raise ValueError(f"there is no shop of size {size!r}; sizes are {', '.join(SIZES)}")
-    set_knobs = Knobs(**knobs)
-    key = {"seed": seed, "size": size, **{name: float(value) for name, value in asdict(set_knobs).items()}}
-    key |= {"versions": [SHOP_VERSION, RENDERING_VERSION, TEXT_VERSION]}
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-    folder = (cache or load_settings().cache) / "pocket_shop" / f"{size}-seed{seed}-{name}"
+    values = ShopParameters(**parameters)
+    key: dict[str, Any] = {"seed": seed, "size": size, **{name: float(value) for name, value in asdict(values).items()}}
+    key["versions"] = [SHOP_VERSION, RENDERING_VERSION, TEXT_VERSION]
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    folder = (cache or load_settings().cache) / "pocket_shop" / f"{size}-seed{seed}-{digest}"
+    num_items, num_users = SIZES[size]
+    catalogue = make_catalogue(seed, num_items, values.cold_share, _brands(seed))
+    mentions = random_stream(seed, "mentions").random((num_items, len(MENTIONABLE))) < values.overlap
     if not folder.exists():
-        _generate(folder, seed, size, set_knobs)
-    return _read(folder, seed, size, set_knobs)
-
-
-def _catalogue(seed: int, size: str, knobs: Knobs) -> Catalogue:
-    rng, brands = stream(seed, "brands"), []
-    while len(brands) < NUM_BRANDS:
-        name = brand_name(rng.random(NUM_DRAWS_BRAND))
-        if name not in brands:
-            brands.append(name)
-    return make_catalogue(seed, SIZES[size][0], knobs.cold_share, tuple(brands))
-
-
-def _mentions(seed: int, size: str, knobs: Knobs) -> np.ndarray:
-    return stream(seed, "mentions").random((SIZES[size][0], len(MENTIONABLE))) < knobs.overlap
-
-
-def _generate(folder: Path, seed: int, size: str, knobs: Knobs) -> None:
-    """Write a shop's files to a folder of another name, then rename it: no half shop is ever found or left."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob("*.part*"):  # by processes that were killed
-        if time.time() - left.stat().st_mtime > DAY:
-            shutil.rmtree(left, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part", dir=folder.parent))
-    try:
-        _write(part, seed, size, knobs)
-        try:
-            part.rename(folder)
-        except OSError:  # another process may have been first; its shop is the same, to the byte
-            if not folder.exists():
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _write(part: Path, seed: int, size: str, knobs: Knobs) -> None:
-    """Write a shop's files into a folder."""
-    catalogue = _catalogue(seed, size, knobs)
-    with ArrowWriter(path=str(part / "items.arrow"), features=ITEM_FEATURES, writer_batch_size=256) as writer:
-        for item in _items(catalogue, seed, size, knobs):
-            writer.write(item)
-        writer.finalize()
-    tastes, purchases = _purchases(catalogue, seed, size, knobs)
-    np.savez(part / "truth.npz", **asdict(tastes), rows=purchases.rows, days=purchases.days)
-    _interactions(catalogue, tastes, purchases, seed).to_parquet(part / "interactions.parquet", index=False)
-
-
-def _read(folder: Path, seed: int, size: str, knobs: Knobs) -> tuple[RecDataset, Truth]:
+        with atomic(folder) as part:
+            part.mkdir()
+            _write_shop(part, catalogue, mentions, seed, num_users, values)
     stored = np.load(folder / "truth.npz")
     tastes = Tastes(**{name: stored[name] for name in ("favourites", "before", "after", "change")})
     dataset = RecDataset(
         name=f"Pocket Shop ({size})",
         items=datasets.Dataset.from_file(str(folder / "items.arrow")),
         interactions=pd.read_parquet(folder / "interactions.parquet"),
-        user_ids=np.array([f"shopper-{number:06d}" for number in range(len(tastes))]),
+        user_ids=np.array([f"shopper-{number:06d}" for number in range(num_users)]),
     )
-    catalogue, purchases = _catalogue(seed, size, knobs), Purchases(stored["rows"], stored["days"])
-    return dataset, Truth(seed, knobs, catalogue, tastes, purchases, _mentions(seed, size, knobs))
+    return dataset, Truth(seed, values, catalogue, tastes, Purchases(stored["rows"], stored["days"]), mentions)
 
 
-def _items(catalogue: Catalogue, seed: int, size: str, knobs: Knobs) -> Iterator[dict]:
-    """The rows of the items' table, one after another: the pictures of a large shop never lie in memory together."""
+def _brands(seed: int) -> tuple[str, ...]:
+    rng, brands = random_stream(seed, "brands"), dict[str, None]()
+    while len(brands) < NUM_BRANDS:
+        brands[brand_name(rng.random(NUM_DRAWS_BRAND))] = None
+    return tuple(brands)
+
+
+def _write_shop(
+    folder: Path, catalogue: Catalogue, mentions: np.ndarray, seed: int, num_users: int, parameters: ShopParameters
+) -> None:
+    with ArrowWriter(path=str(folder / "items.arrow"), features=ITEM_FEATURES, writer_batch_size=256) as writer:
+        for item in _items(catalogue, mentions, seed, parameters):
+            writer.write(item)
+        writer.finalize()
+    tastes, purchases = _simulate(catalogue, seed, num_users, parameters.drift)
+    np.savez(folder / "truth.npz", **asdict(tastes), rows=purchases.rows, days=purchases.days)
+    _interactions(catalogue, tastes, purchases, seed).to_parquet(folder / "interactions.parquet", index=False)
+
+
+def _items(
+    catalogue: Catalogue, mentions: np.ndarray, seed: int, parameters: ShopParameters
+) -> Iterator[dict[str, Any]]:
+    """The rows of the table of items, one at a time: the images of a large shop would not fit into memory."""
     num = catalogue.num_items
-    mentions = _mentions(seed, size, knobs)
-    noisy = stream(seed, "noise").random(num) < knobs.noise
-    without_image = stream(seed, "missing images").random(num) < knobs.missing_images
-    for row in progress(range(num), desc="drawing the Pocket Shop's items"):
+    is_noisy = random_stream(seed, "noise").random(num) < parameters.noise
+    lacks_image = random_stream(seed, "missing images").random(num) < parameters.missing_images
+    for row in progress(range(num), desc="rendering the Pocket Shop's items"):
         facts = catalogue.facts(row)
-        draws = stream(seed, "words", row).random(NUM_DRAWS_TITLE + NUM_DRAWS_DESCRIPTION + NUM_DRAWS_NOISE)
-        for_title, for_text, for_noise = np.split(draws, np.cumsum([NUM_DRAWS_TITLE, NUM_DRAWS_DESCRIPTION]))
-        told = {name for name, mentioned in zip(MENTIONABLE, mentions[row], strict=True) if mentioned}
-        text = description(facts, told, for_text)
+        uniforms = random_stream(seed, "words", row).random(NUM_DRAWS_TITLE + NUM_DRAWS_DESCRIPTION + NUM_DRAWS_NOISE)
+        for_title, for_text, for_noise = np.split(uniforms, np.cumsum([NUM_DRAWS_TITLE, NUM_DRAWS_DESCRIPTION]))
+        mentioned = {name for name, is_mentioned in zip(MENTIONABLE, mentions[row], strict=True) if is_mentioned}
+        text = description(facts, mentioned, for_text)
         yield {
             "item_id": f"item-{row:06d}",
             "title": title(facts, for_title),
-            "description": add_noise(text, for_noise) if noisy[row] else text,
+            "description": add_noise(text, for_noise) if is_noisy[row] else text,
             "category": facts["category"],
             "brand": facts["brand"],
             "price": float(catalogue.price[row]),
-            "image": None if without_image[row] else {"bytes": _bitmap(_draw(catalogue, row, PIXELS)), "path": None},
+            "image": None if lacks_image[row] else {"bytes": _bitmap(_render(catalogue, row, PIXELS)), "path": None},
         }
 
 
-def _bitmap(picture: Image.Image) -> bytes:
-    """A picture as an uncompressed bitmap: compressors differ between machines, and the same seed is to give the same
-    bytes on each."""
+def _bitmap(image: Image.Image) -> bytes:
+    """An image as an uncompressed bitmap: compressors differ between machines, the bytes must not."""
     buffer = io.BytesIO()
-    picture.save(buffer, "BMP")
+    image.save(buffer, "BMP")
     return buffer.getvalue()
 
 
-def _purchases(catalogue: Catalogue, seed: int, size: str, knobs: Knobs) -> tuple[Tastes, Purchases]:
-    """Tastes and purchases, simulated CHUNK shoppers at a time."""
-    world, total = World(catalogue), SIZES[size][1]
-    tastes, rows, days = [], [], []
-    for chunk, start in enumerate(range(0, total, CHUNK)):
-        num = min(CHUNK, total - start)
-        tastes.append(draw_tastes(world, seed, chunk, num, knobs.drift))
-        visits = visit_days(seed, chunk, num)
-        draws = stream(seed, "choices", chunk).random((num, MAX_PURCHASES, 2))
-        purchases = shop(world, tastes[-1], visits, draws)
+def _simulate(catalogue: Catalogue, seed: int, num_users: int, drift: float) -> tuple[Tastes, Purchases]:
+    """Tastes and purchases of all users, CHUNK_SIZE users at a time."""
+    model, tastes, rows, days = ChoiceModel(catalogue), [], [], []
+    for chunk, start in enumerate(range(0, num_users, CHUNK_SIZE)):
+        num = min(CHUNK_SIZE, num_users - start)
+        tastes.append(sample_tastes(model, seed, chunk, num, drift))
+        uniforms = random_stream(seed, "choices", chunk).random((num, MAX_PURCHASES, 2))
+        purchases = simulate_purchases(model, tastes[-1], sample_visit_days(seed, chunk, num), uniforms)
         rows.append(purchases.rows.astype(np.int32))
         days.append(purchases.days)
-    fields = {name: np.concatenate([asdict(part)[name] for part in tastes]) for name in asdict(tastes[0])}
+    fields = {name: np.concatenate([getattr(part, name) for part in tastes]) for name in asdict(tastes[0])}
     return Tastes(**fields), Purchases(np.concatenate(rows), np.concatenate(days))
 
 
-def _draws_of(purchases: Purchases, seed: int, purpose: str, width: int) -> np.ndarray:
-    """(number of purchases, width) uniform draws that belong to shopper and step, whatever the others buy."""
-    draws = []
-    for chunk, start in enumerate(range(0, len(purchases.rows), CHUNK)):
-        bought = purchases.rows[start : start + CHUNK] >= 0
-        draws.append(stream(seed, purpose, chunk).random((*bought.shape, width))[bought])
-    return np.concatenate(draws)
+def _purchase_uniforms(purchases: Purchases, seed: int, purpose: str, num: int) -> np.ndarray:
+    """(number of purchases, num) uniform samples that depend on user and step only, not on other users' purchases."""
+    uniforms = []
+    for chunk, start in enumerate(range(0, len(purchases.rows), CHUNK_SIZE)):
+        is_purchase = purchases.rows[start : start + CHUNK_SIZE] >= 0
+        uniforms.append(random_stream(seed, purpose, chunk).random((*is_purchase.shape, num))[is_purchase])
+    return np.concatenate(uniforms)
 
 
 def _interactions(catalogue: Catalogue, tastes: Tastes, purchases: Purchases, seed: int) -> pd.DataFrame:
-    """The table of interactions, with ratings and reviews that agree with the tastes."""
+    """The table of interactions, with ratings and reviews that follow from the tastes."""
     user, step = np.nonzero(purchases.rows >= 0)
     row = purchases.rows[user, step]
     taste = np.where((step >= tastes.change[user])[:, None], tastes.after[user], tastes.before[user])
-    cared = taste >= 0
-    met = cared & (taste == catalogue.attributes[row])
-    share = np.where(cared.any(axis=1), met.sum(axis=1) / np.maximum(cared.sum(axis=1), 1), 0.5)
-    mood = bell(_draws_of(purchases, seed, "moods", 12))
-    rating = np.clip(np.floor(2.4 + 3.0 * share + 0.7 * mood), 1, 5).astype(np.int64)
+    is_preferred = taste >= 0  # (interactions, A)
+    is_met = is_preferred & (taste == catalogue.attributes[row])
+    share_met = is_met.sum(axis=1) / np.maximum(is_preferred.sum(axis=1), 1)
+    share_met = np.where(is_preferred.any(axis=1), share_met, 0.5)
+    deviation = standard_normal(_purchase_uniforms(purchases, seed, "moods", 12))
+    rating = np.clip(np.floor(2.4 + 3.0 * share_met + 0.7 * deviation), 1, 5).astype(np.int64)
 
-    draws = _draws_of(purchases, seed, "reviews", NUM_DRAWS_REVIEW + 1)
-    # The review speaks of one attribute: one that was met where the shopper is happy, else one that was missed.
-    speaks = np.where((rating >= 4)[:, None], met, cared & ~met)
-    rank = np.floor(draws[:, -1] * speaks.sum(axis=1)).astype(int) + 1
-    topic = np.where(speaks.any(axis=1), (np.cumsum(speaks, axis=1) == rank[:, None]).argmax(axis=1), -1)
+    uniforms = _purchase_uniforms(purchases, seed, "reviews", NUM_DRAWS_REVIEW + 1)
+    # A review mentions one attribute: one that was met at a high rating, one that was not met at a low one.
+    candidates = np.where((rating >= 4)[:, None], is_met, is_preferred & ~is_met)
+    rank = np.floor(uniforms[:, -1] * candidates.sum(axis=1)).astype(int) + 1
+    is_topic = np.cumsum(candidates, axis=1) == rank[:, None]
+    topic = np.where(candidates.any(axis=1), is_topic.argmax(axis=1), -1)
     facts = [catalogue.facts(item) for item in range(catalogue.num_items)]
     names = (*TASTE_ATTRIBUTES, None)
     texts = [
-        review(facts[item], stars, names[about] if stars >= 4 else None, names[about] if stars < 4 else None, words)
-        for item, stars, about, words in zip(row, rating.tolist(), topic, draws[:, :-1].tolist(), strict=True)
+        review(facts[item], stars, names[about] if stars >= 4 else None, names[about] if stars < 4 else None, draws)
+        for item, stars, about, draws in zip(row, rating.tolist(), topic, uniforms[:, :-1].tolist(), strict=True)
     ]
     return pd.DataFrame(
         {

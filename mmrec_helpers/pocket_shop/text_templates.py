@@ -1,15 +1,14 @@
 """The texts of the Pocket Shop: brand names, titles, descriptions and reviews, filled from ``templates.json``.
 
-Nothing here draws random numbers: the caller passes a row of ``draws`` in [0, 1), and each position in that row always
-serves the same choice. So the same row with other ``mentions`` gives the same description except in the sentences
-about the attributes that are now told or hidden, which is what makes the ``overlap`` knob of the shop a controlled
-experiment.
+No function samples: the caller passes a row of ``draws`` in [0, 1), and each position of the row always serves the same
+choice. So the same row with other ``mentions`` gives the same description except in the sentences about the attributes
+that are now mentioned or hidden, which makes the parameter ``overlap`` of the shop a controlled experiment.
 
-In ``templates.json`` the order of options counts, because draws pick by position. ``{thing}`` names the item,
-``{short}`` is what later sentences call it; both take a verb in the singular. An attribute that a description leaves
-to the picture gives its place to one of the ``fillers``, which say nothing about how the item looks; each attribute's
-fillers have a topic of their own (care, delivery, sizes and returns). ``joins`` say how an opener meets praise and
-regret; capitalised fields start a sentence.
+In ``templates.json`` the order of options matters, because draws select by position. ``{thing}`` names the item,
+``{short}`` is its name in later sentences; both take a verb in the singular. An attribute that a description does not
+mention is replaced by one of the ``fillers``, which contain nothing about the appearance of the item; each attribute's
+fillers have their own topic (care, delivery, sizes and returns). ``joins`` combine an opener with praise and regret;
+capitalised fields start a sentence.
 """
 
 import json
@@ -17,20 +16,18 @@ import re
 from collections.abc import Collection, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
-from mmrec_helpers.pocket_shop.catalogue import (
-    CATEGORIES,
-    COLOURS,
-    MATERIALS,
-    MENTIONABLE,
-    PATTERNS,
-    PRICE_TIERS,
-    STYLES,
-)
+import numpy as np
 
+from mmrec_helpers.pocket_shop.catalogue import MENTIONABLE, VALUES
+
+T = TypeVar("T")
+Json = Any
+Draws = Sequence[float] | np.ndarray
+"""Samples in [0, 1)."""
 TEXT_VERSION = 1
-"""Goes up whenever a template changes: stored shops and stored numbers depend on every word."""
+"""Raise it when a template changes: stored shops and stored numbers depend on every word."""
 
 NUM_DRAWS_BRAND = 8
 NUM_DRAWS_TITLE = 8
@@ -39,8 +36,8 @@ NUM_DRAWS_NOISE = 8
 NUM_DRAWS_REVIEW = 8
 
 
-def _with_tuples(value: Any) -> Any:
-    """What was read from JSON, with tuples in place of lists."""
+def _with_tuples(value: Json) -> Json:
+    """A JSON value with tuples in place of lists."""
     if isinstance(value, dict):
         return {key: _with_tuples(inner) for key, inner in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
@@ -50,21 +47,21 @@ TEMPLATES = _with_tuples(json.loads(files(__package__).joinpath("templates.json"
 FOR_OCCASION: dict[str, tuple[str, ...]] = {
     occasion: forms["phrases"] for occasion, forms in TEMPLATES["occasions"].items()
 }
-"""What a sentence can say the item is right for; a template with {for_occasion} is used with each of the two."""
+"""The two phrases of each occasion; a template with {for_occasion} is filled with each."""
 SLOT_POSITIONS = {
     "who": 1, "who_material": 2, "who_occasion": 3, "who_all": 4, "material_occasion": 5, "material": 6,
     "occasion": 8, "colour": 9, "pattern": 10, "style": 11, "service": 12,
 }  # fmt: skip
-"""Which of a description's draws picks the sentence of a slot; 0 picks the frame. Every slot has a position of its
-own, used or not, so that the choice in one slot never shifts the choice in another."""
-MOODS = {5: "good", 4: "good", 3: "mixed", 2: "bad", 1: "bad"}
+"""The draw of a description that selects the sentence of a slot; draw 0 selects the frame. Every slot has its own
+position, used or not, so that the choice in one slot never shifts the choice in another."""
+SENTIMENTS = {5: "good", 4: "good", 3: "mixed", 2: "bad", 1: "bad"}
 TEXTILE_CATEGORIES = ("cushion", "t-shirt", "sneaker", "cap", "backpack")
 STIFF_MATERIALS = ("ceramic", "glass", "steel", "oak", "bamboo")
 
 
-# --- Filling the templates: all options are filled once per combination of values and then only looked up -------------
-def _pick(options: Sequence[Any], draw: float) -> Any:
-    """The option that a draw in [0, 1) falls on."""
+# --- Filling the templates: all options are filled once per combination of values and cached -------------------------
+def _pick(options: Sequence[T], draw: float) -> T:
+    """The option that a draw in [0, 1) selects."""
     return options[int(draw * len(options))]
 
 
@@ -79,7 +76,7 @@ def _kind_of(category: str, adjective: str) -> str:
 
 
 def _material_noun(category: str, material: str) -> str:
-    """What the material of an item is called in a sentence."""
+    """The name of an item's material in a sentence."""
     if material == "plastic":
         return "recycled plastic"
     return "bamboo fibre" if material == "bamboo" and category in TEXTILE_CATEGORIES else material
@@ -87,12 +84,12 @@ def _material_noun(category: str, material: str) -> str:
 
 @cache
 def _forms(category: str, material: str, occasion: str) -> dict[str, str]:
-    """What the fields of a description's templates stand for; the brand stays a field until the very end."""
+    """The values of the fields of a description's templates; the brand is filled in last."""
     noun = _material_noun(category, material)
     adjective = noun.removesuffix(" fibre")
     material_thing = _kind_of(category, adjective)
     made = f"made of {noun}"
-    if category == "umbrella" and material in STIFF_MATERIALS:  # nobody would believe in a canopy of oak
+    if category == "umbrella" and material in STIFF_MATERIALS:  # no canopy is made of oak
         material_thing, made = f"umbrella with {_an(adjective)} shaft", f"built on a shaft of {noun}"
     elif category in ("cushion", "umbrella") or (category, material) == ("chair", "leather"):
         made = f"covered in {noun}"
@@ -115,19 +112,19 @@ def _forms(category: str, material: str, occasion: str) -> dict[str, str]:
 
 @cache
 def _fact_options(slot: str, category: str, material: str, occasion: str) -> tuple[str, ...]:
-    """All sentences for a slot of the facts."""
+    """All sentences for a slot."""
     is_occasion = slot == "occasion"
     templates = TEMPLATES["occasion_sentences"][occasion] if is_occasion else TEMPLATES["fact_sentences"][slot]
     forms = _forms(category, material, occasion)
     sentences = (
         template.format(**forms, for_occasion=phrase) for template in templates for phrase in FOR_OCCASION[occasion]
     )
-    return tuple(dict.fromkeys(sentences))  # a template without {for_occasion} came out twice
+    return tuple(dict.fromkeys(sentences))  # a template without {for_occasion} gives duplicates
 
 
 @cache
-def _picture_options(attribute: str, category: str, value: str | None) -> tuple[str, ...]:
-    """All sentences that tell the value, or for None all that fill the place of an attribute left to the picture."""
+def _visible_options(attribute: str, category: str, value: str | None) -> tuple[str, ...]:
+    """All sentences that mention the value of a visible attribute, or for None all fillers in its place."""
     words = TEMPLATES["categories"][category]
     forms = {"brand": "{brand}", "short": words["short"]}
     if value is not None:
@@ -153,8 +150,8 @@ def _clause_options(feeling: str, attribute: str, value: str) -> tuple[str, ...]
 
 
 # --- The texts --------------------------------------------------------------------------------------------------------
-def brand_name(draws: Sequence[float]) -> str:
-    """Invent a brand name, e.g. "Aldermere"; different draws may give the same one.
+def brand_name(draws: Draws) -> str:
+    """Make a brand name, e.g. "Aldermere"; different draws may give the same one.
 
     Args:
         draws: At least ``NUM_DRAWS_BRAND`` numbers in [0, 1).
@@ -162,7 +159,7 @@ def brand_name(draws: Sequence[float]) -> str:
     return "".join(_pick(parts, draw) for parts, draw in zip(TEMPLATES["brand_names"].values(), draws, strict=False))
 
 
-def title(facts: dict[str, str], draws: Sequence[float]) -> str:
+def title(facts: dict[str, str], draws: Draws) -> str:
     """Write an item's title: brand, a model name, category and sometimes the occasion, in at most eight words.
 
     Args:
@@ -179,16 +176,16 @@ def title(facts: dict[str, str], draws: Sequence[float]) -> str:
     )
 
 
-def description(facts: dict[str, str], mentions: Collection[str], draws: Sequence[float]) -> str:
+def description(facts: dict[str, str], mentions: Collection[str], draws: Draws) -> str:
     """Write a description of 4 to 7 sentences: category, brand, material, occasion and what is in ``mentions``.
 
     Args:
         facts: The item's values, by attribute name.
-        mentions: Which of "colour", "pattern" and "style" to tell; the others cannot be told from the text.
+        mentions: Which of "colour", "pattern" and "style" to mention; the text contains nothing about the others.
         draws: At least ``NUM_DRAWS_DESCRIPTION`` numbers in [0, 1).
 
     Raises:
-        ValueError: For a mention of another attribute.
+        ValueError: Another attribute is to be mentioned.
     """
     for mention in mentions:
         if mention not in MENTIONABLE:
@@ -197,15 +194,15 @@ def description(facts: dict[str, str], mentions: Collection[str], draws: Sequenc
     sentences = []
     for slot in _pick(TEMPLATES["frames"], draws[0]):
         if slot in MENTIONABLE:
-            options = _picture_options(slot, category, facts[slot] if slot in mentions else None)
+            options = _visible_options(slot, category, facts[slot] if slot in mentions else None)
         else:
             options = _fact_options(slot, category, material, occasion)
         sentences.append(_pick(options, draws[SLOT_POSITIONS[slot]]))
     return " ".join(sentences).replace("{brand}", facts["brand"])
 
 
-def add_noise(description: str, draws: Sequence[float]) -> str:
-    """Write a description as a careless merchant uploads it; every word of it is still there, in order.
+def add_noise(description: str, draws: Draws) -> str:
+    """Add noise to a description: HTML, capitals and boilerplate. All words stay, in order.
 
     Args:
         description: The clean text.
@@ -213,18 +210,18 @@ def add_noise(description: str, draws: Sequence[float]) -> str:
     """
     noise = TEMPLATES["noise"]
     sentences = [sentence.removesuffix(".") + "." for sentence in description.split(". ")]
-    spaced = int(draws[0] * len(sentences))
-    sentences[spaced] = sentences[spaced].replace(*_pick(noise["replacements"], draws[1]))
+    replaced = int(draws[0] * len(sentences))
+    sentences[replaced] = sentences[replaced].replace(*_pick(noise["replacements"], draws[1]))
     bold = int(draws[2] * len(sentences))
     sentences[bold] = f"<b>{sentences[bold]}</b>"
-    # The shout goes first or last, the line about shipping anywhere.
+    # The line in capitals is first or last, the line about shipping anywhere.
     sentences.insert(0 if draws[4] < 0.5 else len(sentences), _pick(noise["shouts"], draws[3]))
     sentences.insert(int(draws[6] * (len(sentences) + 1)), _pick(noise["shipping"], draws[5]))
     before, between, after = _pick(noise["layouts"], draws[7])
     return before + between.join(sentences) + after
 
 
-def review(facts: dict[str, str], rating: int, liked: str | None, missed: str | None, draws: Sequence[float]) -> str:
+def review(facts: dict[str, str], rating: int, liked: str | None, missed: str | None, draws: Draws) -> str:
     """Write one or two short sentences by a customer who gave ``rating`` stars.
 
     Args:
@@ -235,9 +232,9 @@ def review(facts: dict[str, str], rating: int, liked: str | None, missed: str | 
         draws: At least ``NUM_DRAWS_REVIEW`` numbers in [0, 1).
 
     Raises:
-        ValueError: For another rating, or an attribute that no review is about.
+        ValueError: The rating is not 1 to 5, or no review is about the attribute.
     """
-    if rating not in MOODS:
+    if rating not in SENTIMENTS:
         raise ValueError(f"rating must be 1, 2, 3, 4 or 5, got {rating!r}")
     category = facts["category"]
     if liked is None and missed is None:
@@ -245,14 +242,14 @@ def review(facts: dict[str, str], rating: int, liked: str | None, missed: str | 
     fields = {"opener": _pick(_opening_options("opener", rating, category), draws[1])}
     for feeling, attribute, draw in (("liked", liked, draws[2]), ("missed", missed, draws[3])):
         if attribute is not None:
-            clause = _pick(_clause_options(feeling, attribute, _in_a_review(attribute, facts)), draw)
+            clause = _pick(_clause_options(feeling, attribute, _value_in_review(attribute, facts)), draw)
             fields[feeling], fields[feeling.capitalize()] = clause, clause[0].upper() + clause[1:]
     joins = TEMPLATES["reviews"]["joins"]["both" if liked and missed else "liked" if liked else "missed"]
-    return _pick(joins[MOODS[rating]], draws[4]).format_map(fields)
+    return _pick(joins[SENTIMENTS[rating]], draws[4]).format_map(fields)
 
 
-def _in_a_review(attribute: str, facts: dict[str, str]) -> str:
-    """The words for the item's value that the clauses about the attribute are written for."""
+def _value_in_review(attribute: str, facts: dict[str, str]) -> str:
+    """The item's value in the words of the clauses about the attribute."""
     if attribute not in TEMPLATES["reviews"]["liked"]:
         known = ", ".join(TEMPLATES["reviews"]["liked"])
         raise ValueError(f"a review cannot be about {attribute!r}; it can be about {known}")
@@ -261,28 +258,22 @@ def _in_a_review(attribute: str, facts: dict[str, str]) -> str:
     return FOR_OCCASION[facts["occasion"]][0] if attribute == "occasion" else facts[attribute]
 
 
-# --- Reading a text back ----------------------------------------------------------------------------------------------
-_VALUES = {
-    "category": CATEGORIES, "colour": COLOURS, "pattern": PATTERNS, "style": STYLES, "material": MATERIALS,
-    "price_tier": PRICE_TIERS,
-}  # fmt: skip
-_MEANING = {value: (attribute, value) for attribute, values in _VALUES.items() for value in values}
+# --- Parsing a text ---------------------------------------------------------------------------------------------------
+_MEANING = {value: (attribute, value) for attribute, values in VALUES.items() for value in values}
 _MEANING |= {word: ("occasion", value) for value, forms in TEMPLATES["occasions"].items() for word in forms["words"]}
 _MEANING["sneakers"] = ("category", "sneaker")
-# Looking every word up is several times faster than searching for an alternation of all values.
+# A look-up of every word is several times faster than a search for an alternation of all values.
 _WORD = re.compile(r"t-shirt\b|\w+")
 
 
 def mentioned_attributes(text: str) -> dict[str, set[str]]:
-    """Find which attribute values a text tells by their words.
-
-    The brand is not looked for: any capitalised word could be one.
+    """Find the attribute values that a text mentions; brands are not searched for, any capitalised word could be one.
 
     Args:
         text: A title, a description or a review.
 
     Returns:
-        Attribute to values; attributes that are not told have no entry.
+        Attribute -> values; attributes that are not mentioned have no entry.
     """
     mentioned: dict[str, set[str]] = {}
     for word in _MEANING.keys() & _WORD.findall(text.lower()):

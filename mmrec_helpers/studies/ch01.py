@@ -1,31 +1,32 @@
-"""A data set's portrait: the numbers behind the figures of chapter 1, to put data sets side by side."""
+"""Statistics of a data set: the numbers behind the figures of chapter 1, to compare data sets."""
 
 import numpy as np
 import pandas as pd
 
 from mmrec_helpers.data.dataset import NotAvailable, RecDataset
-from mmrec_helpers.lessons.exploration import later_share, learn_bpe
+from mmrec_helpers.lessons.exploration import leaked_share, train_bpe
 
 DAY = 86400
 NEW_DAYS = 90
 """How long an item counts as new."""
-CONTEXT = 1024
-"""Tokens that GPT-2 reads at once."""
+MAX_LEN = 1024
+"""Tokens of GPT-2's context."""
 STEPS = np.linspace(0, 1, 41)
-"""Where the curves of tail, history and gap are read off."""
+"""Quantiles of the curves of tail, history and gap."""
 
 
 def dataset_statistics(dataset: RecDataset) -> dict[str, float | None]:
-    """The numbers by label, None where the data cannot tell; shares are of 1.
+    """Statistics by label, None where the data set lacks what they need; shares are between 0 and 1.
 
-    ``density`` is of distinct (user, item) pairs. ``category repeats`` is how often an interaction has the category of
-    the user's one before, ``category in any order`` that of another one of the user, ``category by chance`` that of
-    anybody's. ``last decided by file order`` is the share of users whose last two interactions have the same time. ``on
-    new items, second half`` is the share of
-    the interactions in the second half of the time whose item was first seen in the 90 days before, None where the
-    data span fewer than 90 days, since all items are new then. ``tests with later
-    training`` is the share of leave-one-out's test cases that have training interactions after them, ``training later,
-    mean`` what share of these that is. Tokens are those of a tokenizer learnt on the data set's own texts.
+    - ``density``: of distinct (user, item) pairs.
+    - ``category repeats``: how often an interaction has the category of the user's previous one; ``category in any
+      order``: of a random other one of the user; ``category by chance``: of a random one of any user.
+    - ``last decided by file order``: share of users whose last two interactions have the same time.
+    - ``on new items, second half``: share of the interactions in the second half of the time whose item occurred first
+      in the 90 days before; None where the data span fewer than 90 days, since all items are new then.
+    - ``tests with later training``: share of leave-one-out's test queries with training interactions after them;
+      ``training later, mean``: the mean share of the training interactions after a test query.
+    - tokens: of a tokenizer trained on the data set's texts.
     """
     frame = dataset.interactions
     lengths, sales = _lengths(dataset), _sales(dataset)
@@ -39,7 +40,7 @@ def dataset_statistics(dataset: RecDataset) -> dict[str, float | None]:
         "repeats of an item": 1 - pairs / len(frame),
         "share of the top fifth": _top_fifth(dataset),
         "share of the top fifth, 5-core": _top_fifth(core) if core.num_items else None,
-        "items taken under 5 times": (sales < 5).mean(),
+        "items with under 5 interactions": (sales < 5).mean(),
         "history, median": np.median(lengths),
         "history, mean": lengths.mean(),
         **_repeats(dataset, "category"),
@@ -52,37 +53,37 @@ def dataset_statistics(dataset: RecDataset) -> dict[str, float | None]:
     }
 
 
-def curves(dataset: RecDataset) -> dict[str, list[float | None] | None]:
-    """The figures of the chapter as few points.
+def dataset_curves(dataset: RecDataset) -> dict[str, list[float | None] | None]:
+    """The curves of the chapter's figures at few points.
 
     Returns:
-        ``tail``: share of the interactions on the best-selling STEPS of the items. ``history``: STEPS-quantiles of the
-        history lengths. ``gap``: STEPS-quantiles of the seconds between two interactions of a user. ``fresh``: in each
-        24th of the time, the share of interactions on items first seen in the 90 days before (None where nothing
-        happened). The latter two are None where there are no times, the last also where they span fewer than 90 days.
+        ``tail``: share of the interactions on the STEPS most popular items. ``history``: STEPS quantiles of the history
+        lengths. ``gap``: STEPS quantiles of the seconds between two interactions of a user. ``fresh``: in each 24th of
+        the time, the share of interactions on items that occurred first in the 90 days before, None for a part
+        without interactions. ``gap`` and ``fresh`` are None without times, ``fresh`` also under 90 days.
     """
     sales, gap = _sales(dataset), _gaps(dataset)
     tail = np.interp(STEPS, np.linspace(0, 1, len(sales) + 1), np.r_[0, np.cumsum(sales)] / sales.sum())
-    found = {"tail": tail, "history": np.quantile(_lengths(dataset), STEPS), "gap": None, "fresh": None}
+    curves = {"tail": tail, "history": np.quantile(_lengths(dataset), STEPS), "gap": None, "fresh": None}
     if dataset.timed:
         time, fresh = dataset.interactions["time"].to_numpy(), _is_fresh(dataset)
         part = np.minimum((time - time.min()) * 24 // max(time.max() - time.min(), 1), 23)
         in_part = np.bincount(part, minlength=24)
         share = np.bincount(part, weights=fresh, minlength=24) / np.maximum(in_part, 1)
-        found["gap"] = np.quantile(gap, STEPS) if len(gap) else None
-        if dataset.span() >= NEW_DAYS:
-            found["fresh"] = np.where(in_part > 0, share, np.nan)
+        curves["gap"] = np.quantile(gap, STEPS) if len(gap) else None
+        if dataset.days_spanned() >= NEW_DAYS:
+            curves["fresh"] = np.where(in_part > 0, share, np.nan)
     return {
         name: None if points is None else [None if np.isnan(point) else float(point) for point in points]
-        for name, points in found.items()
+        for name, points in curves.items()
     }
 
 
 def known_fields(values: pd.DataFrame) -> list[str]:
-    """The columns of a table of items that tell items apart.
+    """The columns of a table of items with more than one value.
 
     Raises:
-        NotAvailable: there is none.
+        NotAvailable: There is none.
     """
     known = [name for name in values if values[name].nunique() > 1]
     if not known:
@@ -91,27 +92,28 @@ def known_fields(values: pd.DataFrame) -> list[str]:
 
 
 def attribute_texts(dataset: RecDataset) -> list[str]:
-    """Category and brand of each item as a text; empty where the data set has no categories."""
+    """Category and brand of each item as a text; empty if the data set has no categories."""
     categories, brands = dataset.items["category"][:], dataset.items["brand"][:]
     if not any(categories):
         return [""] * dataset.num_items
     return [f"category: {category}, brand: {brand}" for category, brand in zip(categories, brands, strict=True)]
 
 
-def format_statistics(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Portraits, a column each, as text for readers: shares in per cent, a dash for what cannot be told."""
+def format_statistics(statistics: pd.DataFrame) -> pd.DataFrame:
+    """Format a table with one column per data set: shares in per cent, a dash for None."""
 
-    def told(row: pd.Series) -> list[str]:
-        if row.name in ("users", "items", "interactions"):
+    def format_row(row: pd.Series) -> list[str]:
+        label = str(row.name)
+        if label in ("users", "items", "interactions"):
             form = "{:,.0f}"
-        elif row.name.startswith(("history,", "tokens", "characters")):
+        elif label.startswith(("history,", "tokens", "characters")):
             form = "{:,.1f}"
         else:
             form = "{:.2%}" if row.between(0, 0.01, inclusive="neither").any() else "{:.1%}"
         return ["-" if np.isnan(number) else form.format(number) for number in row]
 
-    rows = [told(row) for _, row in numbers.astype(float).iterrows()]
-    return pd.DataFrame(rows, numbers.index, numbers.columns)
+    rows = [format_row(row) for _, row in statistics.astype(float).iterrows()]
+    return pd.DataFrame(rows, statistics.index, statistics.columns)
 
 
 def _mean(values: np.ndarray) -> float | None:
@@ -124,50 +126,51 @@ def _lengths(dataset: RecDataset) -> np.ndarray:
 
 
 def _sales(dataset: RecDataset) -> np.ndarray:
-    """(I,) interactions of each item, best seller first."""
+    """(I,) interactions of each item, most popular first."""
     return np.sort(np.bincount(dataset.interactions["item"], minlength=dataset.num_items + 1)[1:])[::-1]
 
 
 def _top_fifth(dataset: RecDataset) -> float:
-    """Share of the interactions on the best-selling fifth of the items, on one item at least."""
+    """Share of the interactions on the most popular fifth of the items, at least one item."""
     return _sales(dataset)[: max(1, dataset.num_items // 5)].sum() / dataset.num_interactions
 
 
 def _gaps(dataset: RecDataset) -> np.ndarray:
-    """Seconds between each interaction and the one before of the same user."""
+    """Seconds between each interaction and the same user's previous one."""
     user, time = (dataset.interactions[name].to_numpy() for name in ("user", "time"))
     return np.diff(time)[np.diff(user) == 0]
 
 
 def _is_fresh(dataset: RecDataset) -> np.ndarray:
-    """(N,) bool: the item was first seen in the 90 days before."""
+    """(N,) bool: the item occurred first in the 90 days before."""
     time = dataset.interactions["time"]
     return (time - dataset.interactions.groupby("item")["time"].transform("min") < NEW_DAYS * DAY).to_numpy()
 
 
 def _repeats(dataset: RecDataset, field: str) -> dict[str, float | None]:
-    """How often an interaction has the value of the one before, and of a random other one; where both are known."""
+    """How often an interaction has the value of the previous one, and of a random other one; where both are known."""
     values = dataset.column(field)
     items = dataset.interactions["item"].to_numpy()
     user = dataset.interactions["user"].to_numpy()
     rng = np.random.default_rng(0)
-    anyone = rng.permutation(items)
-    own = items[np.lexsort((rng.random(len(items)), user))]  # each user's in any order
-    follows = np.diff(user) == 0
-    tells = len(set(values[1:]) - {""}) > 1
-    shares = {}
-    for name, now, other in (
+    shuffled = rng.permutation(items)
+    within_user = items[np.lexsort((rng.random(len(items)), user))]  # each user's in random order
+    has_previous = np.diff(user) == 0
+    varies = len(set(values[1:]) - {""}) > 1
+    shares: dict[str, float | None] = {}
+    for name, current, other in (
         ("repeats", items[1:], items[:-1]),
-        ("in any order", own[1:], own[:-1]),
-        ("by chance", items[1:], anyone[1:]),
+        ("in any order", within_user[1:], within_user[:-1]),
+        ("by chance", items[1:], shuffled[1:]),
     ):
-        first, second = values[now[follows]], values[other[follows]]
+        first, second = values[current[has_previous]], values[other[has_previous]]
         known = (first != "") & (second != "")
-        shares[f"{field} {name}"] = _mean((first == second)[known]) if tells else None
+        shares[f"{field} {name}"] = _mean((first == second)[known]) if varies else None
     return shares
 
 
 def _times(dataset: RecDataset) -> dict[str, float | None]:
+    """Statistics of times and of leave-one-out's leakage."""
     names = (
         "gaps under an hour",
         "last decided by file order",
@@ -179,31 +182,31 @@ def _times(dataset: RecDataset) -> dict[str, float | None]:
         return dict.fromkeys(names)
     time = dataset.interactions["time"].to_numpy()
     second_half = time > (time.min() + time.max()) / 2
-    later = later_share(dataset.leave_one_out())
+    later = leaked_share(dataset.leave_one_out())
     last = np.flatnonzero(np.diff(dataset.interactions["user"], append=-1))
     last = last[_lengths(dataset) > 1]
-    fresh = _is_fresh(dataset)[second_half] if dataset.span() >= NEW_DAYS else later[:0]
-    found = map(_mean, (_gaps(dataset) < 3600, time[last] == time[last - 1], fresh, later > 0, later))
-    return dict(zip(names, found, strict=True))
+    fresh = _is_fresh(dataset)[second_half] if dataset.days_spanned() >= NEW_DAYS else later[:0]
+    means = map(_mean, (_gaps(dataset) < 3600, time[last] == time[last - 1], fresh, later > 0, later))
+    return dict(zip(names, means, strict=True))
 
 
 def _content(dataset: RecDataset) -> dict[str, float | None]:
-    """Pictures and texts."""
+    """Statistics of images and texts."""
     titles, descriptions = dataset.items["title"][:], dataset.items["description"][:]
-    tokenizer = learn_bpe(titles + descriptions, 4000)
+    tokenizer = train_bpe(titles + descriptions, 4000)
     title, attribute, description = (
         np.array([0, *map(len, tokenizer.encode_batch(texts))])
         for texts in (titles, attribute_texts(dataset), descriptions)
     )  # (I + 1,) tokens
     history = np.bincount(dataset.interactions["user"], weights=description[dataset.interactions["item"]])
-    described = description > 0
+    has_text = description > 0
     return {
         "items with a picture": dataset.has_image[1:].mean(),
-        "items with a description": described[1:].mean(),
+        "items with a description": has_text[1:].mean(),
         "characters of a title": np.mean([len(text) for text in titles]),
         "tokens of a title": title[1:].mean(),
         "tokens of the attributes": attribute[1:].mean() if attribute.any() else None,
-        "tokens of a description, mean": _mean(description[described]),
-        "tokens of a description, median": np.median(description[described]) if described.any() else None,
-        "histories over 1,024 tokens": (history > CONTEXT).mean() if described.any() else None,
+        "tokens of a description, mean": _mean(description[has_text]),
+        "tokens of a description, median": np.median(description[has_text]) if has_text.any() else None,
+        "histories over 1,024 tokens": (history > MAX_LEN).mean() if has_text.any() else None,
     }

@@ -1,4 +1,4 @@
-"""encoders.py and checkpoints.py: tiny random models in the hub's layout, held against the libraries' own calls."""
+"""The encoders: tiny random models in the layout of the hub, compared with the calls of the libraries."""
 
 import json
 import sys
@@ -19,8 +19,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from mmrec_helpers.encoders import checkpoints
 from mmrec_helpers.encoders import features as encoders
 from mmrec_helpers.encoders.checkpoints import find_checkpoint, revision
-from mmrec_helpers.encoders.features import embed_pictures, embed_texts, encode_images, encode_texts
-from mmrec_helpers.encoders.models import load_encoder, randomly_initialised
+from mmrec_helpers.encoders.features import embed_images, embed_texts, encode_images, encode_texts
+from mmrec_helpers.encoders.models import Encoder, load_encoder, randomly_initialised
 
 TEXTS = [
     "a red lamp",
@@ -37,7 +37,7 @@ CLIP_PIXELS = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_s
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 
 
-def pictures(num: int = 7) -> list[Image.Image]:
+def sample_images(num: int = 7) -> list[Image.Image]:
     """Noise in several sizes and modes."""
     rng = np.random.default_rng(0)
     sizes, modes = [(40, 40), (64, 48), (30, 50)], ["RGB", "L", "RGBA", "P"]
@@ -179,10 +179,10 @@ def features_in(folder):
 def test_clip_as_the_library(made):
     model = transformers.CLIPModel.from_pretrained(made["clip"])
     tokenizer = transformers.CLIPTokenizer.from_pretrained(made["clip"])
-    seen, read = embed_pictures(pictures(), made["clip"]), embed_texts(TEXTS, str(made["clip"]))
+    seen, read = embed_images(sample_images(), made["clip"]), embed_texts(TEXTS, str(made["clip"]))
     assert seen.vectors.shape == read.vectors.shape == (7, 16)
     assert seen.vectors.dtype == read.vectors.dtype == torch.float32
-    pixels = [CLIP_PIXELS(picture.convert("RGB"), return_tensors="pt") for picture in pictures()]
+    pixels = [CLIP_PIXELS(picture.convert("RGB"), return_tensors="pt") for picture in sample_images()]
     close(seen.vectors, [model.get_image_features(**one).pooler_output[0] for one in pixels])
     tokens = [tokenizer(text, truncation=True, max_length=LIMIT, return_tensors="pt") for text in TEXTS]
     close(read.vectors, [model.get_text_features(**one).pooler_output[0] for one in tokens])
@@ -196,8 +196,8 @@ def test_siglip_as_the_library(made):
     model = transformers.SiglipModel.from_pretrained(made["siglip"])
     processor = transformers.AutoImageProcessor.from_pretrained(made["siglip"])
     tokenizer = transformers.AutoTokenizer.from_pretrained(made["siglip"])
-    seen, read = embed_pictures(pictures(), made["siglip"]), embed_texts(TEXTS, made["siglip"])
-    pixels = [processor(picture.convert("RGB"), return_tensors="pt") for picture in pictures()]
+    seen, read = embed_images(sample_images(), made["siglip"]), embed_texts(TEXTS, made["siglip"])
+    pixels = [processor(picture.convert("RGB"), return_tensors="pt") for picture in sample_images()]
     close(seen.vectors, [model.get_image_features(**one).pooler_output[0] for one in pixels])
     tokens = [tokenizer(text, padding="max_length", truncation=True, return_tensors="pt") for text in TEXTS]
     assert {one["input_ids"].shape for one in tokens} == {(1, LIMIT)}
@@ -240,8 +240,8 @@ def test_network_as_the_library(made):
     state = timm.models.load_state_dict(made["network"] / "model.safetensors")
     model.load_state_dict(state)
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-    found = embed_pictures(pictures(), made["network"]).vectors
-    for picture, vector in zip(pictures(), found, strict=True):
+    found = embed_images(sample_images(), made["network"]).vectors
+    for picture, vector in zip(sample_images(), found, strict=True):
         maps = model.forward_features(transform(picture.convert("RGB"))[None])  # (1, D, height, width)
         close(vector, maps.mean(dim=(2, 3))[0])
 
@@ -260,12 +260,12 @@ def test_half_precision_is_computed_in_single(made, tmp_path):
 @pytest.mark.parametrize("kind", MAKERS)
 def test_order_is_kept_and_the_batch_does_not_matter(made, kind, monkeypatch):
     model = load_encoder(made[kind])
-    jobs = [] if kind == "sentences" else [(embed_pictures, pictures())]
+    jobs = [] if kind == "sentences" else [(embed_images, sample_images())]
     jobs += [] if kind == "network" else [(embed_texts, TEXTS)]
     for embed, things in jobs:
         together = embed(things, model)
         assert len(np.unique(together.vectors.numpy().round(4), axis=0)) == 7
-        monkeypatch.setattr(encoders, "BATCH", 2)
+        monkeypatch.setattr(encoders, "BATCH_SIZE", 2)
         close(embed(things, model).vectors, together.vectors)
         close(embed(things[::-1], model).vectors, together.vectors.flip(0))
         alone = [embed([thing], model).vectors[0] for thing in things]
@@ -273,7 +273,7 @@ def test_order_is_kept_and_the_batch_does_not_matter(made, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "sentences"])
-def test_texts_that_are_cut_are_flagged(made, kind):
+def test_truncated_texts_are_flagged(made, kind):
     tokenizer = transformers.AutoTokenizer.from_pretrained(made[kind])
     found = embed_texts(TEXTS, made[kind])
     assert found.truncated.tolist() == [len(tokenizer(text)["input_ids"]) > LIMIT for text in TEXTS]
@@ -296,13 +296,13 @@ def test_nothing_to_encode_is_flagged_and_zero(made, shop):
     assert seen.present.tolist() == shop.has_image[1:].tolist() == [True, True, False, True, True, False, True]
     assert not seen.vectors[[2, 5]].any()
     close(
-        seen.vectors[seen.present], embed_pictures([shop.image(item) for item in (1, 2, 4, 5, 7)], made["clip"]).vectors
+        seen.vectors[seen.present], embed_images([shop.image(item) for item in (1, 2, 4, 5, 7)], made["clip"]).vectors
     )
-    for none in (embed_pictures([None, None], made["network"]), embed_texts(["", None], made["clip"])):
+    for none in (embed_images([None, None], made["network"]), embed_texts(["", None], made["clip"])):
         assert none.vectors.shape[0] == 2
         assert not none.vectors.any()
         assert not none.present.any()
-    assert embed_pictures([], made["clip"]).vectors.shape == embed_texts([], made["clip"]).vectors.shape == (0, 16)
+    assert embed_images([], made["clip"]).vectors.shape == embed_texts([], made["clip"]).vectors.shape == (0, 16)
 
 
 def test_texts_of_items_are_their_fields_joined(made, shop):
@@ -330,8 +330,14 @@ def test_vectors_can_be_trained_on(made):
 @pytest.fixture
 def loads(monkeypatch):
     """Names of the models that were loaded."""
-    names, load = [], encoders._load
-    monkeypatch.setattr(encoders, "_load", lambda folder, name: names.append(name) or load(folder, name))
+    names = []
+
+    def load(encoder):
+        if not isinstance(encoder, Encoder):
+            names.append(str(encoder))
+        return load_encoder(encoder)
+
+    monkeypatch.setattr(encoders, "load_encoder", load)
     return names
 
 
@@ -401,7 +407,7 @@ def test_hub_models_are_found_in_its_cache_without_a_network(made, shop, offline
         (home / "refs" / branch).write_text(COMMIT)
         asked = name if branch == "main" else f"{name}@{branch}"
         assert revision(find_checkpoint(asked)) == COMMIT
-        close(embed_pictures(pictures(), asked).vectors, embed_pictures(pictures(), made[kind]).vectors)
+        close(embed_images(sample_images(), asked).vectors, embed_images(sample_images(), made[kind]).vectors)
     encode_texts(shop, "some/clip")
     loads.clear()
     encode_texts(shop, "some/clip")
@@ -464,7 +470,7 @@ def test_folders_that_hold_no_model(made, tmp_path):
     with pytest.raises(ValueError, match="model_type is 'llama'; encoders are clip, siglip, bert"):
         load_encoder(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json: no JSON"):
+    with pytest.raises(ValueError, match=r"config\.json: not valid JSON"):
         load_encoder(tmp_path)
 
 
@@ -498,18 +504,18 @@ def test_poolings_and_modules_that_are_not_known(made, tmp_path):
         load_encoder(tmp_path)
 
 
-def test_the_wrong_sense(made):
-    with pytest.raises(ValueError, match=r"network reads no texts; there are pocket-clip"):
+def test_the_wrong_modality(made):
+    with pytest.raises(ValueError, match=r"network encodes no texts; there are pocket-clip"):
         embed_texts(["a"], made["network"])
-    with pytest.raises(ValueError, match=r"sentences sees no pictures; there are pocket-clip"):
-        embed_pictures(pictures(), made["sentences"])
+    with pytest.raises(ValueError, match=r"sentences encodes no images; there are pocket-clip"):
+        embed_images(sample_images(), made["sentences"])
 
 
 # The control ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["pocket-clip", "pocket-resnet", "pocket-sbert"])
-def test_an_untrained_encoder_is_the_same_network_with_other_weights(name):
+def test_a_randomly_initialised_encoder_is_the_same_network_with_other_weights(name):
     trained = load_encoder(name)
     control = randomly_initialised(trained)
     weights, random = trained.model.state_dict(), control.model.state_dict()

@@ -1,4 +1,4 @@
-"""The shop's pictures: the same everywhere, different where they should be, and readable by someone who only looks."""
+"""The shop's images: the same everywhere, different where they should be, and classifiable by a small network."""
 
 import hashlib
 import os
@@ -21,10 +21,10 @@ from mmrec_helpers.pocket_shop.rendering import (
     RENDERING_VERSION,
     SHAPES,
     TRIM_OF,
-    draw_item,
+    render_item,
 )
 
-ITEM = {"category": "mug", "colour": "blue", "pattern": "dotted", "style": "classic", "mark": (3, 0), "look": 7}
+ITEM = {"category": "mug", "colour": "blue", "pattern": "dotted", "style": "classic", "mark": (3, 0), "seed": 7}
 SAMPLE = [
     (category, COLOURS[i % 8], PATTERNS[i % 6], STYLES[i % 4], (i % 8, i % 2), i)
     for i, category in enumerate(CATEGORIES)
@@ -33,7 +33,7 @@ SAMPLE = [
 
 def pixels(size: int = 64, **changes: Any) -> np.ndarray:
     """The picture of ITEM with some changes, as (size, size, 3) whole numbers."""
-    return np.asarray(draw_item(**(ITEM | changes), size=size)).astype(int)
+    return np.asarray(render_item(**(ITEM | changes), size=size)).astype(int)
 
 
 def sample_digest() -> str:
@@ -41,7 +41,7 @@ def sample_digest() -> str:
     digest = hashlib.sha256()
     for attributes in SAMPLE:
         for size in (64, 96):
-            digest.update(draw_item(*attributes, size=size).tobytes())
+            digest.update(render_item(*attributes, size=size).tobytes())
     return digest.hexdigest()
 
 
@@ -73,15 +73,15 @@ def test_a_fresh_process_draws_the_same_pixels(hash_seed: str) -> None:
 
 def test_the_order_of_drawing_does_not_matter() -> None:
     """What is kept between pictures does not change them."""
-    forwards = [draw_item(*attributes).tobytes() for attributes in SAMPLE]
-    backwards = [draw_item(*attributes).tobytes() for attributes in reversed(SAMPLE)]
+    forwards = [render_item(*attributes).tobytes() for attributes in SAMPLE]
+    backwards = [render_item(*attributes).tobytes() for attributes in reversed(SAMPLE)]
     assert forwards == backwards[::-1]
 
 
 @pytest.mark.parametrize("size", [32, 64, 100, 256])
 def test_size_and_mode(size: int) -> None:
     """A picture is as large as asked for, and RGB."""
-    picture = draw_item(**ITEM, size=size)
+    picture = render_item(**ITEM, size=size)
     assert picture.size == (size, size)
     assert picture.mode == "RGB"
 
@@ -90,8 +90,8 @@ def test_size_and_mode(size: int) -> None:
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_every_product_lies_within_the_picture_and_stands_out(category: str, style: str) -> None:
     """The coloured part is large enough and does not touch the edge."""
-    for look in range(12):
-        red, blue = (pixels(category=category, style=style, look=look, colour=colour) for colour in ("red", "blue"))
+    for seed in range(12):
+        red, blue = (pixels(category=category, style=style, seed=seed, colour=colour) for colour in ("red", "blue"))
         coloured = np.abs(red - blue).max(axis=2) > 40
         rows, columns = np.nonzero(coloured)
         assert coloured.mean() > 0.08
@@ -102,7 +102,7 @@ def test_every_product_lies_within_the_picture_and_stands_out(category: str, sty
 @pytest.mark.parametrize(
     "change",
     [{"category": "teapot"}, {"colour": "purple"}, {"pattern": "zigzag"}, {"style": "rustic"},
-     {"mark": (4, 0)}, {"mark": (3, 1)}, {"look": 8}],
+     {"mark": (4, 0)}, {"mark": (3, 1)}, {"seed": 8}],
     ids=str,
 )  # fmt: skip
 def test_each_argument_changes_the_picture(change: dict[str, Any]) -> None:
@@ -130,8 +130,8 @@ def test_the_mark_changes_only_its_corner() -> None:
 @pytest.mark.parametrize("attributes", SAMPLE, ids=CATEGORIES)
 def test_a_large_picture_shows_the_same_as_a_small_one(attributes: tuple) -> None:
     """The size only adds detail."""
-    small = np.asarray(draw_item(*attributes)).astype(int)
-    large = np.asarray(draw_item(*attributes, size=256).reduce(4)).astype(int)
+    small = np.asarray(render_item(*attributes)).astype(int)
+    large = np.asarray(render_item(*attributes, size=256).reduce(4)).astype(int)
     assert np.abs(small - large).mean() < 4
 
 
@@ -139,29 +139,29 @@ def test_a_large_picture_shows_the_same_as_a_small_one(attributes: tuple) -> Non
 def test_an_unknown_value_is_named_with_what_is_allowed(name: str) -> None:
     """The error names the value and those that are allowed."""
     with pytest.raises(ValueError, match=rf"unknown {name} 'nonsense'; allowed: \w+, \w+"):
-        draw_item(**(ITEM | {name: "nonsense"}))
+        render_item(**(ITEM | {name: "nonsense"}))
 
 
 @pytest.mark.parametrize(("mark", "name"), [((8, 0), "glyph"), ((-1, 0), "glyph"), ((0, 2), "badge")])
 def test_an_unknown_mark_is_refused(mark: tuple[int, int], name: str) -> None:
     """The error says which half of the mark is wrong."""
     with pytest.raises(ValueError, match=f"unknown {name}"):
-        draw_item(**(ITEM | {"mark": mark}))
+        render_item(**(ITEM | {"mark": mark}))
 
 
-# --- Someone who sees only the picture --------------------------------------------------------------------------------
+# --- A network that sees only the image -------------------------------------------------------------------------------
 HEADS = {"category": CATEGORIES, "colour": COLOURS, "pattern": PATTERNS, "style": STYLES, "glyph": MARK_GLYPHS}
 NUM_TRAIN, NUM_TEST, EPOCHS, BATCH = 6_000, 1_500, 5, 64
 
 
-def random_items(count: int, first_look: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures (count, 3, 64, 64) from -1 to 1 and targets (count, heads); the looks count up from ``first_look``."""
+def random_items(count: int, first_seed: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures (count, 3, 64, 64) from -1 to 1 and targets (count, heads); the seeds count up from ``first_seed``."""
     targets = np.stack([rng.integers(len(values), size=count) for values in HEADS.values()], axis=1)
     badges = rng.integers(len(MARK_BADGES), size=count)
     pictures = np.empty((count, 64, 64, 3), dtype=np.uint8)
     for i, (category, colour, pattern, style, glyph) in enumerate(targets.tolist()):
         names = CATEGORIES[category], COLOURS[colour], PATTERNS[pattern], STYLES[style]
-        pictures[i] = draw_item(*names, (glyph, int(badges[i])), first_look + i)
+        pictures[i] = render_item(*names, (glyph, int(badges[i])), first_seed + i)
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1, torch.from_numpy(targets)
 
 
@@ -196,6 +196,7 @@ def accuracies(seed: int) -> dict[str, float]:
     return dict(zip(HEADS, map(float, right), strict=True))
 
 
+@pytest.mark.slow("mmrec_helpers.pocket_shop.rendering:RENDERING_VERSION", "torch==")
 def test_who_sees_only_the_picture_can_name_its_attributes() -> None:
     """A small network reads the attributes of new items from their pictures."""
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""shop.py: the same seed gives the same shop everywhere, each knob moves one thing, and the truth tells the truth."""
+"""shop.py: the same seed gives the same shop everywhere, each parameter changes one thing, and the truth is true."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ import datasets
 import numpy as np
 import pytest
 
-from mmrec_helpers.data.dataset import Queries
+from mmrec_helpers.data.dataset import ITEM_FEATURES, Queries
 from mmrec_helpers.pocket_shop import shop as shop_module
 from mmrec_helpers.pocket_shop.catalogue import (
     CATEGORY_PRICE,
@@ -28,10 +28,10 @@ from mmrec_helpers.pocket_shop.catalogue import (
     WRITTEN,
 )
 from mmrec_helpers.pocket_shop.choice_model import FIRST_CHANGE, MAX_PURCHASES
-from mmrec_helpers.pocket_shop.shop import ITEM_FEATURES, SIZES, load_shop
+from mmrec_helpers.pocket_shop.shop import SIZES, load_shop
 from mmrec_helpers.pocket_shop.text_templates import mentioned_attributes
 
-# The fingerprint of open_shop(seed=0, size="tiny"). If it changes and you meant it to, raise SHOP_VERSION (or the
+# The fingerprint of load_shop(seed=0, size="tiny"). If it changes and you meant it to, raise SHOP_VERSION (or the
 # RENDERING_VERSION or TEXT_VERSION), put here the fingerprint that the failing test shows, and execute every
 # notebook again: each number in the book depends on it. If you did not mean it to, you broke the shop.
 GOLDEN = "69442a4cf5e972a2"
@@ -40,7 +40,7 @@ BARE = {"missing_images": 1.0}  # pictures take most of the time, and most tests
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
-    """open_shop for tiny shops in a cache folder of this module; every shop is opened once."""
+    """load_shop for tiny shops in a cache folder of this module; every shop is opened once."""
     cache, shops = tmp_path_factory.mktemp("cache"), {}
 
     def opened(**options):
@@ -78,7 +78,7 @@ def truth(opened):
 
 def image_bytes(dataset) -> list[bytes | None]:
     raw = dataset.items.cast_column("image", datasets.Image(decode=False))["image"]
-    return [picture and picture["bytes"] for picture in raw]
+    return [image and image["bytes"] for image in raw]
 
 
 def pieces(shop) -> dict[str, list]:
@@ -127,8 +127,8 @@ def test_the_same_seed_gives_the_same_shop_in_another_folder(opened, generated_a
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(dataset, tmp_path):
     code = (
-        "import pathlib, sys; from mmrec_helpers.pocket_shop.shop import open_shop;"
-        "print(open_shop(size='tiny', cache=pathlib.Path(sys.argv[1]))[0].fingerprint)"
+        "import pathlib, sys; from mmrec_helpers.pocket_shop.shop import load_shop;"
+        "print(load_shop(size='tiny', cache=pathlib.Path(sys.argv[1]))[0].fingerprint)"
     )
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONHASHSEED": "99", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
@@ -155,7 +155,7 @@ def test_a_stored_shop_is_read_and_not_drawn_again(stored, dataset, monkeypatch)
     def refuse(*args):
         raise AssertionError("drawn again")
 
-    monkeypatch.setattr(shop_module, "draw_item", refuse)
+    monkeypatch.setattr(shop_module, "render_item", refuse)
     assert load_shop(size="tiny", cache=stored)[0].fingerprint == dataset.fingerprint
     with pytest.raises(AssertionError, match="drawn again"):
         load_shop(size="tiny", cache=stored, noise=0.5)
@@ -175,43 +175,48 @@ def test_a_killed_generation_leaves_no_half_shop(tmp_path, monkeypatch, dataset,
         drawn.append(args)
         if len(drawn) > 100:
             raise error
-        return draw_item(*args)
+        return render_item(*args)
 
-    draw_item = shop_module.draw_item
-    monkeypatch.setattr(shop_module, "draw_item", draw_some)
+    render_item = shop_module.render_item
+    monkeypatch.setattr(shop_module, "render_item", draw_some)
     with pytest.raises(error):
         load_shop(size="tiny", cache=tmp_path)
-    assert all(".part" in folder.name for folder in (tmp_path / "pocket_shop").iterdir())
+    assert list((tmp_path / "pocket_shop").iterdir()) == []
     monkeypatch.undo()
     assert load_shop(size="tiny", cache=tmp_path)[0].fingerprint == dataset.fingerprint
-    assert [".part" in folder.name for folder in (tmp_path / "pocket_shop").iterdir()] == [False]
+    assert len(list((tmp_path / "pocket_shop").iterdir())) == 1
 
 
 def test_what_another_killed_process_left_does_no_harm(stored, dataset):
     (folder,) = (stored / "pocket_shop").iterdir()
-    left = folder.rename(folder.with_name(f"{folder.name}.part{os.getpid()}"))  # as if by a process of the same number
-    other = folder.with_name(f"{folder.name}.part{os.getpid() + 1}")
-    other.mkdir()
-    for junk in (left / "items.arrow", left / "junk", other / "truth.npz"):
-        junk.write_bytes(b"half")
+    left = folder.with_name(f".{folder.name}.{os.getpid()}") / folder.name
+    left.parent.mkdir()
+    folder.rename(left)
+    for junk in ("items.arrow", "junk"):
+        (left / junk).write_bytes(b"half")
     assert load_shop(size="tiny", cache=stored)[0].fingerprint == dataset.fingerprint
     assert not (folder / "junk").exists()
 
 
-def test_a_shop_that_another_process_finished_first_stays(stored, dataset):
+def test_a_shop_that_another_process_finished_first_does_no_harm(stored, dataset, monkeypatch):
     (folder,) = (stored / "pocket_shop").iterdir()
-    (folder / "mine").touch()
-    shop_module._generate(folder, 0, "tiny", shop_module.Knobs())
-    assert [path.name for path in (stored / "pocket_shop").iterdir()] == [folder.name]
-    assert (folder / "mine").exists()
+    other, write = stored / "other", shop_module._write_shop
+    folder.rename(other)
+
+    def write_second(part, *args):
+        write(part, *args)
+        other.rename(folder)
+
+    monkeypatch.setattr(shop_module, "_write_shop", write_second)
     assert load_shop(size="tiny", cache=stored)[0].fingerprint == dataset.fingerprint
+    assert [path.name for path in (stored / "pocket_shop").iterdir()] == [folder.name]
 
 
-@pytest.mark.parametrize("knob", ["overlap", "noise", "missing_images", "drift", "cold_share"])
+@pytest.mark.parametrize("parameter", ["overlap", "noise", "missing_images", "drift", "cold_share"])
 @pytest.mark.parametrize("value", [-0.01, 1.01, float("nan")])
-def test_a_knob_out_of_range_is_named(tmp_path, knob, value):
-    with pytest.raises(ValueError, match=f"the knob {knob} goes from 0 to 1, not to {value}"):
-        load_shop(size="tiny", cache=tmp_path, **{knob: value})
+def test_a_parameter_out_of_range_is_named(tmp_path, parameter, value):
+    with pytest.raises(ValueError, match=f"the parameter {parameter} must lie between 0 and 1, but is {value}"):
+        load_shop(size="tiny", cache=tmp_path, **{parameter: value})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -284,21 +289,21 @@ def test_reviews_praise_what_was_liked_and_regret_what_was_missed(dataset, truth
         zip(steps(dataset)[2], dataset.interactions["rating"] >= 4, dataset.interactions["review"], strict=True)
     ):
         facts = truth.facts(f"item-{row}")
-        told = mentioned_attributes(review)
-        assert told.pop("category", {facts["category"]}) == {facts["category"]}
+        mentioned = mentioned_attributes(review)
+        assert mentioned.pop("category", {facts["category"]}) == {facts["category"]}
         if facts["brand"] in review:
-            told["brand"] = {facts["brand"]}
+            mentioned["brand"] = {facts["brand"]}
         met = truth.catalogue.attributes[row] == taste[index]
         may_tell = met if liked else ~met & (taste[index] >= 0)
         allowed = {name for name, may in zip(TASTE_ATTRIBUTES, may_tell, strict=True) if may}
-        assert told == {name: {facts[name]} for name in told}, review
-        assert set(told) <= allowed, review
-        assert len(told) == min(len(allowed), 1), review
-        spoken[liked] += len(told)
+        assert mentioned == {name: {facts[name]} for name in mentioned}, review
+        assert set(mentioned) <= allowed, review
+        assert len(mentioned) == min(len(allowed), 1), review
+        spoken[liked] += len(mentioned)
     assert min(spoken.values()) > 500
 
 
-# Knobs ----------------------------------------------------------------------------------------------------------
+# Parameters ---------------------------------------------------------------------------------------------------
 
 
 def test_overlap_moves_the_descriptions_only(opened):
@@ -306,8 +311,8 @@ def test_overlap_moves_the_descriptions_only(opened):
 
 
 def told_in_descriptions(dataset, names) -> list[dict[str, set[str]]]:
-    told = [mentioned_attributes(text) for text in dataset.column("description")[1:]]
-    return [{name: one[name] for name in names if name in one} for one in told]
+    mentioned = [mentioned_attributes(text) for text in dataset.column("description")[1:]]
+    return [{name: one[name] for name in names if name in one} for one in mentioned]
 
 
 @pytest.mark.parametrize(("overlap", "noise"), [(0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (0.5, 1.0)])
@@ -318,7 +323,7 @@ def test_descriptions_mention_what_the_picture_shows_as_often_as_overlap_says(op
         assert (truth.mentions == overlap).all()
     facts = [truth.facts(name) for name in dataset.column("item_id")[1:]]
     wanted = [
-        {name: {fact[name]} for name, told in zip(MENTIONABLE, mentions, strict=True) if told}
+        {name: {fact[name]} for name, mentioned in zip(MENTIONABLE, mentions, strict=True) if mentioned}
         for fact, mentions in zip(facts, truth.mentions, strict=True)
     ]
     assert told_in_descriptions(dataset, MENTIONABLE) == wanted
@@ -326,8 +331,8 @@ def test_descriptions_mention_what_the_picture_shows_as_often_as_overlap_says(op
 
 def test_descriptions_tell_more_and_nothing_less_with_more_overlap(opened):
     shops = [opened(overlap=overlap, noise=0.0, **BARE)[0] for overlap in (0.0, 0.3, 0.5, 1.0)]
-    told = [told_in_descriptions(dataset, MENTIONABLE) for dataset in shops]
-    for less, more in pairwise(told):
+    mentioned = [told_in_descriptions(dataset, MENTIONABLE) for dataset in shops]
+    for less, more in pairwise(mentioned):
         assert all(one.items() <= two.items() for one, two in zip(less, more, strict=True))
         assert less != more
 
@@ -361,10 +366,10 @@ def test_noise_moves_the_descriptions_only_and_keeps_their_words_in_order(opened
 def test_noise_is_the_share_of_soiled_descriptions_and_more_noise_soils_more(opened):
     clean = opened(noise=0.0, **BARE)[0].column("description")[1:]
     assert not any("<" in text or "&" in text for text in clean)
-    soiled = [opened(noise=noise, **BARE)[0].column("description")[1:] != clean for noise in (0.0, 0.15, 0.5, 1.0)]
-    for noise, some in zip((0.0, 0.15, 0.5, 1.0), soiled, strict=True):
+    noisy = [opened(noise=noise, **BARE)[0].column("description")[1:] != clean for noise in (0.0, 0.15, 0.5, 1.0)]
+    for noise, some in zip((0.0, 0.15, 0.5, 1.0), noisy, strict=True):
         assert abs(some.mean() - noise) < 0.1 * (0 < noise < 1) + 1e-9
-    assert all((less <= more).all() for less, more in pairwise(soiled))
+    assert all((less <= more).all() for less, more in pairwise(noisy))
 
 
 def test_missing_images_moves_the_images_only(opened):
@@ -429,10 +434,10 @@ def test_cold_share_is_the_share_of_items_launched_in_the_last_tenth_of_the_days
     assert (one.peak == two.peak)[stays].all()
 
 
-@pytest.mark.parametrize("knob", [{"drift": 0.3}, {"cold_share": 0.3}])
-def test_a_shopper_who_buys_the_same_rates_and_reviews_the_same(opened, knob):
+@pytest.mark.parametrize("parameter", [{"drift": 0.3}, {"cold_share": 0.3}])
+def test_a_shopper_who_buys_the_same_rates_and_reviews_the_same(opened, parameter):
     queries = []
-    for dataset, truth in (opened(), opened(**knob)):
+    for dataset, truth in (opened(), opened(**parameter)):
         came = truth.tastes.change < truth.purchases.lengths
         by_user = dict(list(dataset.interactions.groupby("user")))
         queries.append({user: frame.drop(columns="user") for user, frame in by_user.items() if not came[user]})
@@ -487,7 +492,7 @@ def test_scores_are_the_chances_by_which_shoppers_choose(dataset, truth, queries
 
 def test_scores_of_a_filtered_shop_are_those_of_the_same_items_at_the_same_moment(dataset, truth):
     some = np.random.default_rng(0).random(dataset.num_items + 1) < 0.6
-    core = dataset.keep(some[dataset.interactions["item"]]).k_core(5)
+    core = dataset.select_interactions(some[dataset.interactions["item"]]).k_core(5)
     assert 50 < core.num_items < dataset.num_items
     assert 50 < core.num_users < dataset.num_users
     asked = core.leave_one_out().queries("test")
@@ -538,26 +543,26 @@ def test_the_stored_picture_is_the_one_that_the_truth_draws(dataset, truth):
     shown = np.flatnonzero(dataset.has_image)
     for number in shown[:: len(shown) // 12]:
         name = dataset.item(number)["item_id"]
-        np.testing.assert_array_equal(np.asarray(truth.picture(name, 64)), np.asarray(dataset.image(number)))
-    assert truth.picture(name).size == (256, 256)
+        np.testing.assert_array_equal(np.asarray(truth.image(name, 64)), np.asarray(dataset.image(number)))
+    assert truth.image(name).size == (256, 256)
 
 
 def test_the_truth_can_draw_a_picture_that_the_data_set_lacks(opened, dataset):
     bare, truth = opened(missing_images=1.0)
     assert bare.image(1) is None
-    np.testing.assert_array_equal(np.asarray(truth.picture("item-000000", 64)), np.asarray(dataset.image(1)))
+    np.testing.assert_array_equal(np.asarray(truth.image("item-000000", 64)), np.asarray(dataset.image(1)))
 
 
 def test_changes_and_tastes_are_told_by_name(dataset, truth):
     tastes, lengths = truth.tastes, np.bincount(dataset.interactions["user"], minlength=dataset.num_users)
     came = []
     for user, name in enumerate(dataset.user_ids):
-        change = truth.change_of(name)
+        change = truth.change_point(name)
         came.append(change is not None)
         assert change == (tastes.change[user] if tastes.change[user] < lengths[user] else None)
         for step in {0, (change or 1) - 1, change or lengths[user] - 1, lengths[user] - 1}:
             holds = (tastes.before if change is None or step < change else tastes.after)[user]
-            named = truth.taste_of(name, step)
+            named = truth.taste(name, step)
             assert [attribute for attribute in TASTE_ATTRIBUTES if attribute in named] == list(named)
             for attribute, value in zip(TASTE_ATTRIBUTES, holds, strict=True):
                 assert named.get(attribute) == (truth.catalogue.values(attribute)[value] if value >= 0 else None)

@@ -107,7 +107,7 @@ def test_brand_names_are_single_words_free_of_attributes() -> None:
 
 
 def test_titles_name_brand_and_category_and_at_most_the_occasion(shop: Shop) -> None:
-    """A title tells nothing that the overlap knob is to hide."""
+    """A title tells nothing that the parameter overlap is to hide."""
     titles = set()
     for facts, draws in shop:
         title = text_templates.title(facts, draws[: text_templates.NUM_DRAWS_TITLE])
@@ -147,7 +147,7 @@ def test_no_choice_of_sentences_is_too_short_or_too_long() -> None:
             }
             for attribute in catalogue.MENTIONABLE:
                 told = [
-                    text_templates._picture_options(attribute, category, value)
+                    text_templates._visible_options(attribute, category, value)
                     for value in (VALUES[attribute][0], None)
                 ]
                 lengths[attribute] = [len(s.split()) for options in told for s in options]
@@ -157,7 +157,7 @@ def test_no_choice_of_sentences_is_too_short_or_too_long() -> None:
 
 
 def test_changing_the_mentions_changes_only_their_sentences(shop: Shop) -> None:
-    """The overlap knob is a controlled experiment."""
+    """The parameter overlap is a controlled experiment."""
     for facts, draws in shop:
         frame = TEMPLATES["frames"][int(draws[0] * len(TEMPLATES["frames"]))]
         silent = sentences_of(text_templates.description(facts, (), draws))
@@ -187,7 +187,7 @@ def all_sentences() -> Iterator[tuple[str, str]]:
                 yield from ((slot, s) for s in text_templates._fact_options(slot, category, material, occasion))
         for attribute in catalogue.MENTIONABLE:
             for value in (*VALUES[attribute], None):
-                yield from ((attribute, s) for s in text_templates._picture_options(attribute, category, value))
+                yield from ((attribute, s) for s in text_templates._visible_options(attribute, category, value))
 
 
 def test_every_sentence_is_clean_english_without_hints() -> None:
@@ -207,8 +207,8 @@ def test_every_slot_has_at_least_eight_options_and_a_position_of_its_own() -> No
                 options = text_templates._fact_options(slot, category, catalogue.MATERIALS_OF[category][0], occasion)
                 assert len(set(options)) == len(options) >= 8
         for attribute in catalogue.MENTIONABLE:
-            telling = text_templates._picture_options(attribute, category, VALUES[attribute][0])
-            silent = text_templates._picture_options(attribute, category, None)
+            telling = text_templates._visible_options(attribute, category, VALUES[attribute][0])
+            silent = text_templates._visible_options(attribute, category, None)
             assert len(set(telling)) >= 8
             assert len(set(silent)) >= 8
             # A told and a hidden attribute take about the same room.

@@ -1,4 +1,4 @@
-"""portrait.py: equal to brute force on small data; what data cannot tell is None; the record is of today's code."""
+"""ch01.py: equal to brute force on small data; what data cannot tell is None; the record is of today's code."""
 
 import itertools
 import json
@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import results
+from experiments.benchmarks import REAL_DATA
+from experiments.ch01 import changes, statistics_of
+from experiments.record import RESULTS
 from mmrec_helpers.data.dataset import ITEM_FEATURES, NotAvailable, RecDataset
 from mmrec_helpers.loading import load_data
 from mmrec_helpers.pocket_shop.shop import load_shop
@@ -19,7 +21,7 @@ from mmrec_helpers.studies.ch01 import (
     DAY,
     STEPS,
     attribute_texts,
-    curves,
+    dataset_curves,
     dataset_statistics,
     format_statistics,
     known_fields,
@@ -52,7 +54,7 @@ def test_counts_equal_brute_force(tiny):
     assert found["density"] == len(pairs) / (tiny.num_users * tiny.num_items)
     top = sum(count for _, count in sales.most_common(tiny.num_items // 5))
     assert found["share of the top fifth"] == top / len(rows)
-    assert found["items taken under 5 times"] == pytest.approx(
+    assert found["items with under 5 interactions"] == pytest.approx(
         sum(sales[item] < 5 for item in range(1, tiny.num_items + 1)) / tiny.num_items
     )
     assert found["history, mean"] == pytest.approx(np.mean(list(lengths.values())))
@@ -87,13 +89,13 @@ def test_what_cannot_be_told_is_none(tiny):
     timed, found = dataset_statistics(tiny), dataset_statistics(untimed)
     silent = {name for name in timed if found[name] is None}
     assert silent == {name for name in timed if any(word in name for word in ("gap", "new", "training", "file"))}
-    assert (curves(untimed)["gap"], curves(untimed)["fresh"]) == (None, None)
+    assert (dataset_curves(untimed)["gap"], dataset_curves(untimed)["fresh"]) == (None, None)
     wordless = dataset_statistics(dataset_of([(0, 1, 0), (0, 2, 1), (1, 2, 2)]))
     assert wordless["tokens of a description, median"] is wordless["tokens of the attributes"] is None
 
 
 def test_curves_begin_and_end_where_they_must(tiny):
-    found = curves(tiny)
+    found = dataset_curves(tiny)
     assert (found["tail"][0], found["tail"][-1]) == (0, pytest.approx(1))
     assert (np.diff(found["tail"], 2) <= 1e-9).all()  # best sellers first: ever flatter
     for name in ("history", "gap"):
@@ -104,7 +106,7 @@ def test_curves_begin_and_end_where_they_must(tiny):
 
 
 def test_a_part_of_the_time_in_which_nothing_happened_has_no_share():
-    fresh = curves(dataset_of([(0, 1, 0), (1, 1, 2400)]))["fresh"]
+    fresh = dataset_curves(dataset_of([(0, 1, 0), (1, 1, 2400)]))["fresh"]
     assert (fresh[0], fresh[-1], set(fresh[1:-1])) == (1, 0, {None})
 
 
@@ -125,26 +127,26 @@ def test_one_item_of_few_is_the_top_fifth():
     assert found["share of the top fifth, 5-core"] is None  # nobody is left
 
 
-@pytest.mark.parametrize("name", ["Pocket Shop", *results.REAL_DATA])
+@pytest.mark.parametrize("name", ["Pocket Shop", *REAL_DATA])
 def test_the_record_is_what_the_code_finds_today(request, name):
     home = None if name == "Pocket Shop" else request.getfixturevalue("real")
-    data = "pocket" if home is None else results.REAL_DATA[name].format(home=home)
+    data = "pocket" if home is None else REAL_DATA[name].format(home=home)
     dataset, _, report = load_data(load_settings({"MMREC_DATA": data}))
-    record = json.loads((results.RESULTS / "real-data.json").read_text())["sets"][name]
+    record = json.loads((RESULTS / "real-data.json").read_text())["sets"][name]
     assert record["fingerprint"] == dataset.fingerprint
-    found = results.numbers_of(dataset)
+    found = statistics_of(dataset)
     assert found["curves"] == record["curves"]
-    assert found["portrait"] == record["portrait"]
+    assert found["statistics"] == record["statistics"]
     if report:
-        assert record["clean-up"] == results.changes(report)
+        assert record["clean-up"] == changes(report)
 
 
 def test_no_item_is_new_where_the_times_span_fewer_than_90_days():
     for last, is_known in ((6, False), (89, False), (90, True)):
         week = dataset_of([(0, 1, 0), (0, 1, last // 2 + 1), (0, 2, last)])
         assert (dataset_statistics(week)["on new items, second half"] is not None) == is_known
-        assert (curves(week)["fresh"] is not None) == is_known
-        assert curves(week)["gap"] is not None
+        assert (dataset_curves(week)["fresh"] is not None) == is_known
+        assert dataset_curves(week)["gap"] is not None
 
 
 def test_attributes_are_texts_only_where_there_are_categories():

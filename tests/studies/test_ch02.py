@@ -1,4 +1,4 @@
-"""overlap_study.py: the study on small shops, its helpers against brute force, and the record of today's code."""
+"""ch02.py: the study on small shops, its helpers against brute force, and the record of today's code."""
 
 import json
 
@@ -7,23 +7,24 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments import results
+from experiments.benchmarks import SEEDS
+from experiments.record import RESULTS
 from mmrec_helpers.encoders.features import Features
 from mmrec_helpers.encoders.models import Encoder
 from mmrec_helpers.pocket_shop.catalogue import COLOURS
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.studies.ch02 import (
-    at_most,
     bags_of_words,
-    by_length,
-    cosines_of,
-    fresh_pairs,
-    groups_of,
-    nearest_pictures,
+    control_groups,
+    nearest_images,
     nearest_texts,
+    pair_similarities,
+    study_by_length,
     study_captions,
-    study_vectors,
+    study_features,
+    subsample_items,
     sweep_parameter,
+    training_pairs,
 )
 
 
@@ -33,8 +34,8 @@ class ColourWords(Encoder):
     def __init__(self):
         self.name = "colour words"
 
-    def pictures(self, pictures):
-        pixels = torch.from_numpy(np.stack([np.asarray(picture.resize((4, 4)), np.float32) for picture in pictures]))
+    def images(self, images):
+        pixels = torch.from_numpy(np.stack([np.asarray(picture.resize((4, 4)), np.float32) for picture in images]))
         return torch.nn.functional.pad(pixels.mean((1, 2)), (0, len(COLOURS) - 3))
 
     def texts(self, texts):
@@ -50,33 +51,33 @@ def features(vectors: np.ndarray, absent=()) -> Features:
 
 def test_study_leaves_out_items_without_a_picture_or_a_text():
     vectors = np.random.default_rng(0).normal(size=(30, 6))
-    groups = groups_of(["mug"] * 15 + ["cap"] * 15)
-    found = study_vectors(features(vectors, absent=[0, 1]), features(vectors, absent=[1, 2]), groups)
+    groups = control_groups(["mug"] * 15 + ["cap"] * 15)
+    found = study_features(features(vectors, absent=[0, 1]), features(vectors, absent=[1, 2]), groups)
     assert found["pairs"] == 27
     assert found["recall@10"] == [1.0, 10 / 27]
-    assert list(found["table"]) == ["own", "random", "same category"]
-    assert found["table"]["own"][0] == pytest.approx(1)
+    assert list(found["table"]) == ["matched", "random", "same category"]
+    assert found["table"]["matched"][0] == pytest.approx(1)
     assert found["table"]["random"][3] == 1
 
 
-def test_at_most_keeps_the_items_that_the_study_draws():
+def test_subsample_keeps_the_items_that_the_study_draws():
     dataset, _ = load_shop(size="tiny")
     both = np.flatnonzero(dataset.has_image[1:])  # all have a description
-    assert at_most(dataset, len(both)) is dataset
+    assert subsample_items(dataset, len(both)) is dataset
     drawn = np.sort(np.random.default_rng(0).permutation(both)[:50])
     drawn = drawn[np.isin(drawn + 1, dataset.interactions["item"])]
-    cut = at_most(dataset, 50)
+    cut = subsample_items(dataset, 50)
     assert cut.items["item_id"][:] == [dataset.items["item_id"][row] for row in drawn.tolist()]
     assert cut.has_image[1:].all()
 
 
 def test_groups_know_colours_only_with_the_facts():
     facts = [{"category": "mug", "colour": "red"}, {"category": "cap", "colour": "red"}]
-    assert "same category and colour" not in groups_of(["mug", "cap"])
-    assert groups_of(["mug", "cap"], facts)["same category and colour"].tolist() == ["mug red", "cap red"]
+    assert "same category and colour" not in control_groups(["mug", "cap"])
+    assert control_groups(["mug", "cap"], facts)["same category and colour"].tolist() == ["mug red", "cap red"]
 
 
-def test_knob_moves_the_texts_only():
+def test_a_parameter_changes_the_texts_only():
     found = sweep_parameter("overlap", (0.0, 1.0), ColourWords(), seed=0, size="tiny")
     assert [row["pairs"] for row in found.values()] == [240, 240]
     shops = [load_shop(0, "tiny", missing_images=0.0, overlap=value)[0] for value in (0.0, 1.0)]
@@ -86,13 +87,13 @@ def test_knob_moves_the_texts_only():
 
 
 def test_bags_hold_the_most_frequent_words():
-    bags, words = bags_of_words(["A red mug, a cap.", "the red t-shirt", "red"], most=2)
+    bags, words = bags_of_words(["A red mug, a cap.", "the red t-shirt", "red"], max_words=2)
     assert words == ["red", "a"]
     assert bags.tolist() == [[1, 1], [1, 0], [1, 0]]
 
 
 def test_fresh_pairs_are_in_range_and_of_their_own_seed():
-    pictures, bags, category = fresh_pairs(seed=77, edge=8)
+    pictures, bags, category = training_pairs(seed=77, pixels=8)
     assert pictures.shape == (1200, 3, 8, 8)
     assert pictures.abs().max() <= 1
     assert torch.allclose(bags.sum(1), torch.ones(1200))
@@ -102,7 +103,7 @@ def test_fresh_pairs_are_in_range_and_of_their_own_seed():
 def test_quarters_by_length_hold_all_texts():
     rng = np.random.default_rng(0)
     lengths = rng.integers(5, 100, 200)
-    found = by_length(rng.normal(size=(200, 200)), lengths, np.array(["a", "b"] * 100))
+    found = study_by_length(rng.normal(size=(200, 200)), lengths, np.array(["a", "b"] * 100))
     assert len(found) == 4
     assert next(iter(found)).startswith(f"{lengths.min()} to ")
     assert list(found)[-1].endswith(f" to {lengths.max()} tokens")
@@ -110,8 +111,8 @@ def test_quarters_by_length_hold_all_texts():
 
 def test_cosines_of_pairs_skip_who_is_alone():
     matrix = np.arange(9.0).reshape(3, 3)
-    found = cosines_of(matrix, {"random": np.array([2, -1, 0])})
-    assert found["own"].tolist() == [0, 4, 8]
+    found = pair_similarities(matrix, {"random": np.array([2, -1, 0])})
+    assert found["matched"].tolist() == [0, 4, 8]
     assert found["random"].tolist() == [2, 6]
 
 
@@ -124,25 +125,25 @@ def test_captions_of_a_folder_count_each_photograph_once(tmp_path):
     (tmp_path / "captions.csv").write_text("\n".join(lines))
     found = study_captions(tmp_path, ColourWords())
     assert found["pairs"] == 6
-    assert list(found["table"]) == ["own", "random"]
+    assert list(found["table"]) == ["matched", "random"]
 
 
 def test_browsing_shows_own_texts_and_escapes_them():
     dataset = load_shop(0, "tiny", missing_images=0.0)[0]
     items = dataset.items.select(range(4)).map(lambda row: row | {"description": "<script> red"})
     shown = nearest_texts(1, np.eye(4), items).data
-    assert shown.count("its own, 1.00") == 1
+    assert shown.count("matched, 1.00") == 1
     assert "<script>" not in shown
-    assert nearest_pictures("red", torch.eye(4, len(COLOURS)), items, ColourWords()).data.count("<img") == 4
+    assert nearest_images("red", torch.eye(4, len(COLOURS)), items, ColourWords()).data.count("<img") == 4
 
 
 @pytest.mark.parametrize("name", ["overlap", "overlap-real"])
 def test_record_is_of_these_shops_and_has_no_holes(name):
-    recorded = json.loads((results.RESULTS / f"{name}.json").read_text())
+    recorded = json.loads((RESULTS / f"{name}.json").read_text())
     assert recorded["commit"]
     if name == "overlap":
-        assert recorded["fingerprints"] == [load_shop(seed)[0].fingerprint for seed in results.SEEDS]
-        for part in ("study", "study by SigLIP", "overlap knob", "noise knob", "swaps"):
-            assert list(recorded[part]) == [str(seed) for seed in results.SEEDS]
+        assert recorded["fingerprints"] == [load_shop(seed)[0].fingerprint for seed in SEEDS]
+        for part in ("study", "study by SigLIP", "overlap sweep", "noise sweep", "swaps"):
+            assert list(recorded[part]) == [str(seed) for seed in SEEDS]
     else:
         assert [set(found) for found in recorded["sets"].values()] == [{"MovieLens", "Flickr8k"}] * 2
