@@ -1,15 +1,17 @@
-"""Bootstrap intervals."""
+"""Means of per-user values with the 95 % bootstrap intervals of chapter 1."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
+from mmrec_helpers.lessons.exploration import bootstrap_interval
 
-def bootstrap_means(values: np.ndarray, draws: int = 2000, seed: int = 0) -> np.ndarray:
-    """(draws, S) means of (N, S) per-user values over users drawn with replacement, the same users for all columns.
 
-    The columns are paired: a difference of two of them is a difference on the same users {cite}`efron1979bootstrap`.
-    """
-    rng, num = np.random.default_rng(seed), len(values)
-    means = np.empty((draws, values.shape[1]))
-    for draw in range(draws):
-        means[draw] = np.bincount(rng.integers(num, size=num), minlength=num) @ values
-    return means / num
+def mean_interval(values: np.ndarray) -> list[float]:
+    """Mean of (N,) per-user values, and the ends of its 95 % interval."""
+    return [float(values.mean()), *bootstrap_interval(values).tolist()]
+
+
+def format_interval(interval: Sequence[float]) -> str:
+    """A mean and its interval, (3,), as a table shows them."""
+    return "{:.3f} ({:.3f} to {:.3f})".format(*interval)

@@ -1,7 +1,8 @@
-"""Who is ranked against what: protocols, the runs that systems leave behind, and tables with paired intervals."""
+"""Ranking protocols, full and sampled, and the evaluation of recommenders under them."""
 
 import platform
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Protocol
@@ -16,103 +17,130 @@ from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.settings import load_settings
 
 SCORES_AT_ONCE = 2_000_000
-"""Scores in memory at a time; more is slower, because they no longer lie in the processor's cache."""
+"""Scores in memory at a time; more is slower, because they no longer fit into the processor's cache."""
+
+Ranking = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Lists (B, K), and num_higher (B, M), num_tied (B, M) and num_candidates (B,) of a ``TargetRanks``."""
+Ranker = Callable[[torch.Tensor, slice, np.ndarray, int], Ranking]
+"""From scores (B, I + 1), the rows of the queries that they are of, targets (B, M) and K to a ranking."""
 
 
-class Recommender(Protocol):
-    """What every system of the book offers."""
+class FittedRecommender(Protocol):
+    """What is evaluated."""
 
     name: str
 
-    def fit(self, split: Split) -> "Recommender":
-        """Learn from the split's training interactions; return self."""
-
     def score(self, queries: Queries) -> np.ndarray | torch.Tensor:
-        """(N, I + 1) finite scores of every item at N moments, the larger the better; column 0 is padding.
+        """(N, I + 1) finite scores of all items for N queries, larger = better; column 0 is padding.
 
-        A moment's scores depend on no other moment asked for at the same time.
+        The scores of a query do not depend on the other queries.
         """
+
+
+class Recommender(FittedRecommender, Protocol):
+    """The interface of every system of the book."""
+
+    def fit(self, split: Split) -> "Recommender":
+        """Train on the split's training interactions; return self."""
 
 
 @dataclass(frozen=True)
 class FullRanking:
-    """Every item of the catalogue is a candidate, but those of the history."""
+    """All items of the catalogue are candidates, except those of the history."""
 
     @property
     def name(self) -> str:
+        """The name in tables and stamps."""
         return "full ranking"
+
+    def ranker(self, split: Split, part: str) -> Ranker:
+        """The function that ranks scores of some queries of ``split.queries(part)``."""
+        owner, items = split.interacted(part)
+
+        def rank(scores: torch.Tensor, rows: slice, targets: np.ndarray, k: int) -> Ranking:
+            begin, end = np.searchsorted(owner, [rows.start, rows.stop])
+            return rank_all(scores, (owner[begin:end] - rows.start, items[begin:end]), targets, k)
+
+        return rank
 
 
 @dataclass(frozen=True)
 class SampledNegatives:
-    """The targets against some items drawn for each user, without replacement, never a target.
+    """The candidates are the targets and some other items, sampled for each user without replacement.
 
-    Sampled metrics are not estimates of the full ranking's: they may even turn the order of two systems around
+    Sampled metrics do not estimate those of the full ranking: they may even reverse the order of two systems
     {cite}`krichene2020sampled`. They are here because papers print them.
 
     Attributes:
-        num: items drawn for each user; with one target, 100 gives 101 candidates.
-        by: ``uniform``, or ``popularity``: in proportion to the training interactions.
-        seed: of the draw; the same for every system.
-        avoid_history: whether what the user has already is never drawn.
+        num_negatives: items sampled for each user; with one target, 100 give 101 candidates.
+        distribution: ``uniform``, or ``popularity``: in proportion to the training interactions.
+        seed: of the sampling; the negatives are the same for every system.
+        exclude_history: whether items of the user's history are never sampled.
     """
 
-    num: int = 100
-    by: str = "uniform"
+    num_negatives: int = 100
+    distribution: str = "uniform"
     seed: int = 0
-    avoid_history: bool = True
+    exclude_history: bool = True
 
-    def __post_init__(self):
-        if self.by not in ("uniform", "popularity"):
-            raise ValueError(f"negatives are drawn by 'uniform' or by 'popularity', not by {self.by!r}")
-        if self.num < 1:
-            raise ValueError(f"at least 1 negative must be drawn, not {self.num}")
+    def __post_init__(self) -> None:
+        if self.distribution not in ("uniform", "popularity"):
+            raise ValueError(f"the distribution of negatives is 'uniform' or 'popularity', not {self.distribution!r}")
+        if self.num_negatives < 1:
+            raise ValueError(f"at least 1 negative must be sampled, not {self.num_negatives}")
 
     @property
     def name(self) -> str:
-        return f"{self.num} {self.by} negatives" + ("" if self.avoid_history else ", history not avoided")
+        """The name in tables and stamps."""
+        history = "" if self.exclude_history else ", history not excluded"
+        return f"{self.num_negatives} {self.distribution} negatives{history}"
 
-    def draw(self, split: Split, part: str) -> np.ndarray:
-        """(N, num) the negatives of each moment of ``split.queries(part)``.
+    def ranker(self, split: Split, part: str) -> Ranker:
+        """The function that ranks scores of some queries of ``split.queries(part)``."""
+        negatives = self.sample(split, part)
+        return lambda scores, rows, targets, k: rank_sampled(scores, negatives[rows], targets, k)
+
+    def sample(self, split: Split, part: str) -> np.ndarray:
+        """(N, num_negatives) the negatives of each query of ``split.queries(part)``.
 
         Raises:
-            ValueError: a user has fewer items left that can be drawn.
+            ValueError: too few items can be sampled for a user.
         """
-        queries, width = split.queries(part, 1), split.dataset.num_items + 1
-        weight = np.ones(width) if self.by == "uniform" else training_counts(split).astype(float)
-        weight[0] = 0.0
+        queries, num_columns, num = split.queries(part, 1), split.dataset.num_items + 1, self.num_negatives
+        weights = np.ones(num_columns) if self.distribution == "uniform" else training_counts(split).astype(float)
+        weights[0] = 0.0
         rows, columns = np.nonzero(queries.targets)
-        avoided = rows * width + queries.targets[rows, columns]
-        if self.avoid_history:
-            rows, items = split.seen(part)
-            avoided = np.concatenate([avoided, rows * width + items])
-        avoided = np.unique(avoided)  # (row, item) as one number
-        avoidable = avoided[weight[avoided % width] > 0]
-        left = (weight > 0).sum() - np.bincount(avoidable // width, minlength=len(queries))
-        if (left < self.num).any():
-            row = int(left.argmin())
+        excluded = rows * num_columns + queries.targets[rows, columns]  # (row, item) as one number
+        if self.exclude_history:
+            rows, items = split.interacted(part)
+            excluded = np.concatenate([excluded, rows * num_columns + items])
+        excluded = np.unique(excluded)
+        counted = excluded[weights[excluded % num_columns] > 0]
+        num_left = (weights > 0).sum() - np.bincount(counted // num_columns, minlength=len(queries))
+        if (num_left < num).any():
+            row = int(num_left.argmin())
             raise ValueError(
-                f"user {queries.users[row]} has {left[row]} items left to draw from, not {self.num}: draw fewer"
+                f"for user {queries.users[row]} only {num_left[row]} items can be sampled, not {num}: sample fewer"
             )
         rng = np.random.default_rng(self.seed)
-        # Draw with replacement and skip what is not wanted: the same as drawing without it, one after the other.
-        upto = np.cumsum(weight / weight.sum())
-        drawn = np.searchsorted(upto, rng.random((len(queries), 2 * self.num)), side="right")
-        drawn = np.minimum(drawn, width - 1)  # the shares may add up to a little less than 1
-        unwanted = _repeated(drawn) | np.isin(np.arange(len(queries))[:, None] * width + drawn, avoided)
-        first = np.argsort(unwanted, axis=1, kind="stable")[:, : self.num]
-        drawn = np.take_along_axis(np.where(unwanted, 0, drawn), first, axis=1)
-        # Where that was too few, go on by exponential races: of all items left, the first to arrive.
-        for row in np.flatnonzero(drawn[:, -1] == 0):
-            open_to = weight.copy()
-            begin, end = np.searchsorted(avoided, [row * width, (row + 1) * width])
-            open_to[avoided[begin:end] % width] = 0.0
-            open_to[drawn[row]] = 0.0
+        # Sample with replacement and drop repeated and excluded items: the same as sampling without replacement.
+        cumulative = np.cumsum(weights / weights.sum())
+        sampled = np.searchsorted(cumulative, rng.random((len(queries), 2 * num)), side="right")
+        sampled = np.minimum(sampled, num_columns - 1)  # rounding: the sum may be a little less than 1
+        dropped = _repeated(sampled) | np.isin(np.arange(len(queries))[:, None] * num_columns + sampled, excluded)
+        first = np.argsort(dropped, axis=1, kind="stable")[:, :num]
+        sampled = np.take_along_axis(np.where(dropped, 0, sampled), first, axis=1)
+        # If too few are left, continue by exponential races: of the remaining items, the first to arrive.
+        for row in np.flatnonzero(sampled[:, -1] == 0).tolist():
+            remaining = weights.copy()
+            begin, end = np.searchsorted(excluded, [row * num_columns, (row + 1) * num_columns])
+            remaining[excluded[begin:end] % num_columns] = 0.0
+            remaining[sampled[row]] = 0.0
             with np.errstate(divide="ignore"):
-                arrival = rng.exponential(size=width) / open_to
-            missing = int((drawn[row] == 0).sum())
-            drawn[row, self.num - missing :] = np.argsort(arrival)[:missing]
-        return drawn
+                arrival = rng.exponential(size=num_columns) / remaining
+            missing = int((sampled[row] == 0).sum())
+            sampled[row, num - missing :] = np.argsort(arrival)[:missing]
+        return sampled
 
 
 def training_counts(split: Split) -> np.ndarray:
@@ -121,144 +149,159 @@ def training_counts(split: Split) -> np.ndarray:
 
 
 def _repeated(rows: np.ndarray) -> np.ndarray:
-    """(N, T) bool: the entry stands in its row before."""
+    """(N, T) bool: the entry occurs earlier in its row."""
     order = np.argsort(rows, axis=1, kind="stable")
     ordered = np.take_along_axis(rows, order, axis=1)
-    same = np.zeros(rows.shape, bool)
-    np.put_along_axis(same, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
-    return same
+    repeated = np.zeros(rows.shape, bool)
+    np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    return repeated
 
 
-def _first_different(rows: np.ndarray) -> np.ndarray:
-    """Each row of (N, T) without what stands in it before, filled up with 0 at the right."""
+def _first_occurrences(rows: np.ndarray) -> np.ndarray:
+    """Each row of (N, T) without repeated entries, padded with 0 at the right."""
     kept = np.where(_repeated(rows), 0, rows)
     return np.take_along_axis(kept, np.argsort(kept == 0, axis=1, kind="stable"), axis=1)
 
 
 def evaluate(
-    recommender: Recommender,
+    recommender: FittedRecommender,
     split: Split,
     part: str = "test",
     protocol: FullRanking | SampledNegatives = FullRanking(),
     k: int = 20,
     num_targets: int = 1,
-    length: int = 50,
-    cost: dict | None = None,
+    max_len: int = 50,
 ) -> Run:
-    """Let a system rank for every user of a part.
+    """The run of one system under one protocol; otherwise as ``evaluate_protocols``."""
+    return evaluate_protocols([recommender], split, [protocol], part, k, num_targets, max_len)[0][0]
 
-    A target that the user has already is out of reach under full ranking, which leaves the history out: a miss. An item
-    that is among a user's targets twice is to be found once.
+
+def evaluate_protocols(
+    recommenders: Sequence[FittedRecommender],
+    split: Split,
+    protocols: Sequence[FullRanking | SampledNegatives],
+    part: str = "test",
+    k: int = 20,
+    num_targets: int = 1,
+    max_len: int = 50,
+) -> list[list[Run]]:
+    """The runs of several systems for all users of a part; each system is scored once for all protocols.
+
+    A target that is in the user's history is unreachable under full ranking, which excludes the history: a miss. An
+    item that is repeated among a user's targets counts once.
 
     Args:
-        recommender: fitted.
-        split: what it was fitted on.
+        recommenders: fitted.
+        split: what they were fitted on.
+        protocols: what the targets are ranked against.
         part: ``valid`` or ``test``.
-        protocol: what the targets are ranked against.
-        k: K, items kept of each list.
-        num_targets: M, how many of a user's next items are to be found.
-        length: T, the longest history that the system is shown; all of it is left out of the ranking nevertheless.
-        cost: what the system cost until now, such as ``{"fit seconds": 12.0}``, for the stamp.
-
-    Raises:
-        ValueError: the scores have another shape, or are not finite; nobody has anything in the part.
-    """
-    shown, (owner, known) = split.queries(part, length), split.seen(part)
-    targets = _first_different(shown.targets)[:, :num_targets]
-    negatives = protocol.draw(split, part) if isinstance(protocol, SampledNegatives) else None
-    if not len(shown):
-        raise ValueError(f"{split.dataset.name}, {split.name}: nobody has anything in the {part} part to be ranked")
-    width, seconds = split.dataset.num_items + 1, 0.0
-    size = max(1, SCORES_AT_ONCE // width)
-    lists = np.zeros((len(shown), k), np.int64)
-    better, equal = np.zeros((2, *targets.shape), np.int64)
-    candidates, own = np.zeros(len(shown), np.int64), None
-    for first in range(0, len(shown), size):
-        rows = slice(first, first + size)
-        start = time.perf_counter()
-        scores = torch.as_tensor(recommender.score(shown.take(rows))).detach()
-        seconds += time.perf_counter() - start
-        own = torch.empty(size, width, dtype=scores.dtype) if own is None else own
-        scores = _checked(scores, own[: len(targets[rows])], recommender.name)
-        if negatives is None:
-            begin, end = np.searchsorted(owner, [first, first + size])
-            excluded = owner[begin:end] - first, known[begin:end]
-            found = rank_all(scores, excluded, targets[rows], k)
-        else:
-            found = rank_some(scores, negatives[rows], targets[rows], k)
-        lists[rows], better[rows], equal[rows], candidates[rows] = found
-    stamp = {
-        "system": recommender.name,
-        "dataset": split.dataset.name,
-        "fingerprint": split.dataset.fingerprint,
-        "split": split.name,
-        "part": part,
-        "protocol": protocol.name,
-        "protocol options": asdict(protocol),
-        "targets": num_targets,
-        "cost": {"score seconds": round(seconds, 3), **(cost or {})},
-        "profile": load_settings().profile,
-        "seed": getattr(recommender, "seed", None),
-        "device": f"{platform.system()} {platform.machine()}",
-        "versions": {name: version(name) for name in ("mmrec-helpers", "numpy", "torch")},
-    }
-    return Run(shown.users, lists, targets, TargetRanks(better, equal, candidates), stamp)
-
-
-def _checked(scores: torch.Tensor, own: torch.Tensor, name: str) -> torch.Tensor:
-    """The scores, copied to where they may be written in."""
-    if scores.shape != own.shape:
-        shape = f"(moments, items + 1) {tuple(own.shape)}"
-        raise ValueError(f"{name} gives scores of the shape {tuple(scores.shape)}, not {shape}")
-    own.copy_(scores)
-    if not torch.isfinite(own[:, 1:].sum()):
-        raise ValueError(f"{name} gives scores that are not finite: a rank needs numbers that can be compared")
-    return own
-
-
-def rank_all(
-    scores: torch.Tensor, excluded: tuple[np.ndarray, np.ndarray], targets: np.ndarray, k: int
-) -> tuple[np.ndarray, ...]:
-    """Rank the catalogue, less what is excluded.
-
-    Args:
-        scores: (B, I + 1) finite; written in.
-        excluded: pairs of a row (P,) and an item (P,), none twice.
-        targets: (B, M) items, 0 for padding.
-        k: K.
+        k: K, the length of the lists.
+        num_targets: M, how many of a user's next items are targets.
+        max_len: T, the length of the longest history that a system gets; all of it is excluded from the ranking.
 
     Returns:
-        Lists (B, K), and better (B, M), equal (B, M) and candidates (B,) of a ``TargetRanks``.
+        For each recommender one run for each protocol.
+
+    Raises:
+        ValueError: scores have a wrong shape, or are not finite; the part has no users.
     """
+    queries = split.queries(part, max_len)
+    if not len(queries):
+        raise ValueError(f"{split.dataset.name}, {split.name}: no user has interactions in the {part} part")
+    targets = _first_occurrences(queries.targets)[:, :num_targets]
+    rankers = [protocol.ranker(split, part) for protocol in protocols]
+    runs: list[list[Run]] = []
+    for recommender in recommenders:
+        rankings, seconds = _rankings(recommender, queries, split.dataset.num_items, targets, rankers, k)
+        runs.append([])
+        for protocol, (lists, *counts) in zip(protocols, rankings, strict=True):
+            stamp = {
+                "system": recommender.name,
+                "dataset": split.dataset.name,
+                "fingerprint": split.dataset.fingerprint,
+                "split": split.name,
+                "part": part,
+                "protocol": protocol.name,
+                "protocol options": asdict(protocol),
+                "targets": num_targets,
+                "cost": {"score seconds": round(seconds, 3)},
+                "profile": load_settings().profile,
+                "seed": getattr(recommender, "seed", None),
+                "device": f"{platform.system()} {platform.machine()}",
+                "versions": {name: version(name) for name in ("mmrec-helpers", "numpy", "torch")},
+            }
+            runs[-1].append(Run(queries.users, lists, targets, TargetRanks(*counts), stamp))
+    return runs
+
+
+def _rankings(
+    recommender: FittedRecommender,
+    queries: Queries,
+    num_items: int,
+    targets: np.ndarray,
+    rankers: Sequence[Ranker],
+    k: int,
+) -> tuple[list[list[np.ndarray]], float]:
+    """One ranking of all queries for each ranker, and the seconds of the scoring."""
+    batches: list[list[Ranking]] = [[] for _ in rankers]
+    size, seconds = max(1, SCORES_AT_ONCE // (num_items + 1)), 0.0
+    for first in range(0, len(queries), size):
+        rows = slice(first, first + size)
+        start = time.perf_counter()
+        scores = torch.as_tensor(recommender.score(queries.take(rows))).detach()
+        seconds += time.perf_counter() - start
+        _check_scores(scores, (len(targets[rows]), num_items + 1), recommender.name)
+        for ranker, parts in zip(rankers, batches, strict=True):
+            parts.append(ranker(scores, rows, targets[rows], k))
+    return [[np.concatenate(arrays) for arrays in zip(*parts, strict=True)] for parts in batches], seconds
+
+
+def _check_scores(scores: torch.Tensor, shape: tuple[int, int], name: str) -> None:
+    if scores.shape != shape:
+        raise ValueError(f"{name} gives scores of the shape {tuple(scores.shape)}, not (queries, items + 1) {shape}")
+    if not torch.isfinite(scores[:, 1:].sum()):
+        raise ValueError(f"{name} gives scores that are not finite, so they cannot be ranked")
+
+
+def rank_all(scores: torch.Tensor, excluded: tuple[np.ndarray, np.ndarray], targets: np.ndarray, k: int) -> Ranking:
+    """Rank the catalogue without the excluded items.
+
+    Args:
+        scores: (B, I + 1) finite.
+        excluded: pairs of a row (P,) and an item (P,), without repetition.
+        targets: (B, M) items, 0 for padding.
+        k: K.
+    """
+    scores = scores.clone()
     scores[excluded] = -torch.inf
     scores[:, 0] = -torch.inf
-    own = np.take_along_axis(scores.numpy(), targets, axis=1)  # (B, M)
-    better, equal = np.zeros((2, *targets.shape), np.int64)
-    for row, (theirs, mine) in enumerate(zip(scores.numpy(), own, strict=True)):
-        for column, score in enumerate(mine):  # numpy counts one row many times faster than a matrix by its rows
-            better[row, column] = np.count_nonzero(theirs > score)
-            equal[row, column] = np.count_nonzero(theirs >= score) - better[row, column]
-    candidates = scores.shape[1] - 1 - np.bincount(excluded[0], minlength=len(scores))
-    gone = np.isneginf(own)
-    better = np.where(targets == 0, 0, np.where(gone, candidates[:, None], better))
-    equal = np.where(targets == 0, 0, np.where(gone, 1, equal))
-    return top_k(scores, k), better, equal, candidates
+    target_scores = np.take_along_axis(scores.numpy(), targets, axis=1)  # (B, M)
+    num_higher, num_tied = np.zeros((2, *targets.shape), np.int64)
+    for row, (row_scores, row_targets) in enumerate(zip(scores.numpy(), target_scores, strict=True)):
+        for column, score in enumerate(row_targets):  # numpy counts one row many times faster than a matrix by rows
+            num_higher[row, column] = np.count_nonzero(row_scores > score)
+            num_tied[row, column] = np.count_nonzero(row_scores >= score) - num_higher[row, column]
+    num_candidates = scores.shape[1] - 1 - np.bincount(excluded[0], minlength=len(scores))
+    unreachable = np.isneginf(target_scores)
+    num_higher = np.where(targets == 0, 0, np.where(unreachable, num_candidates[:, None], num_higher))
+    num_tied = np.where(targets == 0, 0, np.where(unreachable, 1, num_tied))
+    return top_k(scores, k), num_higher, num_tied, num_candidates
 
 
-def rank_some(scores: torch.Tensor, negatives: np.ndarray, targets: np.ndarray, k: int) -> tuple[np.ndarray, ...]:
-    """Rank the targets among some negatives (B, C); otherwise as ``rank_all``."""
+def rank_sampled(scores: torch.Tensor, negatives: np.ndarray, targets: np.ndarray, k: int) -> Ranking:
+    """Rank the targets among their negatives (B, C); otherwise as ``rank_all``."""
     candidates = np.concatenate([targets, negatives], axis=1)  # (B, M + C)
-    theirs = scores.double().numpy()[np.arange(len(scores))[:, None], candidates]
-    theirs[candidates == 0] = -np.inf
-    mine = theirs[:, : targets.shape[1], None]  # (B, M, 1)
-    better = np.where(targets > 0, (theirs[:, None] > mine).sum(axis=2), 0)
-    equal = np.where(targets > 0, (theirs[:, None] == mine).sum(axis=2), 0)
-    # ties are listed in an order that does not favour the targets, which stand first
-    mixed = np.argsort(candidates, axis=1)
-    order = np.take_along_axis(mixed, np.argsort(-np.take_along_axis(theirs, mixed, 1), axis=1, kind="stable"), 1)
-    lists = np.take_along_axis(candidates, order, axis=1)[:, :k]
+    values = scores.numpy()[np.arange(len(scores))[:, None], candidates].astype(float)
+    values[candidates == 0] = -np.inf
+    target_values = values[:, : targets.shape[1], None]  # (B, M, 1)
+    num_higher = np.where(targets > 0, (values[:, None] > target_values).sum(axis=2), 0)
+    num_tied = np.where(targets > 0, (values[:, None] == target_values).sum(axis=2), 0)
+    # Ties are listed by item number, which does not favour the targets, although they are the first columns.
+    by_item = np.argsort(candidates, axis=1)
+    by_score = np.argsort(-np.take_along_axis(values, by_item, 1), axis=1, kind="stable")
+    lists = np.take_along_axis(candidates, np.take_along_axis(by_item, by_score, 1), axis=1)[:, :k]
     lists = np.pad(lists, ((0, 0), (0, k - lists.shape[1])))
-    return lists, better, equal, (candidates > 0).sum(axis=1)
+    return lists, num_higher, num_tied, (candidates > 0).sum(axis=1)
 
 
 def top_k(scores: torch.Tensor, k: int) -> np.ndarray:

@@ -1,9 +1,8 @@
-"""Runs: what a system produced for each query, from which every table is made."""
+"""Runs: the lists and target ranks of a system for each query, from which all tables are made."""
 
 import json
 import re
-import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.evaluation import metrics
 from mmrec_helpers.evaluation.metrics import TargetRanks
+from mmrec_helpers.files import atomic
 
 METRICS = {
     "HR": metrics.hit_rate,
@@ -27,14 +27,14 @@ METRICS = {
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What a system produced for N users, from which every table is made.
+    """The result of a system for N users.
 
     Attributes:
         users: (N,) user numbers.
-        lists: (N, K) the best K candidates, best first; 0 where there were fewer.
-        targets: (N, M) the items to be found, 0 for padding.
-        target_ranks: where the targets stand among the candidates.
-        stamp: which system, on what, under which protocol, at what cost, with which versions.
+        lists: (N, K) the K candidates with the highest scores, best first; 0 if there are fewer.
+        targets: (N, M) items, 0 for padding.
+        target_ranks: the ranks of the targets among the candidates.
+        stamp: the system, data, protocol, cost and versions.
     """
 
     users: np.ndarray
@@ -49,47 +49,41 @@ class Run:
         return self.stamp["system"]
 
     def metric(self, name: str) -> np.ndarray:
-        """(N,) a metric by its short name, such as ``NDCG@10``, ``MRR`` (no cut-off) or ``AUC``.
+        """(N,) a metric by its short name, such as ``NDCG@10``, ``MRR`` (without cut-off) or ``AUC``.
 
         Raises:
             ValueError: there is no such metric.
         """
-        short, _, cut = name.partition("@")
         if name == "AUC":
             return metrics.auc(self.target_ranks)
         if name == "MRR":
             return metrics.reciprocal_rank(self.target_ranks)
-        if short not in METRICS or not re.fullmatch(r"[1-9]\d*", cut):
+        short, _, k = name.partition("@")
+        if short not in METRICS or not re.fullmatch(r"[1-9]\d*", k):
             raise ValueError(f"there is no metric {name!r}; there are AUC, MRR and, as in HR@10, {', '.join(METRICS)}")
-        return METRICS[short](self.target_ranks, int(cut))
+        return METRICS[short](self.target_ranks, int(k))
 
     def save(self, folder: Path) -> None:
         """Write ``users.parquet`` and ``stamp.json``, both or neither; an older run in the folder is replaced."""
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
         columns = {"user": self.users, "list": self.lists, "target": self.targets}
-        columns |= {name: getattr(self.target_ranks, name) for name in ("better", "equal", "candidates")}
-        table = pa.table({name: pa.array(list(column)) for name, column in columns.items()})
-        pq.write_table(table, part / "users.parquet")
-        (part / "stamp.json").write_text(json.dumps(self.stamp, indent=1) + "\n")
-        old = folder.with_name(folder.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)
-        part.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        columns |= {one.name: getattr(self.target_ranks, one.name) for one in fields(TargetRanks)}
+        with atomic(folder) as part:
+            part.mkdir()
+            pq.write_table(
+                pa.table({name: pa.array(list(column)) for name, column in columns.items()}), part / "users.parquet"
+            )
+            (part / "stamp.json").write_text(json.dumps(self.stamp, indent=1) + "\n")
 
 
 def load_run(folder: Path, dataset: RecDataset) -> Run:
-    """Read a run that was saved.
+    """Read a saved run.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: it was made on other data.
     """
     if not (folder / "stamp.json").exists():
-        raise FileNotFoundError(f"{folder}: there is no run; it would hold stamp.json and users.parquet")
+        raise FileNotFoundError(f"{folder}: there is no run, which would be stamp.json and users.parquet")
     stamp = json.loads((folder / "stamp.json").read_text())
     if stamp["fingerprint"] != dataset.fingerprint:
         raise ValueError(

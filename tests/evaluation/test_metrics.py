@@ -41,7 +41,7 @@ def draw(seed: int, num_users: int = 30, num_items: int = 6, width: int = 4, lev
 
 
 def all_values(ranks: TargetRanks, liked: np.ndarray, cuts: range | tuple = (1, 2, 3, 5, 9)) -> dict[str, np.ndarray]:
-    """Every metric of a placing."""
+    """Every metric of some target ranks."""
     values = {f"{name}@{k}": metric(ranks, k) for name, metric in AT_K.items() for k in cuts}
     values |= {f"satisfaction@{k}": metrics.satisfaction(ranks, liked, k) for k in cuts}
     return values | {"mrr": metrics.reciprocal_rank(ranks), "auc": metrics.auc(ranks)}
@@ -238,8 +238,8 @@ def test_a_target_that_cannot_be_reached_is_a_miss_and_in_nobodys_way():
     scores = np.array([[0, 9.0, 5, 1, 1], [0, 9.0, 5, 1, 1], [0, 9.0, 5, 1, 1]])
     targets, excluded = np.array([[1, 0], [1, 2], [2, 0]]), np.array([[1], [1], [1]])
     ranks = TargetRanks.of(scores, targets, excluded)
-    assert ranks.better.tolist() == [[3, 3], [3, 0], [0, 3]]
-    assert ranks.equal.tolist() == [[1, 0], [1, 1], [1, 0]]
+    assert ranks.num_higher.tolist() == [[3, 3], [3, 0], [0, 3]]
+    assert ranks.num_tied.tolist() == [[1, 0], [1, 1], [1, 0]]
     for k in (1, 3, 4, 50):  # also where k is longer than the ranking
         assert [float(metric(ranks, k)[0]) for metric in AT_K.values()] == [0] * len(AT_K)
         assert (metrics.hit_rate(ranks, k) == [0, 1, 1]).all()
@@ -274,10 +274,14 @@ def test_values_follow_users_and_nothing_else(seed):
     np.put_along_axis(hidden, excluded, np.nan, axis=1)  # the padding's column with them
     same(all_values(TargetRanks.of(hidden, targets, excluded), liked), found)
     ranks = TargetRanks.of(scores, targets, excluded)
-    narrow = TargetRanks(*(counts.astype(np.int32) for counts in (ranks.better, ranks.equal, ranks.candidates)))
+    narrow = TargetRanks(
+        *(counts.astype(np.int32) for counts in (ranks.num_higher, ranks.num_tied, ranks.num_candidates))
+    )
     same(all_values(narrow, liked), found)
-    better = np.where(ranks.equal > 0, ranks.better, rng.integers(0, 2, targets.shape))  # padding may hold anything
-    same(all_values(TargetRanks(better, ranks.equal, ranks.candidates), liked), found)
+    num_higher = np.where(
+        ranks.num_tied > 0, ranks.num_higher, rng.integers(0, 2, targets.shape)
+    )  # padding may hold anything
+    same(all_values(TargetRanks(num_higher, ranks.num_tied, ranks.num_candidates), liked), found)
 
 
 def test_a_reversed_list_keeps_the_hit_rate_and_changes_the_reciprocal_rank():
@@ -341,8 +345,8 @@ def test_no_users_have_no_values():
         ({"targets": np.array([[1.0], [2.0]])}, "targets must be a table"),
         ({"targets": np.array([[1], [4]])}, "targets, row 1: item 4 does not exist: items are 1..3"),
         ({"targets": np.array([[-1], [2]])}, "targets, row 0: item -1 does not exist"),
-        ({"targets": np.array([[1, 2, 0], [3, 2, 3]])}, "targets, row 1: item 3 stands there twice"),
-        ({"targets": np.array([[1, 2], [0, 0]])}, "row 1 of the placing: it has no target"),
+        ({"targets": np.array([[1, 2, 0], [3, 2, 3]])}, "targets, row 1: item 3 occurs twice"),
+        ({"targets": np.array([[1, 2], [0, 0]])}, "row 1 of the target ranks: the user has no target"),
         ({"excluded": np.array([[4], [0]])}, "excluded, row 0: item 4 does not exist"),
         ({"excluded": np.array([[1]])}, "excluded are of 1 users, scores of 2"),
     ],
@@ -356,28 +360,28 @@ def test_wrong_arrays_are_named(change, match):
 
 
 @pytest.mark.parametrize(
-    ("better", "equal", "candidates", "match"),
+    ("num_higher", "num_tied", "num_candidates", "match"),
     [
-        ([[0.0]], [[1]], [5], "better must hold"),
+        ([[0.0]], [[1]], [5], "num_higher must hold"),
         ([[0], [1]], [[1]], [5], r"must be \(N, M\)"),
         ([[0]], [[1]], [5, 5], r"must be \(N, M\)"),
         ([[0]], [[0]], [5], "no target"),
         ([[-1]], [[1]], [5], "negative"),
-        ([[4]], [[2]], [5], "more than the candidates"),
-        ([[6]], [[1]], [5], "more than the candidates"),
-        ([[2, 2]], [[1, 1]], [5], "more targets share a score"),
+        ([[4]], [[2]], [5], "exceeds num_candidates"),
+        ([[6]], [[1]], [5], "exceeds num_candidates"),
+        ([[2, 2]], [[1, 1]], [5], "more targets than candidates are tied"),
     ],
 )
-def test_impossible_placings_are_refused(better, equal, candidates, match):
+def test_impossible_ranks_are_refused(num_higher, num_tied, num_candidates, match):
     with pytest.raises(ValueError, match=match):
-        TargetRanks(np.array(better), np.array(equal), np.array(candidates))
+        TargetRanks(np.array(num_higher), np.array(num_tied), np.array(num_candidates))
 
 
 @pytest.mark.parametrize("k", [0, -1, 2.5, "5"])
 def test_k_is_a_whole_number_from_1_on(k):
     ranks = TargetRanks.of(np.zeros((1, 3)), np.array([[1]]))
     for metric in (*AT_K.values(), lambda ranks, k: metrics.satisfaction(ranks, np.array([[True]]), k)):
-        with pytest.raises(ValueError, match="k, the length of the list"):
+        with pytest.raises(ValueError, match="the cut-off k must be an integer"):
             metric(ranks, k)
         assert metric(ranks, np.int64(2)) == metric(ranks, 2)
     with pytest.raises(ValueError, match="over"):
@@ -480,7 +484,7 @@ def test_popularity_bias_is_zero_for_what_the_user_takes_anyway():
     ("call", "match"),
     [
         (lambda: metrics.coverage(np.array([[1, 5]]), 4), "row 0: item 5 does not exist: items are 1..4"),
-        (lambda: metrics.coverage(np.array([[1, 2], [3, 3]]), 4), "lists, row 1: item 3 stands there twice"),
+        (lambda: metrics.coverage(np.array([[1, 2], [3, 3]]), 4), "lists, row 1: item 3 occurs twice"),
         (lambda: metrics.inter_list_diversity(np.array([[-1]])), "item -1 does not exist: items start at 1"),
         (lambda: metrics.intra_list_diversity(np.array([[3]]), np.zeros((3, 2))), "items are 1..2"),
         (lambda: metrics.intra_list_diversity(np.array([[1]]), np.array([[0], [np.nan]])), "finite"),
