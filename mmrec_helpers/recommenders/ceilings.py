@@ -7,23 +7,23 @@ from mmrec_helpers.pocket_shop.shop import Truth
 
 
 class Oracle:
-    """The ceiling that knows the shopper: ranks by the Pocket Shop's own chances."""
+    """The ceiling that knows the shopper: ranks by the Pocket Shop's own probabilities."""
 
     name = "omniscient oracle"
 
-    def __init__(self, truth: Truth):
+    def __init__(self, truth: Truth) -> None:
         self.truth = truth
 
     def fit(self, split: Split) -> "Oracle":
-        """Learn nothing."""
+        """Keep the data set; nothing is learnt."""
         self.dataset = split.dataset
         return self
 
     def score(self, queries: Queries) -> np.ndarray:
-        """(N, I + 1) chances of the next item."""
-        return self._chances(queries).astype(np.float32)
+        """(N, I + 1) probabilities of the next item."""
+        return self._probabilities(queries).astype(np.float32)
 
-    def _chances(self, queries: Queries) -> np.ndarray:
+    def _probabilities(self, queries: Queries) -> np.ndarray:
         return self.truth.scores(self.dataset, queries)
 
 
@@ -32,5 +32,5 @@ class BayesCeiling(Oracle):
 
     name = "Bayes ceiling"
 
-    def _chances(self, queries: Queries) -> np.ndarray:
+    def _probabilities(self, queries: Queries) -> np.ndarray:
         return self.truth.bayes_scores(self.dataset, queries)

@@ -6,22 +6,23 @@ import numpy as np
 from scipy import sparse
 
 from mmrec_helpers.data.dataset import Queries, Split
-from mmrec_helpers.recommenders.matrices import check_rows, directions, shown, unit
+from mmrec_helpers.evaluation.protocols import Recommender
+from mmrec_helpers.recommenders.matrices import check_rows, directions, history_counts, unit
 
 
 class ContentBased:
-    """Items that look or read like the history: the cosine with the mean of its items {cite}`pazzani2007content`.
+    """Cosine similarity between an item and the mean of the history's items {cite}`pazzani2007content`.
 
-    The features are ``directions``. Nothing is learnt from any interaction, so items that nobody took are served as
-    well. An item without features, and every item after a history without any, scores 0.
+    The features are centred and normalised by ``directions``. Nothing is learnt from interactions, so items without any
+    can be recommended. An item without features, and every item after a history without any, scores 0.
 
     Args:
-        features: (I + 1, F) dense or sparse, row 0 and the rows of items without features zero. Several kinds are
-            put together by ``joined``.
+        features: (I + 1, F) dense or sparse, row 0 and the rows of items without features zero. Several modalities
+            are combined by ``concatenate_normalised``.
         name: of the system in tables.
     """
 
-    def __init__(self, features: np.ndarray | sparse.sparray, name: str = "content"):
+    def __init__(self, features: np.ndarray | sparse.sparray, name: str = "content") -> None:
         self.features, self.name = directions(features), name
 
     def fit(self, split: Split) -> "ContentBased":
@@ -34,23 +35,25 @@ class ContentBased:
         return self
 
     def score(self, queries: Queries) -> np.ndarray:
-        """(N, I + 1) cosines."""
-        profile = unit(shown(queries, self.features.shape[0] - 1) @ self.features)  # (N, F)
-        if not sparse.issparse(profile):
-            return profile @ self.features.T
-        return np.ascontiguousarray((self.features @ profile.T.toarray()).T)  # most scores are not 0: no sparse product
+        """(N, I + 1) cosine similarities."""
+        profiles = unit(history_counts(queries, self.features.shape[0] - 1) @ self.features)  # (N, F)
+        if isinstance(profiles, np.ndarray):
+            return profiles @ self.features.T
+        return np.ascontiguousarray((self.features @ profiles.T.toarray()).T)  # most scores are not 0: dense product
 
 
 class Hybrid:
-    """A weighted mean of other systems' scores, each user's brought to mean 0 and deviation 1 {cite}`burke2002hybrid`.
+    """Weighted hybrid: the weighted mean of other systems' scores, standardised for each query {cite}`burke2002hybrid`.
 
     Args:
         parts: the systems.
-        weights: one a part; equal if None.
+        weights: one for each part; equal if None.
         name: of the system in tables.
     """
 
-    def __init__(self, parts: Sequence, weights: Sequence[float] | None = None, name: str = "hybrid"):
+    def __init__(
+        self, parts: Sequence[Recommender], weights: Sequence[float] | None = None, name: str = "hybrid"
+    ) -> None:
         self.parts, self.name = list(parts), name
         self.weights = [1.0] * len(self.parts) if weights is None else list(weights)
         if len(self.weights) != len(self.parts) or not sum(self.weights) > 0:
@@ -63,13 +66,14 @@ class Hybrid:
         return self
 
     def score(self, queries: Queries) -> np.ndarray:
-        """(N, I + 1) weighted means; a part that scores all items of a user alike has no say."""
-        scores = (_standard(part.score(queries)) for part in self.parts)
-        return sum(weight / sum(self.weights) * one for weight, one in zip(self.weights, scores, strict=True))
+        """(N, I + 1) weighted means; a part with equal scores for all items of a query contributes 0."""
+        total = sum(self.weights)
+        scores = (_standardise(np.asarray(part.score(queries))) for part in self.parts)
+        return np.asarray(sum(weight / total * values for weight, values in zip(self.weights, scores, strict=True)))
 
 
-def _standard(scores: np.ndarray) -> np.ndarray:
-    """Each row at mean 0 and deviation 1 over the items, the padding not counted; a constant row becomes 0."""
+def _standardise(scores: np.ndarray) -> np.ndarray:
+    """Each row with mean 0 and standard deviation 1 over the items, padding excluded; a constant row becomes 0."""
     centred = scores - scores[:, 1:].mean(axis=1, keepdims=True)
     deviation = centred[:, 1:].std(axis=1, keepdims=True)
     return np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 0)

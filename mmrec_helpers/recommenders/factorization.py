@@ -1,4 +1,4 @@
-"""Systems that give each user and each item a vector: ALS, BPR, and VBPR, which also sees or reads the items."""
+"""Matrix factorization by alternating least squares, BPR, and VBPR, which also uses item features."""
 
 from dataclasses import dataclass, field
 
@@ -10,24 +10,24 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from mmrec_helpers.data.dataset import Queries, Split
-from mmrec_helpers.recommenders.matrices import check_rows, directions, purchases, shown
-from mmrec_helpers.recommenders.pairwise import SPREAD, Pairs, Pairwise
+from mmrec_helpers.recommenders.matrices import check_rows, directions, history_counts, interaction_counts
+from mmrec_helpers.recommenders.pairwise import INIT_STD, Pairs, PairwiseRecommender
 
 
 @dataclass(eq=False, kw_only=True)
 class MatrixFactorization:
-    """Vectors whose dot products say what a user took, found by alternating least squares {cite}`hu2008implicit`.
+    """Implicit-feedback matrix factorization by alternating least squares {cite}`hu2008implicit`.
 
-    An item taken r times counts as a 1 with the confidence 1 + alpha r, every other item as a 0 with the confidence 1.
-    A user's vector is solved for anew from the history at the moment, whether or not the user was in training; items
-    that nobody took score 0. The package ``implicit`` does the solving.
+    An item with r interactions is a positive with confidence 1 + alpha r, every other item a negative with confidence
+    1. A user's embedding is solved from the history of the query, so users need not be in the training part. Items
+    without interactions score 0. Uses the package ``implicit``.
 
     Args:
-        dim: D, the width of the vectors.
-        alpha: what an interaction adds to the confidence.
+        dim: D.
+        alpha: confidence added by an interaction.
         regularization: the paper's lambda.
-        iterations: rounds of solving for all users, then for all items.
-        seed: of the first vectors.
+        iterations: each solves for all users, then for all items.
+        seed: of the initial embeddings.
         name: of the system in tables.
     """
 
@@ -39,119 +39,131 @@ class MatrixFactorization:
     name: str = "matrix factorization"
 
     def fit(self, split: Split) -> "MatrixFactorization":
-        """Find the items' vectors."""
+        """Solve for the item embeddings."""
         with threadpool_limits(1, "blas"):  # implicit has threads of its own
             self.solver = AlternatingLeastSquares(
                 factors=self.dim,
                 regularization=self.regularization,
-                use_cg=False,  # solve, where conjugate gradients come near
+                use_cg=False,  # exact, unlike conjugate gradients
                 iterations=self.iterations,
                 random_state=self.seed,
             )
-            self.solver.fit(self._confidence(purchases(split)), show_progress=False)
+            self.solver.fit(self._confidence(interaction_counts(split)), show_progress=False)
         return self
 
     def score(self, queries: Queries) -> np.ndarray:
         """(N, I + 1) dot products."""
-        history = self._confidence(shown(queries, len(self.solver.item_factors) - 1))
+        history = self._confidence(history_counts(queries, len(self.solver.item_factors) - 1))
         with threadpool_limits(1, "blas"):
             users = self.solver.recalculate_user(np.arange(len(queries)), history)
         return users @ self.solver.item_factors.T
 
     def _confidence(self, counts: sparse.csr_array) -> sparse.csr_matrix:
-        """What implicit wants: the confidence where it is not 1."""
+        """The confidences that differ from 1, as ``implicit`` expects them."""
         counts.data = 1 + self.alpha * counts.data
         return sparse.csr_matrix(counts)
 
 
 @dataclass(eq=False, kw_only=True)
-class BPR(Pairwise):
-    """Vectors whose dot products put what a user took above what the user did not take {cite}`rendle2009bpr`.
+class BPR(PairwiseRecommender):
+    """Matrix factorization trained by Bayesian personalized ranking {cite}`rendle2009bpr`.
 
-    The score is b_i + p_u . q_i. Each training interaction is set against an item that the user did not take, all such
-    items equally likely. An item that nobody took in training was only ever that other item, and stands low.
+    The score is b_i + p_u . q_i. Each training interaction is compared with one negative, sampled uniformly. An item
+    without training interactions is only ever a negative and gets low scores.
 
     Args:
-        dim: D, the width of the vectors.
+        dim: D.
         name: of the system in tables.
     """
 
     dim: int = 64
     name: str = "BPR"
+    model: "_Factors | _FactorsWithFeatures" = field(init=False, repr=False)
 
-    def make(self, split: Split) -> nn.Module:
+    def build_model(self, split: Split) -> nn.Module:
+        """See ``PairwiseRecommender``."""
         return _Factors(split.dataset.num_users, split.dataset.num_items, self.dim)
 
-    def margins(self, pairs: Pairs, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+    def score_differences(self, pairs: Pairs, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        """See ``PairwiseRecommender``."""
         users = pairs.users[rows]
         users, items, others = map(self.tensor, (users, pairs.items[rows], pairs.negatives(users, rng)))
         return self.model(users, items) - self.model(users, others)
 
-    def sides(self) -> tuple[np.ndarray, ...]:
-        return tuple(part.detach().cpu().numpy() for part in self.model.sides())
+    def embeddings(self) -> tuple[np.ndarray, ...]:
+        """See ``PairwiseRecommender``."""
+        return tuple(part.detach().cpu().numpy() for part in self.model.embeddings())
 
 
 @dataclass(eq=False, kw_only=True)
 class VBPR(BPR):
-    """BPR with a second dot product, between a user's taste and what an item's features show {cite}`he2016vbpr`.
+    """BPR with a second dot product, between a user and an item's projected features {cite}`he2016vbpr`.
 
-    The score is b_i + p_u . q_i + t_u . E f_i + c . f_i, where the features f_i are ``directions``. Any dense features
-    will do: of pictures as in the paper, of texts, of both.
+    The score is b_i + p_u . q_i + t_u . E f_i + c . f_i, where the features f_i are ``directions``: of images, as in
+    the paper, of texts, or of both.
 
     Args:
-        features: (I + 1, F), row 0 and the rows of items without features zero.
-        feature_dim: width of t_u and E f_i.
+        features: (I + 1, F) dense; zeros in row 0 and for items without features.
+        feature_dim: dimension of t_u and E f_i.
     """
 
     features: np.ndarray = field(repr=False)
     feature_dim: int = 64
     name: str = "VBPR"
 
-    def make(self, split: Split) -> nn.Module:
+    def build_model(self, split: Split) -> nn.Module:
+        """See ``PairwiseRecommender``."""
         check_rows(self.features, split, self.name)
         features = torch.as_tensor(directions(self.features))
-        return _SeenFactors(super().make(split), features, self.feature_dim)
+        base = _Factors(split.dataset.num_users, split.dataset.num_items, self.dim)
+        return _FactorsWithFeatures(base, features, self.feature_dim)
 
 
 class _Factors(nn.Module):
     """b_i + p_u . q_i."""
 
-    def __init__(self, num_users: int, num_items: int, dim: int):
+    def __init__(self, num_users: int, num_items: int, dim: int) -> None:
         super().__init__()
         self.users, self.items = nn.Embedding(num_users, dim), nn.Embedding(num_items + 1, dim)
         self.bias = nn.Parameter(torch.zeros(num_items + 1))
         for table in (self.users, self.items):
-            nn.init.normal_(table.weight, std=SPREAD)
+            nn.init.normal_(table.weight, std=INIT_STD)
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """(B,) scores of pairs."""
         return self.bias[items] + (self.users(users) * self.items(items)).sum(1)
 
-    def sides(self) -> tuple[Tensor, Tensor, Tensor]:
+    def embeddings(self) -> tuple[Tensor, Tensor, Tensor]:
         """(U, D) users, (I + 1, D) items, (I + 1,) biases."""
         return self.users.weight, self.items.weight, self.bias
 
 
-class _SeenFactors(nn.Module):
+class _FactorsWithFeatures(nn.Module):
     """b_i + p_u . q_i + t_u . E f_i + c . f_i."""
 
-    def __init__(self, base: _Factors, features: Tensor, dim: int):
+    features: Tensor
+
+    def __init__(self, base: _Factors, features: Tensor, dim: int) -> None:
         super().__init__()
         self.base = base
         self.register_buffer("features", features, persistent=False)
-        self.tastes = nn.Embedding(base.users.num_embeddings, dim)
+        self.feature_users = nn.Embedding(base.users.num_embeddings, dim)
         self.projection = nn.Linear(features.shape[1], dim, bias=False)  # E
-        self.slope = nn.Parameter(torch.zeros(features.shape[1]))  # c
-        nn.init.normal_(self.tastes.weight, std=SPREAD)
+        self.feature_bias = nn.Parameter(torch.zeros(features.shape[1]))  # c
+        nn.init.normal_(self.feature_users.weight, std=INIT_STD)
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """(B,) scores of pairs."""
         features = self.features[items]
-        return self.base(users, items) + (self.tastes(users) * self.projection(features)).sum(1) + features @ self.slope
+        return (
+            self.base(users, items)
+            + (self.feature_users(users) * self.projection(features)).sum(1)
+            + features @ self.feature_bias
+        )
 
-    def sides(self) -> tuple[Tensor, Tensor, Tensor]:
-        """As of _Factors, both dot products as one."""
-        users, items, bias = self.base.sides()
-        users = torch.cat([users, self.tastes.weight], dim=1)
+    def embeddings(self) -> tuple[Tensor, Tensor, Tensor]:
+        """As of ``_Factors``, with both dot products as one."""
+        users, items, bias = self.base.embeddings()
+        users = torch.cat([users, self.feature_users.weight], dim=1)
         items = torch.cat([items, self.projection(self.features)], dim=1)
-        return users, items, bias + self.features @ self.slope
+        return users, items, bias + self.features @ self.feature_bias

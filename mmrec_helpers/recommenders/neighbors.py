@@ -1,4 +1,4 @@
-"""Recommenders that count: no training, only popularity, neighbours in common and words or pictures alike."""
+"""Neighbourhood recommenders: item-kNN and user-kNN on interactions, without training."""
 
 from dataclasses import dataclass
 
@@ -6,19 +6,20 @@ import numpy as np
 from scipy import sparse
 
 from mmrec_helpers.data.dataset import Queries, Split
-from mmrec_helpers.recommenders.matrices import nearest, presence, purchases, shown
+from mmrec_helpers.recommenders.matrices import history_counts, interaction_counts, nearest, presence
 
 
 @dataclass(eq=False)
 class ItemKNN:
-    """Items that were taken by the users who took the history's items {cite}`sarwar2001item,deshpande2004itembased`.
+    """Items with the same users as the history's items {cite}`sarwar2001item,deshpande2004itembased`.
 
-    Items i and j taken by n_i and n_j users, n_ij of them the same, are alike by n_ij / (sqrt(n_i n_j) + shrink). Each
-    item of the history adds this likeness to the scores of its nearest neighbours. Users need no training.
+    The similarity of items i and j with n_i and n_j users, n_ij of them in common, is
+    n_ij / (sqrt(n_i n_j) + shrinkage). Each item of the history adds its similarity to the scores of its nearest
+    neighbours.
 
     Args:
-        num_neighbors: how many nearest items each item keeps.
-        shrinkage: users added to the denominator, so that rare items that met by chance are not alike.
+        num_neighbors: nearest items kept for each item.
+        shrinkage: constant in the denominator, which lowers the similarity of rare items.
     """
 
     num_neighbors: int = 100
@@ -26,33 +27,32 @@ class ItemKNN:
     name: str = "item-kNN"
 
     def fit(self, split: Split) -> "ItemKNN":
-        """Count the users in common, and keep the nearest items of each."""
-        taken = presence(purchases(split))
-        together = (taken.T @ taken).tocoo()
-        count = taken.sum(axis=0)
-        row, column = together.coords
-        other = row != column
-        row, column, common = row[other], column[other], together.data[other]
-        likeness = common / (np.sqrt(count[row] * count[column]) + self.shrinkage)
-        self.similarity = nearest(sparse.csr_array((likeness, (row, column)), shape=together.shape), self.num_neighbors)
+        """Count users in common, and keep the nearest items of each."""
+        interactions = presence(interaction_counts(split))
+        common = (interactions.T @ interactions).tocoo()
+        similarity = _similarity(common, interactions.sum(axis=0), interactions.sum(axis=0), self.shrinkage)
+        row, column = similarity.coords
+        similarity.data[row == column] = 0
+        similarity.eliminate_zeros()
+        self.similarity = nearest(similarity.tocsr(), self.num_neighbors)
         return self
 
     def score(self, queries: Queries) -> np.ndarray:
-        """(N, I + 1) sums of likeness over the history; 0 where nobody took both."""
-        return (shown(queries, self.similarity.shape[0] - 1) @ self.similarity).toarray()
+        """(N, I + 1) sums of similarity over the history; 0 where no user has both."""
+        return (history_counts(queries, self.similarity.shape[0] - 1) @ self.similarity).toarray()
 
 
 @dataclass(eq=False)
 class UserKNN:
-    """What the users took whose training looks most like the history {cite}`herlocker1999framework`.
+    """Items of the users whose training items are most similar to the history {cite}`herlocker1999framework`.
 
-    A history of n items and a user of m items, c of them the same, are alike by c / (sqrt(n m) + shrink). Each of the
-    nearest users adds this likeness to the scores of their items. The user's own training is left out, and the
-    history is that of the moment, so that users without training are served as well.
+    The similarity of a history of n items and a user of m items, c of them in common, is
+    c / (sqrt(n m) + shrinkage). Each of the nearest users adds it to the scores of their items. The query's own user is
+    excluded, and the history is that of the query, so users without training interactions can be served.
 
     Args:
-        num_neighbors: how many nearest users are heard.
-        shrinkage: items added to the denominator, so that short histories that met by chance are not alike.
+        num_neighbors: nearest users kept for each query.
+        shrinkage: constant in the denominator, which lowers the similarity of short histories.
     """
 
     num_neighbors: int = 100
@@ -60,17 +60,25 @@ class UserKNN:
     name: str = "user-kNN"
 
     def fit(self, split: Split) -> "UserKNN":
-        """Keep who took what."""
-        self.taken = presence(purchases(split))
+        """Keep the interactions."""
+        self.interactions = presence(interaction_counts(split))
         return self
 
     def score(self, queries: Queries) -> np.ndarray:
-        """(N, I + 1) sums of likeness over the neighbours who took an item."""
-        history = presence(shown(queries, self.taken.shape[1] - 1))
-        common = (history @ self.taken.T).tocoo()  # (N, U)
-        row, user = common.coords
-        other = user != queries.users[row]
-        row, user, common = row[other], user[other], common.data[other]
-        likeness = common / (np.sqrt(history.sum(axis=1)[row] * self.taken.sum(axis=1)[user]) + self.shrinkage)
-        similarity = sparse.csr_array((likeness, (row, user)), shape=(len(queries), self.taken.shape[0]))
-        return (nearest(similarity, self.num_neighbors) @ self.taken).toarray()
+        """(N, I + 1) sums of similarity over the neighbours that have an item."""
+        histories = presence(history_counts(queries, self.interactions.shape[1] - 1))
+        common = (histories @ self.interactions.T).tocoo()  # (N, U)
+        similarity = _similarity(common, histories.sum(axis=1), self.interactions.sum(axis=1), self.shrinkage)
+        row, user = similarity.coords
+        similarity.data[user == queries.users[row]] = 0
+        similarity.eliminate_zeros()
+        return (nearest(similarity.tocsr(), self.num_neighbors) @ self.interactions).toarray()
+
+
+def _similarity(
+    common: sparse.coo_array, row_counts: np.ndarray, column_counts: np.ndarray, shrinkage: float
+) -> sparse.coo_array:
+    """Shrunk cosine of sets: common / (sqrt(row count * column count) + shrinkage)."""
+    row, column = common.coords
+    values = common.data / (np.sqrt(row_counts[row] * column_counts[column]) + shrinkage)
+    return sparse.coo_array((values, (row, column)), shape=common.shape)

@@ -1,101 +1,103 @@
-"""Learning to rank from pairs: what a user took shall score above what the user did not take."""
+"""Pairwise recommenders: an item that a user interacted with is trained to score above a sampled negative."""
 
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
 
 from mmrec_helpers.data.dataset import Queries, Split
-from mmrec_helpers.evaluation.metrics import TargetRanks, ndcg
-from mmrec_helpers.recommenders.matrices import presence, purchases, shown
+from mmrec_helpers.evaluation.validation import validation_ndcg
+from mmrec_helpers.recommenders.matrices import history_counts, interaction_counts, presence
 from mmrec_helpers.settings import load_settings
-from mmrec_helpers.training.loop import History, TrainingConfig, batch_of, fit
+from mmrec_helpers.training.loop import TrainingConfig, TrainingHistory, batch_rows, train
+from mmrec_helpers.training.losses import bpr_loss
 
-VALIDATED = 1_000
-"""Moments by which the best weights are chosen, where a split has more."""
-SPREAD = 0.02
-"""Standard deviation of new vectors."""
+VALIDATION_QUERIES = 1_000
+"""Maximum number of queries for early stopping."""
+INIT_STD = 0.02
+"""Standard deviation of initial embeddings."""
 
 
 class Pairs:
-    """The training interactions as P pairs of a user and an item; those of users who took every item are left out.
+    """The training interactions as P pairs of a user and an item, without users who interacted with every item.
 
     Attributes:
         num_items: I.
-        taken: (U, I + 1) sparse, 1 where a user took an item in training.
-        rows: (P,) which training interaction each pair is.
-        users, items: (P,) of each pair.
+        interacted: (U, I + 1) sparse, 1 where a user interacted with an item in training.
+        rows: (P,) the training interaction of each pair.
+        users: (P,) user of each pair.
+        items: (P,) item of each pair.
 
     Raises:
         ValueError: there is no pair.
     """
 
-    def __init__(self, split: Split):
-        self.num_items, self.taken = split.dataset.num_items, presence(purchases(split))
-        self.taken.sort_indices()
-        starts, count = self.taken.indptr[:-1].astype(np.int64), np.diff(self.taken.indptr)
+    def __init__(self, split: Split) -> None:
+        self.num_items, self.interacted = split.dataset.num_items, presence(interaction_counts(split))
+        self.interacted.sort_indices()
+        starts, counts = self.interacted.indptr[:-1].astype(np.int64), np.diff(self.interacted.indptr)
         frame = split.interactions("train")
-        user = frame["user"].to_numpy(np.int64)
-        self.rows = np.flatnonzero(count[user] < self.num_items)
+        users = frame["user"].to_numpy(np.int64)
+        self.rows = np.flatnonzero(counts[users] < self.num_items)
         if not len(self.rows):
-            raise ValueError(f"{split.dataset.name}, {split.name}: no user took some items in training and left others")
-        self.users, self.items = user[self.rows], frame["item"].to_numpy(np.int64)[self.rows]
-        # Of a user's items, sorted, item t at place k has t - 1 - k items before it that the user did not take.
-        place = np.arange(len(self.taken.indices)) - np.repeat(starts, count)
-        owner = np.repeat(np.arange(len(count)), count)
-        self.skipped = owner * (self.num_items + 1) + self.taken.indices - 1 - place
-        self.starts, self.left = starts, self.num_items - count  # (U,) each
+            raise ValueError(
+                f"{split.dataset.name}, {split.name}: no user has both an item of the training part and another item"
+            )
+        self.users, self.items = users[self.rows], frame["item"].to_numpy(np.int64)[self.rows]
+        # Before the item t at position k of a user's sorted items there are t - 1 - k negatives.
+        position = np.arange(len(self.interacted.indices)) - np.repeat(starts, counts)
+        owner = np.repeat(np.arange(len(counts)), counts)
+        self.negatives_before = owner * (self.num_items + 1) + self.interacted.indices - 1 - position
+        self.starts, self.num_negatives = starts, self.num_items - counts  # (U,) each
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def negatives(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(B,) for each user an item not taken in training, each such item as likely as any other."""
-        number = rng.integers(self.left[users])  # which of the items not taken, from 0
-        passed = np.searchsorted(self.skipped, users * (self.num_items + 1) + number, side="right") - self.starts[users]
-        return number + passed + 1
+        """(B,) a negative for each user, sampled uniformly from the items without a training interaction."""
+        number = rng.integers(self.num_negatives[users])  # which of the user's negatives, from 0
+        key = users * (self.num_items + 1) + number
+        skipped = np.searchsorted(self.negatives_before, key, side="right") - self.starts[users]
+        return number + skipped + 1
 
 
-class KnownUsers:
-    """Vectors for the users at N moments: their own where they took something in training.
+class UserEmbeddings:
+    """Embeddings of the users of N queries: their own if they are in the training part.
 
-    Any other user gets the mean over the history's items of the mean vector of the training users who took the item;
-    where nobody took any of them, the mean of all training users.
+    Any other user gets the mean over the history's items of the mean embedding of the training users who interacted
+    with the item; without any such item, the mean of all training users.
     """
 
-    def __init__(self, split: Split):
-        taken = presence(purchases(split))
-        self.known = taken.sum(axis=1) > 0  # (U,)
-        share = 1 / np.maximum(taken.sum(axis=0), 1)
-        self.takers = (taken * share).T.tocsr()  # (I + 1, U), rows sum to 1, or to 0 where nobody took the item
+    def __init__(self, split: Split) -> None:
+        interacted = presence(interaction_counts(split))
+        self.known = interacted.sum(axis=1) > 0  # (U,)
+        share = 1 / np.maximum(interacted.sum(axis=0), 1)
+        self.item_users = (interacted * share).T.tocsr()  # (I + 1, U), rows sum to 1, or 0 for items without users
 
-    def vectors(self, queries: Queries, users: np.ndarray) -> np.ndarray:
-        """(N, D) out of (U, D)."""
-        found = users[queries.users]
+    def of(self, queries: Queries, embeddings: np.ndarray) -> np.ndarray:
+        """(N, D) out of the (U, D) learnt embeddings."""
+        users = embeddings[queries.users]
         new = np.flatnonzero(~self.known[queries.users])
         if len(new):
-            takers = shown(queries.take(new), self.takers.shape[0] - 1) @ self.takers  # (new, U)
-            weight = takers.sum(axis=1)[:, None]
-            means = (takers @ users) / np.where(weight > 0, weight, 1)
-            found[new] = np.where(weight > 0, means, users[self.known].mean(axis=0))
-        return found
+            similar = history_counts(queries.take(new), self.item_users.shape[0] - 1) @ self.item_users  # (new, U)
+            weight = similar.sum(axis=1)[:, None]
+            means = (similar @ embeddings) / np.where(weight > 0, weight, 1)
+            users[new] = np.where(weight > 0, means, embeddings[self.known].mean(axis=0))
+        return users
 
 
 @dataclass(eq=False, kw_only=True)
-class Pairwise:
-    """What the systems share that learn by BPR's loss: -log sigmoid of a margin {cite}`rendle2009bpr`.
-
-    A margin is the score of an item that the user took less that of another item. A user without training interactions
-    gets the vector that KnownUsers says.
+class PairwiseRecommender:
+    """Base class of the recommenders trained by BPR's loss {cite}`rendle2009bpr`.
 
     Args:
-        epochs: passes over the training interactions, at most.
-        lr: the highest learning rate.
-        weight_decay: of AdamW; pulls vectors to zero, as does the paper's regularization.
+        epochs: maximum number of epochs over the training interactions.
+        lr: peak learning rate.
+        weight_decay: of AdamW; stands for the paper's regularization.
         batch_size: interactions in a step.
-        patience: epochs without a gain in validation before training stops.
+        patience: epochs without an improvement in validation before training stops.
         seed: of everything random.
 
     Attributes:
@@ -109,58 +111,56 @@ class Pairwise:
     batch_size: int = 1_024
     patience: int = 5
     seed: int = 0
+    name: str = ""
     model: nn.Module = field(init=False, repr=False)
-    training: History = field(init=False, repr=False)
+    training: TrainingHistory = field(init=False, repr=False)
 
-    # What the systems differ in ----------------------------------------------------------------------------------
+    # Implemented by each system -----------------------------------------------------------------------------------
 
-    def make(self, split: Split) -> nn.Module:
-        """The network before its first step; reads what else is to be read of the training part."""
+    def build_model(self, split: Split) -> nn.Module:
+        """A randomly initialised network for the split."""
         raise NotImplementedError
 
-    def margins(self, pairs: Pairs, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """Margins of some pairs, each with one or more items drawn by the generator."""
+    def score_differences(self, pairs: Pairs, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        """Positive minus negative scores of some pairs, each with one or more negatives sampled by the generator."""
         raise NotImplementedError
 
-    def sides(self) -> tuple[np.ndarray, ...]:
-        """All that scores are made of: (U, D) users, then what ``combined`` wants of the items."""
+    def embeddings(self) -> tuple[np.ndarray, ...]:
+        """(U, D) user embeddings, then the items' arguments of ``scores_of``."""
         raise NotImplementedError
 
-    def combined(self, users: np.ndarray, items: np.ndarray, bias: np.ndarray) -> np.ndarray:
-        """(N, I + 1) scores out of (N, D) users and the items' side: here (I + 1, D) vectors and (I + 1,) biases."""
+    def scores_of(self, users: np.ndarray, items: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        """(N, I + 1) scores of (N, D) users, here by (I + 1, D) item embeddings and (I + 1,) biases."""
         return users @ items.T + bias
 
-    # What they share ---------------------------------------------------------------------------------------------
+    # Shared -------------------------------------------------------------------------------------------------------
 
-    def fit(self, split: Split) -> "Pairwise":
-        """Learn from the training part; NDCG@10 on the valid part, if there is one, chooses the best weights."""
+    def fit(self, split: Split) -> Self:
+        """Train on the training part; NDCG@10 on the valid part, if there is one, chooses the best weights."""
         torch.manual_seed(self.seed)
-        self.model = self.make(split).to(load_settings().device)
-        self.known, pairs, moments = KnownUsers(split), Pairs(split), split.queries("valid")
-        if len(moments) > VALIDATED:
-            moments = moments.take(np.random.default_rng(self.seed).permutation(len(moments))[:VALIDATED])
-        epoch = -(-len(pairs) // self.batch_size)
-        plan = TrainingConfig(
-            steps=self.epochs * epoch,
+        self.model = self.build_model(split).to(load_settings().device)
+        self.users, pairs = UserEmbeddings(split), Pairs(split)
+        steps_per_epoch = -(-len(pairs) // self.batch_size)
+        validate = validation_ndcg(
+            lambda queries: self._scores(queries, self.embeddings()), split, VALIDATION_QUERIES, self.seed
+        )
+        config = TrainingConfig(
+            steps=self.epochs * steps_per_epoch,
             lr=self.lr,
             weight_decay=self.weight_decay,
-            warmup_steps=self.epochs * epoch // 20,
-            validate_every=epoch if len(moments) else 0,
+            warmup_steps=self.epochs * steps_per_epoch // 20,
+            validate_every=steps_per_epoch if validate else 0,
             patience=self.patience,
             seed=self.seed,
         )
 
         def loss_of(step: int) -> Tensor:
-            rows = batch_of(len(pairs), self.batch_size, step, self.seed)
-            return -logsigmoid(self.margins(pairs, rows, np.random.default_rng([self.seed, step]))).mean()
+            rows = batch_rows(len(pairs), self.batch_size, step, self.seed)
+            return bpr_loss(self.score_differences(pairs, rows, np.random.default_rng([self.seed, step])))
 
-        def validate() -> float:
-            scores = self._scores(moments, self.sides())
-            return ndcg(TargetRanks.of(scores, moments.targets[:, :1], moments.histories), 10).mean()
-
-        self.training = fit(self.model, loss_of, plan, validate if len(moments) else None, name=self.name)
+        self.training = train(self.model, loss_of, config, validate, name=self.name)
         with torch.no_grad():
-            self.fitted = self.sides()
+            self.fitted = self.embeddings()
         return self
 
     def score(self, queries: Queries) -> np.ndarray:
@@ -168,8 +168,8 @@ class Pairwise:
         return self._scores(queries, self.fitted)
 
     def tensor(self, values: np.ndarray) -> Tensor:
-        """The values where the model lies."""
+        """The values on the model's device."""
         return torch.as_tensor(values, device=next(self.model.parameters()).device)
 
-    def _scores(self, queries: Queries, sides: tuple[np.ndarray, ...]) -> np.ndarray:
-        return self.combined(self.known.vectors(queries, sides[0]), *sides[1:])
+    def _scores(self, queries: Queries, embeddings: tuple[np.ndarray, ...]) -> np.ndarray:
+        return self.scores_of(self.users.of(queries, embeddings[0]), *embeddings[1:])

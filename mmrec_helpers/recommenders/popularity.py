@@ -1,10 +1,10 @@
-"""Random and popularity: the two baselines that need no model."""
+"""Random scores and popularity: two baselines without a model."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from mmrec_helpers.data.dataset import Queries, Split
+from mmrec_helpers.data.dataset import NotAvailable, Queries, Split
 
 DAY = 86_400
 """Seconds."""
@@ -12,17 +12,17 @@ DAY = 86_400
 
 @dataclass(eq=False)
 class Random:
-    """A number drawn for each user and item: the floor that every system must beat.
+    """The random baseline: a uniform score for each user and item.
 
     Args:
-        seed: another seed draws other numbers; the batch a user comes in does not.
+        seed: of the scores; they do not depend on the batch in which a user comes.
     """
 
     seed: int = 0
     name: str = "random"
 
     def fit(self, split: Split) -> "Random":
-        """Learn the number of items."""
+        """Keep the number of items."""
         self.num_items = split.dataset.num_items
         return self
 
@@ -36,18 +36,18 @@ class Random:
 
 @dataclass(eq=False)
 class Popularity:
-    """How often each item was taken in training: the same list for everybody.
+    """The number of training interactions of each item: the same list for everyone.
 
     Args:
-        days: count only the last ``days`` before the moment at which the list is shown. Without it all of training
-            is counted, as is usual; under leave-one-out part of that lies after the moment, and the list knows the
-            future {cite}`ji2023leakage`. With it, nothing at or after the moment is counted.
+        days: count only the last ``days`` before the time of prediction, and nothing at or after it. Without it all of
+            training is counted, as is usual. Under leave-one-out part of that lies after the time of prediction, so
+            the list knows the future {cite}`ji2023leakage`.
     """
 
     days: float | None = None
     name: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.days is not None and not self.days > 0:
             raise ValueError(f"popularity is counted over a positive number of days, not over {self.days}")
         self.name = self.name or ("popularity" if self.days is None else "recent popularity")
@@ -56,10 +56,10 @@ class Popularity:
         """Keep the training interactions in order of time.
 
         Raises:
-            ValueError: days were asked for, and the data set tells no times.
+            NotAvailable: ``days`` is given, and the data set has no times.
         """
         if self.days is not None and not split.dataset.timed:
-            raise ValueError(f"{split.dataset.name} tells orders, not times: take Popularity() without days")
+            raise NotAvailable(f"{split.dataset.name} has orders, not times: use Popularity() without days")
         frame = split.interactions("train").sort_values("time")
         self.items, self.times = frame["item"].to_numpy(), frame["time"].to_numpy()
         self.num_items = split.dataset.num_items
@@ -70,9 +70,9 @@ class Popularity:
         if self.days is None:
             counts = np.bincount(self.items, minlength=self.num_items + 1)
             return np.tile(counts.astype(np.float32), (len(queries), 1))
-        first = np.searchsorted(self.times, queries.times - self.days * DAY, side="left")
-        end = np.searchsorted(self.times, queries.times, side="left")
+        starts = np.searchsorted(self.times, queries.times - self.days * DAY, side="left")
+        ends = np.searchsorted(self.times, queries.times, side="left")
         scores = np.empty((len(queries), self.num_items + 1), np.float32)
-        for row, low, high in zip(scores, first, end, strict=True):
-            row[:] = np.bincount(self.items[low:high], minlength=self.num_items + 1)
+        for row, start, end in zip(scores, starts, ends, strict=True):
+            row[:] = np.bincount(self.items[start:end], minlength=self.num_items + 1)
         return scores

@@ -1,29 +1,31 @@
-"""The systems of chapter 3's league: which there are for a data set, and which settings of each are tried."""
+"""The systems of the benchmark: which apply to a data set, and the grids by which their families are tuned."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
 import numpy as np
 
-from mmrec_helpers.data.dataset import RecDataset, Split
-from mmrec_helpers.evaluation.protocols import Recommender, evaluate
+from mmrec_helpers.data.dataset import RecDataset
+from mmrec_helpers.evaluation.protocols import Recommender
+from mmrec_helpers.recommenders.bert4rec import BERT4Rec
 from mmrec_helpers.recommenders.content import ContentBased, Hybrid
 from mmrec_helpers.recommenders.factorization import BPR, VBPR, MatrixFactorization
-from mmrec_helpers.recommenders.features import image_features, joined, text_features, tfidf
+from mmrec_helpers.recommenders.features import concatenate_normalised, image_features, text_features, tfidf
+from mmrec_helpers.recommenders.gru4rec import GRU4Rec
 from mmrec_helpers.recommenders.neighbors import ItemKNN, UserKNN
 from mmrec_helpers.recommenders.popularity import Popularity, Random
 from mmrec_helpers.recommenders.reviews import DeepCoNN, NeuralReviews
-from mmrec_helpers.recommenders.sequential import BERT4Rec, GRU4Rec, SASRec
+from mmrec_helpers.recommenders.sasrec import SASRec
 
 
 def grid(**values: tuple) -> list[dict]:
-    """Every combination."""
-    return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+    """Every combination of some hyperparameters' values."""
+    return [dict(zip(values, combination, strict=True)) for combination in product(*values.values())]
 
 
-SETTINGS = {
+GRIDS = {
     "recent popularity": grid(days=(7, 14, 30, 60, 90, 180)),
     "item-kNN": grid(num_neighbors=(20, 100, 300), shrinkage=(0.0, 10.0)),
     "user-kNN": grid(num_neighbors=(30, 100, 300), shrinkage=(0.0, 10.0)),
@@ -41,63 +43,70 @@ SETTINGS = {
     "SASRec, gBCE": grid(lr=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
     "SASRec_F": grid(lr=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
 }
-"""Six settings for each family that has something to set: the same effort for all. The others are as they are."""
+"""Family -> six settings of its hyperparameters: the same tuning budget for all. Other families have none to tune."""
 
 
 @dataclass(frozen=True)
 class SystemSpec:
-    """A system of the league before its settings are chosen.
+    """A system of the benchmark before its hyperparameters are chosen.
 
     Attributes:
         name: of the system in tables.
-        family: whose settings it takes, see SETTINGS; a family's last system is the one by which they are chosen.
-        make: the system, given settings.
+        family: whose grid it takes, see GRIDS. A family is tuned by its last system in ``benchmark_systems``.
+        build: the system, given hyperparameters.
     """
 
     name: str
     family: str
-    make: Callable[..., Recommender]
+    build: Callable[..., Recommender]
 
 
 def benchmark_systems(dataset: RecDataset, encoder: str, seed: int = 0) -> list[SystemSpec]:
-    """Every system of the book that a data set has what it takes for: times, pictures, reviews.
+    """Every system of the book that a data set has the data for: times, images, reviews.
 
     Args:
         dataset: the data set.
-        encoder: of the pictures.
+        encoder: of the images.
         seed: of everything random.
     """
-    words, features = tfidf(dataset), {"text": text_features(dataset)}
-    known = {"text": words}
+    words = tfidf(dataset)
+    content, features = {"text": words}, {"text": text_features(dataset)}
     if dataset.has_image.any():
-        looks = image_features(dataset, encoder)
-        features |= {"image": looks, "both": np.concatenate([features["text"], looks], axis=1)}
-        known |= {"image": looks, "both": joined(words, looks)}
+        images = image_features(dataset, encoder)
+        content |= {"image": images, "both": concatenate_normalised(words, images)}
+        features |= {"image": images, "both": np.concatenate([features["text"], images], axis=1)}
 
-    found = {"random": partial(Random, seed), "popularity": Popularity, "item-kNN": ItemKNN, "user-kNN": UserKNN}
-    if dataset.timed:
-        found["recent popularity"] = Popularity
-    found |= {f"content, {kind}": partial(ContentBased, part, f"content, {kind}") for kind, part in known.items()}
-    best = list(known.values())[-1]
-    found["hybrid"] = lambda **settings: Hybrid([ItemKNN(), ContentBased(best)], **settings)
-    found |= {"matrix factorization": partial(MatrixFactorization, seed=seed), "BPR": partial(BPR, seed=seed)}
-    found |= _fed("VBPR", VBPR, features, seed)
-    if any(isinstance(review, str) and review.strip() for review in dataset.interactions["review"]):
-        found |= {"DeepCoNN": partial(DeepCoNN, seed=seed), "NRMF (our reading)": partial(NeuralReviews, seed=seed)}
-    found |= {"GRU4Rec": partial(GRU4Rec, seed=seed), "BERT4Rec": partial(BERT4Rec, seed=seed)}
-    found["SASRec"] = partial(SASRec, seed=seed)
-    for loss, name in (("bce", "SASRec, BCE"), ("gbce", "SASRec, gBCE")):
-        found[name] = partial(SASRec, loss=loss, name=name, seed=seed)
-    found |= _fed("GRU4Rec_F", GRU4Rec, features, seed) | _fed("SASRec_F", SASRec, features, seed)
-    families = {name: name if name in SETTINGS else name.partition(",")[0] for name in found}
-    return [SystemSpec(name, families[name], make) for name, make in found.items()]
+    def spec(name: str, build: Callable[..., Recommender], family: str = "", /, **fixed: object) -> SystemSpec:
+        return SystemSpec(name, family or name, partial(build, **fixed))
 
+    def with_features(family: str, build: Callable[..., Recommender]) -> list[SystemSpec]:
+        named = {f"{family}, {modality}": columns for modality, columns in features.items()}
+        return [spec(name, build, family, features=columns, name=name, seed=seed) for name, columns in named.items()]
 
-def _fed(family: str, kind: type, features: Mapping[str, np.ndarray], seed: int) -> dict[str, Callable]:
-    names = {f"{family}, {known}": part for known, part in features.items()}
-    return {name: partial(kind, features=part, name=name, seed=seed) for name, part in names.items()}
-
-
-def validated(system: Recommender, split: Split) -> float:
-    """NDCG@10 of a fitted system on the valid part, over the full catalogue: that by which settings are chosen."""
-    return float(evaluate(system, split, part="valid").metric("NDCG@10").mean())
+    recent = [spec("recent popularity", Popularity)] if dataset.timed else []
+    reviews = [spec("DeepCoNN", DeepCoNN, seed=seed), spec("NRMF (our reading)", NeuralReviews, seed=seed)]
+    has_reviews = any(isinstance(review, str) and review.strip() for review in dataset.interactions["review"])
+    richest = list(content.values())[-1]
+    return [
+        spec("random", Random, seed=seed),
+        spec("popularity", Popularity),
+        spec("item-kNN", ItemKNN),
+        spec("user-kNN", UserKNN),
+        *recent,
+        *(
+            spec(f"content, {modality}", ContentBased, "content", features=columns, name=f"content, {modality}")
+            for modality, columns in content.items()
+        ),
+        spec("hybrid", lambda **weights: Hybrid([ItemKNN(), ContentBased(richest)], **weights)),
+        spec("matrix factorization", MatrixFactorization, seed=seed),
+        spec("BPR", BPR, seed=seed),
+        *with_features("VBPR", VBPR),
+        *(reviews if has_reviews else []),
+        spec("GRU4Rec", GRU4Rec, seed=seed),
+        spec("BERT4Rec", BERT4Rec, seed=seed),
+        spec("SASRec", SASRec, seed=seed),
+        spec("SASRec, BCE", SASRec, loss="bce", name="SASRec, BCE", seed=seed),
+        spec("SASRec, gBCE", SASRec, loss="gbce", name="SASRec, gBCE", seed=seed),
+        *with_features("GRU4Rec_F", GRU4Rec),
+        *with_features("SASRec_F", SASRec),
+    ]

@@ -28,7 +28,7 @@ SYSTEMS: dict[str, Callable] = {
     "BPR": lambda split, features: BPR(dim=8, **VECTORS),
     "VBPR": lambda split, features: VBPR(features=features, dim=8, feature_dim=4, **VECTORS),
     "DeepCoNN": lambda split, features: DeepCoNN(
-        epochs=6, batch_size=32, lr=1e-2, width=8, filters=8, dim=4, length=40
+        epochs=6, batch_size=32, lr=1e-2, word_dim=8, filters=8, dim=4, max_len=40
     ),
     "NRMF": lambda split, features: NeuralReviews(dim=4, topics=6, hidden=8, **VECTORS),
 }

@@ -10,7 +10,7 @@ import torch
 from mmrec_helpers.data.dataset import TEST, TRAIN, UNUSED, VALID, Split
 from mmrec_helpers.recommenders.factorization import BPR, VBPR, MatrixFactorization
 from mmrec_helpers.recommenders.matrices import directions
-from mmrec_helpers.recommenders.pairwise import KnownUsers, Pairs
+from mmrec_helpers.recommenders.pairwise import Pairs, UserEmbeddings
 
 SMALL = {"epochs": 30, "batch_size": 64, "lr": 2e-2, "weight_decay": 0.1}
 """Enough for the planted world, in a second."""
@@ -79,7 +79,7 @@ def test_pairs_are_the_training_interactions_but_for_users_who_took_all(planted)
 
 
 def test_nothing_to_learn_from_is_refused(planted):
-    with pytest.raises(ValueError, match="no user took some items"):
+    with pytest.raises(ValueError, match="no user has both an item"):
         Pairs(replace(planted, part=np.full_like(planted.part, UNUSED)))
 
 
@@ -91,7 +91,7 @@ def test_a_new_user_is_the_mean_of_who_took_the_history(planted):
     vectors = np.random.default_rng(0).normal(size=(planted.dataset.num_users, 3))
     moments = split.queries("test").take(slice(3))
     moments = replace(moments, histories=np.array([[0, 4, 7], [0, 0, 26], [4, 7, 9]]))
-    found, frame = KnownUsers(split).vectors(moments, vectors), split.interactions("train")
+    found, frame = UserEmbeddings(split).of(moments, vectors), split.interactions("train")
     takers = [vectors[frame["user"][frame["item"] == item]].mean(axis=0) for item in (4, 7)]
     assert np.allclose(found[0], np.mean(takers, axis=0))
     assert np.allclose(found[1], vectors[2:].mean(axis=0))
@@ -104,24 +104,27 @@ def test_a_new_user_is_the_mean_of_who_took_the_history(planted):
 def test_the_margin_is_the_score_of_what_was_taken_less_that_of_another(planted, planted_features):
     system = VBPR(features=planted_features, dim=3, feature_dim=2)
     torch.manual_seed(0)
-    system.model = system.make(planted)
-    torch.nn.init.normal_(system.model.slope)
+    system.model = system.build_model(planted)
+    torch.nn.init.normal_(system.model.feature_bias)
     torch.nn.init.normal_(system.model.base.bias)
     pairs, rows = Pairs(planted), np.arange(5)
-    margins = system.margins(pairs, rows, np.random.default_rng(3)).detach().numpy()
+    margins = system.score_differences(pairs, rows, np.random.default_rng(3)).detach().numpy()
     others = pairs.negatives(pairs.users[rows], np.random.default_rng(3))
     weights = {name: weight.detach().numpy() for name, weight in system.model.named_parameters()}
 
     def score(user: int, item: int) -> float:
         feature = directions(planted_features)[item]
         free = weights["base.users.weight"][user] @ weights["base.items.weight"][item] + weights["base.bias"][item]
-        seen = weights["tastes.weight"][user] @ (weights["projection.weight"] @ feature) + weights["slope"] @ feature
+        seen = (
+            weights["feature_users.weight"][user] @ (weights["projection.weight"] @ feature)
+            + weights["feature_bias"] @ feature
+        )
         return free + seen
 
     triples = zip(pairs.users[rows], pairs.items[rows], others, strict=True)
     assert np.allclose(margins, [score(user, item) - score(user, other) for user, item, other in triples], atol=1e-5)
     with torch.no_grad():
-        scores = system.combined(*system.sides())
+        scores = system.scores_of(*system.embeddings())
     assert np.allclose(scores[7, 3], score(7, 3), atol=1e-5)
 
 

@@ -1,21 +1,20 @@
-"""league.py: which systems a data set has, their settings, the ceilings, the records."""
+"""registry.py: which systems a data set has, their grids, the records."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from bench_sasrec import SEEDS
 
-from experiments import results
-from mmrec_helpers.encoders.features import encode_texts
-from mmrec_helpers.evaluation.metrics import TargetRanks, ndcg
+from experiments import benchmarks
+from experiments.ch03 import REAL_BENCHMARKS
+from experiments.record import RESULTS
 from mmrec_helpers.evaluation.protocols import evaluate
 from mmrec_helpers.pocket_shop.shop import load_shop
-from mmrec_helpers.recommenders.ceilings import BayesCeiling, Oracle
-from mmrec_helpers.recommenders.features import image_features, text_features
 from mmrec_helpers.recommenders.popularity import Popularity
-from mmrec_helpers.recommenders.registry import SETTINGS, benchmark_systems, validated
+from mmrec_helpers.recommenders.registry import GRIDS, benchmark_systems
 
 COUNTING = ("random", "popularity", "recent popularity", "item-kNN", "user-kNN", "hybrid", "matrix factorization")
 CEILINGS = {"omniscient oracle", "Bayes ceiling"}
@@ -32,7 +31,7 @@ def dataset(shop):
 
 
 def recorded(name):
-    return json.loads((results.RESULTS / f"{name}.json").read_text())
+    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 # Systems --------------------------------------------------------------------------------------------------------------
@@ -41,17 +40,17 @@ def recorded(name):
 def test_a_system_has_its_entrys_name_and_takes_its_familys_settings(dataset):
     found = benchmark_systems(dataset, "pocket-clip")
     assert len({entry.name for entry in found}) == len(found)
-    assert set(SETTINGS) <= {entry.family for entry in found}
+    assert set(GRIDS) <= {entry.family for entry in found}
     for entry in found:
-        for settings in SETTINGS.get(entry.family, [{}]):
-            system = entry.make(**settings)
+        for settings in GRIDS.get(entry.family, [{}]):
+            system = entry.build(**settings)
             assert system.name == entry.name
             assert all(list(np.ravel(getattr(system, key))) == list(np.ravel(value)) for key, value in settings.items())
 
 
 def test_every_family_is_tuned_with_as_many_settings():
-    assert {len(tried) for tried in SETTINGS.values()} == {6}
-    assert all(len({str(settings) for settings in tried}) == 6 for tried in SETTINGS.values())
+    assert {len(tried) for tried in GRIDS.values()} == {6}
+    assert all(len({str(settings) for settings in tried}) == 6 for tried in GRIDS.values())
 
 
 def test_without_pictures_times_and_reviews_there_are_fewer_systems(dataset):
@@ -67,47 +66,19 @@ def test_systems_that_count_rank_every_user(dataset):
     split = dataset.leave_one_out()
     for entry in benchmark_systems(dataset, "pocket-clip"):
         if entry.name in COUNTING or entry.family == "content":
-            assert len(evaluate(entry.make().fit(split), split).users) == len(split.queries("test"))
+            assert len(evaluate(entry.build().fit(split), split).users) == len(split.queries("test"))
 
 
 def test_validation_reads_the_valid_part_alone(dataset):
     split = dataset.leave_one_out()
-    system = Popularity().fit(split)
-    assert validated(system, split) == evaluate(system, split, part="valid").metric("NDCG@10").mean()
+
+    def validation(split):
+        return evaluate(Popularity().fit(split), split, part="valid").metric("NDCG@10").mean()
+
     test = split.part == 2
     moved = dataset.interactions.assign(item=np.where(test, 1, dataset.interactions["item"]).astype(np.int32))
     other = replace(split, dataset=replace(dataset, interactions=moved))
-    assert validated(Popularity().fit(other), other) == validated(system, split)
-
-
-def test_features_leave_padding_and_missing_pictures_at_zero(dataset):
-    pictures = image_features(dataset, "pocket-clip")
-    assert (pictures.any(axis=1) == dataset.has_image).all()
-    texts = text_features(dataset)
-    assert texts.shape == (dataset.num_items + 1, 64)
-    assert not texts[0].any()
-
-
-def test_an_encoders_main_directions_keep_what_texts_have_in_common(dataset):
-    vectors = encode_texts(dataset, "pocket-sbert").vectors.numpy()
-    every = text_features(dataset, vectors.shape[1], "pocket-sbert")
-    assert not every[0].any()
-    np.testing.assert_allclose(every[1:] @ every[1:].T, vectors @ vectors.T, atol=1e-4)
-    few = text_features(dataset, 8, "pocket-sbert")
-    assert few.shape == (dataset.num_items + 1, 8)
-    np.testing.assert_allclose(few, every[:, :8], atol=0.02)
-
-
-def test_ceilings_stand_above_popularity(shop):
-    dataset, truth = shop
-    split = dataset.leave_one_out()
-    some = split.queries("test").take(slice(60))
-    reached = {}
-    for system in (Oracle(truth), BayesCeiling(truth), Popularity()):
-        scores = system.fit(split).score(some)
-        assert scores.shape == (60, dataset.num_items + 1)
-        reached[system.name] = ndcg(TargetRanks.of(scores, some.targets[:, :1], some.histories), 10).mean()
-    assert reached["omniscient oracle"] > reached["Bayes ceiling"] > 2 * reached["popularity"]
+    assert validation(other) == validation(split)
 
 
 # Records --------------------------------------------------------------------------------------------------------------
@@ -116,7 +87,7 @@ def test_ceilings_stand_above_popularity(shop):
 def test_recorded_tuning_tried_these_settings_and_no_other():
     tuning = recorded("tuning")
     assert tuning["fingerprint"] == load_shop(0)[0].fingerprint
-    for family, settings in SETTINGS.items():
+    for family, settings in GRIDS.items():
         tried = [
             {key: value for key, value in found.items() if key not in ("valid NDCG@10", "CPU seconds")}
             for found in tuning["tried"][family]
@@ -124,7 +95,7 @@ def test_recorded_tuning_tried_these_settings_and_no_other():
         assert tried == json.loads(json.dumps(settings)), family
 
 
-@pytest.mark.parametrize("seed", results.SEEDS)
+@pytest.mark.parametrize("seed", benchmarks.SEEDS)
 def test_every_system_of_the_shops_league_beats_chance_and_is_beaten_by_the_ceilings(seed):
     league = recorded("league-pocket")["shops"][str(seed)]
     dataset, _ = load_shop(seed)
@@ -140,24 +111,24 @@ def test_every_system_of_the_shops_league_beats_chance_and_is_beaten_by_the_ceil
             assert high < ceiling, name
 
 
-@pytest.mark.parametrize("name", results.LEAGUES)
+@pytest.mark.parametrize("name", REAL_BENCHMARKS)
 def test_every_system_of_a_real_league_is_there(name):
     systems = recorded("league-real")["sets"][name]["systems"]
     assert {*COUNTING, "BPR", "SASRec", "BERT4Rec", "GRU4Rec_F, text"} - set(systems) <= {"recent popularity"}
     assert all(
         row["NDCG@10"][0] > systems["random"]["NDCG@10"][0] for row in systems.values() if row != systems["random"]
     )
-    popularity = Popularity().fit(results.league_split(name, 0)) if results.os.environ.get("MMREC_DATA_HOME") else None
+    popularity = Popularity().fit(benchmarks.benchmark_split(name, 0)) if os.environ.get("MMREC_DATA_HOME") else None
     if popularity is None:
         pytest.skip("set MMREC_DATA_HOME to the folder that holds the real data sets")
-    assert recorded("league-real")["sets"][name]["fingerprint"] == results.league_data(name, 0)[0].fingerprint
-    reached = evaluate(popularity, results.league_split(name, 0)).metric("NDCG@10").mean()
+    assert recorded("league-real")["sets"][name]["fingerprint"] == benchmarks.benchmark_data(name, 0)[0].fingerprint
+    reached = evaluate(popularity, benchmarks.benchmark_split(name, 0)).metric("NDCG@10").mean()
     assert round(float(reached), 4) == systems["popularity"]["NDCG@10"][0]
 
 
 def test_recorded_peers_are_of_one_data_set_and_one_budget():
     peers = recorded("sasrec-peers")
-    assert [{name: run[name] for name in ("lr", "dropout")} for run in peers["ours"]["tried"]] == SETTINGS["SASRec"]
+    assert [{name: run[name] for name in ("lr", "dropout")} for run in peers["ours"]["tried"]] == GRIDS["SASRec"]
     for package in ("ours", "rectools", "recbole"):
         found = peers[package]
         assert sum(run["seconds"] for run in found["tried"]) < 1_800

@@ -24,7 +24,7 @@ def with_reviews(split: Split, reviews: list) -> Split:
 def randomly_initialised(planted: Split, system: DeepCoNN | NeuralReviews):
     """A system before its first step."""
     torch.manual_seed(0)
-    system.model = system.make(planted).eval()
+    system.model = system.build_model(planted).eval()
     return system
 
 
@@ -34,13 +34,13 @@ def randomly_initialised(planted: Split, system: DeepCoNN | NeuralReviews):
 @pytest.mark.parametrize("max_len", [7, 200])
 def test_texts_are_the_latest_words_of_the_training_reviews(planted, max_len):
     texts, frame = Texts(planted, 5_000, max_len), planted.interactions("train").reset_index(drop=True)
-    names = dict(zip(texts.known.values(), texts.known, strict=True))
-    for kind, table, sources in (("user", texts.users, texts.of_users), ("item", texts.items, texts.of_items)):
+    names = dict(zip(texts.word_ids.values(), texts.word_ids, strict=True))
+    for kind, table, sources in (("user", texts.users, texts.user_sources), ("item", texts.items, texts.item_sources)):
         for owner in range(len(table)):
             some = frame[frame[kind] == owner].sort_values("time", kind="stable")
             pairs = [(word, row) for row, text in some["review"].items() for word in text.split()][-max_len:]
             padding = [0] * (max_len - len(pairs))
-            assert table[owner].tolist() == [texts.known[word] for word, _ in pairs] + padding
+            assert table[owner].tolist() == [texts.word_ids[word] for word, _ in pairs] + padding
             assert sources[owner].tolist() == [row for _, row in pairs] + [-1] * len(padding)
             assert all(names[number] for number in table[owner] if number)
 
@@ -49,7 +49,7 @@ def test_only_the_most_frequent_words_are_known(planted):
     texts = Texts(planted, 3, 50)
     words = " ".join(planted.interactions("train")["review"]).split()
     counts = sorted((words.count(word) for word in set(words)), reverse=True)
-    assert sorted((words.count(word) for word in texts.known), reverse=True) == counts[:3]
+    assert sorted((words.count(word) for word in texts.word_ids), reverse=True) == counts[:3]
     assert texts.users.max() == 3
 
 
@@ -88,19 +88,19 @@ def test_a_tower_and_its_gradients_are_those_of_convolution_and_maximum(planted)
 
 def margins_of(system: DeepCoNN | NeuralReviews, pairs: Pairs, row: int) -> np.ndarray:
     """The margins of one training interaction."""
-    return system.margins(pairs, np.array([row]), np.random.default_rng(1)).detach().numpy()
+    return system.score_differences(pairs, np.array([row]), np.random.default_rng(1)).detach().numpy()
 
 
 @pytest.mark.parametrize("row", [3, 50, 200])
 def test_towers_do_not_read_the_review_of_what_they_learn_from(planted, row):
     system, pairs = randomly_initialised(planted, DeepCoNN(**SMALL_TOWERS)), Pairs(planted)
     before, texts = margins_of(system, pairs, row), system.texts
-    for words, of in ((texts.users, texts.of_users), (texts.items, texts.of_items)):
+    for words, of in ((texts.users, texts.user_sources), (texts.items, texts.item_sources)):
         assert (of == row).any()
-        words[of == row] = words[of == row] % len(texts.known) + 1
+        words[of == row] = words[of == row] % len(texts.word_ids) + 1
     assert np.array_equal(margins_of(system, pairs, row), before)
     user = pairs.users[row]
-    texts.users[user] = texts.users[user] % len(texts.known) + 1
+    texts.users[user] = texts.users[user] % len(texts.word_ids) + 1
     assert not np.allclose(margins_of(system, pairs, row), before)
 
 
@@ -152,7 +152,7 @@ def test_the_networks_sides_are_neumf_with_reviews(planted):
     system = randomly_initialised(planted, NeuralReviews(**SMALL_FACTORS))
     weights = {name: weight.detach().numpy() for name, weight in system.model.named_parameters()}
     with torch.no_grad():
-        scores = system.combined(*system.sides())
+        scores = system.scores_of(*system.embeddings())
     user, item = 5, 8
     users, items = (weights[f"{side}_table.weight"] for side in ("user", "item"))
     inputs = np.concatenate([users[user, 4:], system.reviews.users[user], items[item, 4:], system.reviews.items[item]])
@@ -168,14 +168,14 @@ def test_other_items_of_a_batch_are_not_the_users_own(planted):
     system, pairs = randomly_initialised(planted, DeepCoNN(**SMALL_TOWERS)), Pairs(planted)
     rows = np.arange(0, 240, 10)
     others = pairs.negatives(pairs.users[rows], np.random.default_rng(2))
-    own = pairs.taken.toarray()[pairs.users[rows]][:, others] > 0
+    own = pairs.interacted.toarray()[pairs.users[rows]][:, others] > 0
     assert own.any()
     assert not own.diagonal().any()
-    assert len(system.margins(pairs, rows, np.random.default_rng(2))) == (~own).sum()
+    assert len(system.score_differences(pairs, rows, np.random.default_rng(2))) == (~own).sum()
 
 
 @pytest.mark.parametrize(("kind", "options"), SYSTEMS)
 @pytest.mark.parametrize("blank", [None, " ... "])
 def test_without_reviews_nothing_can_be_read(planted, kind, options, blank):
-    with pytest.raises(ValueError, match="has no reviews in training"):
+    with pytest.raises(ValueError, match="has no reviews in the training part"):
         kind(**options).fit(with_reviews(planted, [blank] * len(planted.part)))

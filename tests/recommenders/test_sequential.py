@@ -1,6 +1,7 @@
-"""baselines/sequential.py: what each network may see, what its loss looks at, and that all learn a planted world."""
+"""Sequential recommenders: what each network may see, what its loss looks at, and that all learn a planted world."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,21 +11,13 @@ from torch import nn
 
 from mmrec_helpers.data.dataset import TEST, Queries, Split
 from mmrec_helpers.evaluation.metrics import TargetRanks, ndcg
+from mmrec_helpers.lessons.decoder import Add, ItemEmbedding, TransformerBlock
 from mmrec_helpers.recommenders import sequential
-from mmrec_helpers.recommenders.sequential import (
-    BERT4Rec,
-    GRU4Rec,
-    Layout,
-    SASRec,
-    by_length,
-    calibrated,
-    cross_entropy,
-    sample_negatives,
-    sampled_loss,
-    standardised,
-    windows,
-)
-from mmrec_helpers.training.loop import batch_of
+from mmrec_helpers.recommenders.bert4rec import BERT4Rec
+from mmrec_helpers.recommenders.gru4rec import GRU4Rec
+from mmrec_helpers.recommenders.sasrec import SASRec
+from mmrec_helpers.recommenders.sequential import sort_by_length, standardise, windows
+from mmrec_helpers.training.loop import batch_rows
 
 SYSTEMS = (GRU4Rec, SASRec, BERT4Rec)
 SMALL = {"dim": 16, "max_len": 10, "batch_size": 10, "epochs": 25, "lr": 1e-2, "dropout": 0.1, "patience": 99}
@@ -43,13 +36,16 @@ def randomly_initialised(system, num_items: int = NUM_ITEMS, **options):
     """A system as it is before its first step, with vectors large enough that all that matters shows."""
     system = system(**{"dim": 16, "max_len": LENGTH, **options})
     torch.manual_seed(0)
-    features = None if system.features is None else torch.as_tensor(system.features[1:], dtype=torch.float32)
-    system.token = num_items + 1
-    items = sequential.ItemVectors(num_items, system.dim, features, system.use_ids)
-    system.network = sequential.Network(system.body(), items).eval()
+    system.special_token_id = num_items + 1
+    features = system.features
+    modalities = None if features is None else [torch.as_tensor(features[1:], dtype=torch.float32)]
+    fusion = None if features is None else Add([features.shape[1]], system.dim, bias=False)
+    ids = torch.randn(num_items, system.dim) if system.use_ids else None
+    items = ItemEmbedding(system.dim, modalities, fusion, ids)
+    system.network = sequential.SequenceModel(system.backbone(), items).eval()
     with torch.no_grad():
         for weight in system.network.parameters():
-            if weight.ndim > 1:
+            if weight.ndim > 1 and weight.requires_grad:  # features do not learn
                 weight.normal_(std=0.4)
     return system
 
@@ -140,30 +136,30 @@ def test_a_score_comes_without_dropout_and_is_finite_with_no_history_at_all():
 @pytest.mark.parametrize("causal", [True, False])
 def test_a_block_is_torchs_transformer_layer(causal):
     torch.manual_seed(0)
-    block = sequential.TransformerBlock(16, 4, 0.0, causal)
-    layer = nn.TransformerEncoderLayer(16, 4, 32, 0.0, activation="gelu", batch_first=True, norm_first=True)
+    block = TransformerBlock(16, 4, 0.0, mlp_dim=32)
+    activation = partial(F.gelu, approximate="tanh")
+    layer = nn.TransformerEncoderLayer(16, 4, 32, 0.0, activation=activation, batch_first=True, norm_first=True)
     pairs = {
-        "self_attn.in_proj_weight": block.query_key_value.weight,
-        "self_attn.in_proj_bias": block.query_key_value.bias,
-        "self_attn.out_proj.weight": block.attended.weight,
-        "self_attn.out_proj.bias": block.attended.bias,
-        "linear1.weight": block.inner.weight,
-        "linear1.bias": block.inner.bias,
-        "linear2.weight": block.outer.weight,
-        "linear2.bias": block.outer.bias,
-        **{f"norm{n + 1}.{part}": getattr(block.norms[n], part) for n in range(2) for part in ("weight", "bias")},
+        "self_attn.in_proj_weight": block.attention.inputs.weight,
+        "self_attn.in_proj_bias": block.attention.inputs.bias,
+        "self_attn.out_proj.weight": block.attention.output.weight,
+        "self_attn.out_proj.bias": block.attention.output.bias,
+        "linear1.weight": block.mlp[0].weight,
+        "linear1.bias": block.mlp[0].bias,
+        "linear2.weight": block.mlp[2].weight,
+        "linear2.bias": block.mlp[2].bias,
+        **{f"norm1.{part}": getattr(block.before_attention, part) for part in ("weight", "bias")},
+        **{f"norm2.{part}": getattr(block.before_mlp, part) for part in ("weight", "bias")},
     }
     for weight in pairs.values():
         nn.init.normal_(weight, std=0.4)
     layer.load_state_dict(pairs)
     rows = random_rows()
-    layout = Layout(rows)
-    hidden = torch.randn(int((rows > 0).sum()), 16)
-    spread = torch.zeros(*rows.shape, 16)
-    spread[rows > 0] = hidden
+    hidden, real = torch.randn(*rows.shape, 16), rows > 0
     future = torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(1) if causal else None
-    wanted = layer.train()(spread, src_mask=future, src_key_padding_mask=rows == 0)[rows > 0]
-    torch.testing.assert_close(block(hidden, layout), wanted, atol=1e-5, rtol=1e-4)
+    wanted = layer.train()(hidden, src_mask=future, src_key_padding_mask=rows == 0)
+    found = block(hidden, mask=None if causal else real[:, None, None])
+    torch.testing.assert_close(found[real], wanted[real], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("system", [SASRec, BERT4Rec])
@@ -175,13 +171,13 @@ def test_attention_is_what_the_network_computes_with(system):
     future = weights[..., *np.triu_indices(6, 1)]
     assert not future.any() if system.name == "SASRec" else future.all()
     tokens = [31, *items] if system.name == "SASRec" else [*items, 31]
-    body = system.network.body
-    (block,), vectors = body.blocks, system.network.items()
-    hidden = 4 * vectors[np.array(tokens) - 1] + body.places[:6].flip(0)
-    value = block.query_key_value(block.norms[0](hidden)).split(16, 1)[2].unflatten(1, (2, 8))
+    backbone = system.network.backbone
+    (block,), vectors = backbone.blocks, system.network.item_embedding()
+    hidden = 4 * vectors[np.array(tokens) - 1] + backbone.positions[:6].flip(0)
+    value = block.attention.inputs(block.before_attention(hidden)).split(16, 1)[2].unflatten(1, (2, 8))
     mixed = torch.einsum("hqk,khd->qhd", torch.from_numpy(weights[0]), value).flatten(1)
-    hidden = hidden + block.attended(mixed)
-    hidden = body.norm(hidden + block.outer(F.gelu(block.inner(block.norms[1](hidden)))))
+    hidden = hidden + block.attention.output(mixed)
+    hidden = backbone.norm(hidden + block.mlp(block.before_mlp(hidden)))
     wanted = hidden[-1] @ vectors[:-1].T
     np.testing.assert_allclose(
         system.score(histories_of([list(items)]))[0, 1:], wanted.detach().numpy(), rtol=1e-4, atol=1e-5
@@ -190,62 +186,17 @@ def test_attention_is_what_the_network_computes_with(system):
 
 def test_gru4rec_is_torchs_cell_unrolled():
     system = randomly_initialised(GRU4Rec)
-    body, vectors = system.network.body, system.network.items()
+    backbone, vectors = system.network.backbone, system.network.item_embedding()
     cell = nn.GRUCell(16, 16)
-    cell.load_state_dict({key.removesuffix("_l0"): weight for key, weight in body.cells.state_dict().items()})
+    cell.load_state_dict({key.removesuffix("_l0"): weight for key, weight in backbone.gru.state_dict().items()})
     state = torch.zeros(16)
     for item in (31, 7, 2, 9):
         state = cell(4 * vectors[item - 1], state)
-    wanted = (body.norm(state) @ vectors[:-1].T).detach().numpy()
+    wanted = (backbone.norm(state) @ vectors[:-1].T).detach().numpy()
     np.testing.assert_allclose(system.score(histories_of([[7, 2, 9]]))[0, 1:], wanted, rtol=1e-4, atol=1e-5)
 
 
 # Losses ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("chunk", [1, 100, 2**18])
-def test_cross_entropy_is_over_the_whole_catalogue(chunk, monkeypatch):
-    monkeypatch.setitem(sequential.LOGITS, "cpu", chunk)
-    torch.manual_seed(0)
-    made = [torch.randn(*shape, requires_grad=True) for shape in ((50, 8), (NUM_ITEMS, 8), (NUM_ITEMS,))]
-    targets = torch.randint(1, NUM_ITEMS + 1, (50,))
-    own = cross_entropy(*made, targets)
-    hidden, vectors, bias = made
-    wanted = F.cross_entropy(hidden @ vectors.T + bias, targets - 1)
-    torch.testing.assert_close(own, wanted)
-    for mine, torchs in zip(torch.autograd.grad(3 * own, made), torch.autograd.grad(3 * wanted, made), strict=True):
-        torch.testing.assert_close(mine, torchs, atol=1e-6, rtol=1e-4)
-
-
-@pytest.mark.parametrize("num", [1, 7])
-def test_gbce_without_calibration_is_binary_cross_entropy(num):
-    torch.manual_seed(0)
-    scores, truth = torch.randn(50, 1 + num), torch.zeros(50, 1 + num)
-    truth[:, 0] = 1
-    wanted = F.binary_cross_entropy_with_logits(scores, truth)
-    torch.testing.assert_close(sampled_loss(scores[:, 0], scores[:, 1:], calibrated(num, 100, 0.0)), wanted)
-
-
-def test_gbce_raises_the_targets_probability_to_beta():
-    torch.manual_seed(0)
-    positive, negative = torch.randn(50, dtype=torch.float64), torch.randn(50, 7, dtype=torch.float64)
-    for calibration, beta in ((0.0, 1.0), (0.5, (1 + 7 / 99) / 2), (1.0, 7 / 99)):
-        wanted = -((positive.sigmoid() ** beta).log() + (1 - negative.sigmoid()).log().sum(1)).mean() / 8
-        torch.testing.assert_close(sampled_loss(positive, negative, calibrated(7, 100, calibration)), wanted)
-
-
-@pytest.mark.parametrize("calibration", [0.0, 1.0])
-def test_calibration_makes_probabilities_of_the_scores(calibration):
-    """At the least loss, an item of share p has odds p to 1 - p with t = 1, and I - 1 times too much of them with 0."""
-    share = torch.tensor([0.5, 0.3, 0.15, 0.05])
-    odds = share / (1 - share) * (1 if calibration else 3)
-    scores = odds.log().requires_grad_()
-    # The expected loss: with k = 1, an item is the target with its share, and a negative with (1 - share) / 3.
-    losses = [sampled_loss(score[None], torch.full((1, 1), -99.0), calibrated(1, 4, calibration)) for score in scores]
-    wrong = [sampled_loss(torch.full((1,), 99.0), score[None, None], 1.0) for score in scores]
-    expected = sum(p * a + (1 - p) / 3 * b for p, a, b in zip(share, losses, wrong, strict=True))
-    (slope,) = torch.autograd.grad(expected, scores)
-    torch.testing.assert_close(slope, torch.zeros(4), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("system", [GRU4Rec, SASRec])
@@ -256,53 +207,42 @@ def test_sampled_softmax_over_all_others_is_cross_entropy_over_the_catalogue(sys
         assert (num, num_items) == (NUM_ITEMS - 1, NUM_ITEMS)
         return torch.tensor([[item for item in range(1, NUM_ITEMS + 1) if item != target] for target in targets])
 
-    monkeypatch.setattr(sequential, "draw_negatives", all_others)
+    monkeypatch.setattr(sequential, "sample_negatives", all_others)
     system, full = (randomly_initialised(system, loss=loss, batch_size=16) for loss in ("ssm", "ce"))
-    nn.init.normal_(system.network.items.bias)
+    nn.init.normal_(system.network.item_embedding.bias)
     full.network.load_state_dict(system.network.state_dict())
     rows = torch.cat([torch.full((40, 1), 31), random_rows()], 1)
-    inputs, targets = system.lesson(by_length(rows[batch_of(40, 16, 1, system.seed)])[0])
+    inputs, targets = system.inputs_and_targets(sort_by_length(rows[batch_rows(40, 16, 1, system.seed)])[0])
     wanted = F.cross_entropy(all_positions(system, inputs)[targets > 0], targets[targets > 0] - 1)
     losses = [one.loss_of(rows, 1) for one in (system, full)]
     for loss in losses:
         torch.testing.assert_close(loss, wanted)
-    slopes = [
+    gradients = [
         torch.autograd.grad(loss, list(one.network.parameters()))
         for loss, one in zip(losses, (system, full), strict=True)
     ]
-    for sampled, whole in zip(*slopes, strict=True):
+    for sampled, whole in zip(*gradients, strict=True):
         torch.testing.assert_close(sampled, whole, atol=1e-5, rtol=1e-4)
 
 
 def test_sampled_softmax_with_one_negative_asks_which_of_two_it_was(monkeypatch):
-    monkeypatch.setattr(sequential, "draw_negatives", lambda targets, num, _: (targets % NUM_ITEMS + 1)[:, None])
+    monkeypatch.setattr(sequential, "sample_negatives", lambda targets, num, _: (targets % NUM_ITEMS + 1)[:, None])
     system = randomly_initialised(SASRec, loss="ssm", num_negatives=1, batch_size=40)
     rows = torch.cat([torch.full((40, 1), 31), random_rows()], 1)
-    inputs, targets = system.lesson(rows)
+    inputs, targets = system.inputs_and_targets(rows)
     scores, targets = all_positions(system, inputs)[targets > 0], targets[targets > 0]
     mine, other = (scores.gather(1, items[:, None] - 1) for items in (targets, targets % NUM_ITEMS + 1))
     torch.testing.assert_close(system.loss_of(rows, 0), -(mine - other).sigmoid().log().mean())
 
 
-def test_negatives_are_any_item_but_the_target():
-    torch.manual_seed(0)
-    targets = torch.arange(1, 6).repeat_interleave(4_000)
-    drawn = sample_negatives(targets, 3, 5)
-    for target in range(1, 6):
-        share = np.bincount(drawn[targets == target].flatten(), minlength=6) / 12_000
-        wanted = np.where(np.isin(np.arange(6), [0, target]), 0, 0.25)
-        np.testing.assert_array_equal(share == 0, wanted == 0)
-        np.testing.assert_allclose(share, wanted, atol=0.02)
-
-
-@pytest.mark.parametrize("worth", [0, 10**9])
-def test_scores_of_some_items_are_those_of_the_catalogue(worth, monkeypatch):
-    monkeypatch.setattr(sequential, "WORTH", worth)
+@pytest.mark.parametrize("gather_cost", [0, 10**9])
+def test_scores_of_some_items_are_those_of_the_catalogue(gather_cost, monkeypatch):
+    monkeypatch.setattr(sequential, "GATHER_COST", gather_cost)
     network = randomly_initialised(SASRec).network
-    nn.init.normal_(network.items.bias)
-    hidden, vectors = torch.randn(20, 16), network.items()[:-1]
+    nn.init.normal_(network.item_embedding.bias)
+    hidden, vectors = torch.randn(20, 16), network.item_embedding()[:-1]
     items = torch.randint(1, NUM_ITEMS + 1, (20, 4))
-    wanted = (hidden @ vectors.T + network.items.bias).gather(1, items - 1)
+    wanted = (hidden @ vectors.T + network.item_embedding.bias).gather(1, items - 1)
     torch.testing.assert_close(network.logits_of(hidden, vectors, items), wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -313,7 +253,7 @@ def test_windows_hold_every_item_once_with_what_came_before():
     rng = np.random.default_rng(0)
     count = np.array([1, 3, 4, 5, 8, 9, 17])
     users, items = np.repeat([2, 3, 5, 6, 7, 8, 11], count), rng.integers(1, NUM_ITEMS, count.sum())
-    rows = windows(users, items, 4, token=99)
+    rows = windows(users, items, 4, bos=99)
     assert rows.shape == (1 + 1 + 1 + 2 + 2 + 3 + 5, 5)
     wanted = []
     for user in np.unique(users):
@@ -322,14 +262,14 @@ def test_windows_hold_every_item_once_with_what_came_before():
         wanted += [own[max(end - 5, 0) : end] for end in ends]
     assert [list(row[row > 0]) for row in rows] == wanted
     assert all((row[: len(own)] > 0).all() for row, own in zip(rows, wanted, strict=True))
-    with pytest.raises(ValueError, match="nothing to learn from"):
-        windows(users[:0], items[:0], 4, token=99)
+    with pytest.raises(ValueError, match="no interaction is in the training part"):
+        windows(users[:0], items[:0], 4, bos=99)
 
 
 @pytest.mark.parametrize("system", [GRU4Rec, SASRec])
 def test_each_position_is_asked_for_the_next_item(system):
     rows = torch.tensor([[31, 5, 6, 7], [31, 8, 0, 0], [4, 9, 10, 0]])
-    inputs, targets = randomly_initialised(system).lesson(rows)
+    inputs, targets = randomly_initialised(system).inputs_and_targets(rows)
     assert inputs.tolist() == [[31, 5, 6], [31, 0, 0], [4, 9, 0]]
     assert targets.tolist() == [[5, 6, 7], [8, 0, 0], [9, 10, 0]]
 
@@ -337,8 +277,8 @@ def test_each_position_is_asked_for_the_next_item(system):
 def test_bert4rec_masks_its_share_and_asks_for_nothing_else():
     torch.manual_seed(0)
     rows = random_rows(num=9_000)
-    system = randomly_initialised(BERT4Rec, masked=0.4, last=0.25)
-    inputs, targets = system.lesson(torch.cat([torch.full((9_000, 1), 31), rows], 1))
+    system = randomly_initialised(BERT4Rec, mask_probability=0.4, mask_last_probability=0.25)
+    inputs, targets = system.inputs_and_targets(torch.cat([torch.full((9_000, 1), 31), rows], 1))
     masked = inputs == 31
     assert torch.equal(torch.where(masked, targets, inputs), rows)
     assert torch.equal(masked, targets > 0)
@@ -353,14 +293,14 @@ def test_bert4rec_masks_its_share_and_asks_for_nothing_else():
 
 
 def test_bert4rec_never_reads_an_item_that_it_is_asked_for():
-    system = randomly_initialised(BERT4Rec, masked=0.5)
+    system = randomly_initialised(BERT4Rec, mask_probability=0.5)
     rows = torch.cat([torch.full((40, 1), 31), random_rows()], 1)
     torch.manual_seed(0)
-    inputs, targets = system.lesson(rows)
+    inputs, targets = system.inputs_and_targets(rows)
     changed = rows.clone()
     changed[:, 1:] = torch.where(targets > 0, targets % NUM_ITEMS + 1, rows[:, 1:])
     torch.manual_seed(0)
-    assert torch.equal(system.lesson(changed)[0], inputs)
+    assert torch.equal(system.inputs_and_targets(changed)[0], inputs)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -368,7 +308,7 @@ def test_the_loss_is_of_the_positions_that_are_asked_and_no_others(system):
     system, step = randomly_initialised(system, batch_size=16), 1
     rows = torch.cat([torch.full((40, 1), 31), random_rows()], 1)
     torch.manual_seed(0)
-    inputs, targets = system.lesson(by_length(rows[batch_of(40, 16, step, system.seed)])[0])
+    inputs, targets = system.inputs_and_targets(sort_by_length(rows[batch_rows(40, 16, step, system.seed)])[0])
     asked = targets > 0
     assert ((inputs == 31) == asked).all() if system.name == "BERT4Rec" else ((inputs > 0) == asked).all()
     wanted = F.cross_entropy(all_positions(system, inputs)[asked], targets[asked] - 1)
@@ -395,19 +335,19 @@ def test_features_are_standardised_and_unknown_items_stay_at_zero():
     rng = np.random.default_rng(0)
     features = rng.normal(5, [1, 10, 0], size=(20, 3))
     features[4] = 0
-    made = standardised(features)
+    made = standardise(features)
     known = np.arange(20) != 4
     assert not made[4].any()
     np.testing.assert_allclose(made[known].mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(made[known].std(axis=0), np.array([1, 1, 0]) / np.sqrt(3))
-    np.testing.assert_allclose(standardised(features * [2, 3, 1] + [1, 1, 0] * known[:, None]), made, atol=1e-12)
-    assert not standardised(np.zeros((4, 2))).any()
+    np.testing.assert_allclose(standardise(features * [2, 3, 1] + [1, 1, 0] * known[:, None]), made, atol=1e-12)
+    assert not standardise(np.zeros((4, 2))).any()
 
 
 def test_wrong_hyperparameters_and_features_are_refused(planted):
     with pytest.raises(ValueError, match="SASRec has no loss 'bpr'; it has ce, bce, gbce, ssm"):
         SASRec(loss="bpr")
-    with pytest.raises(ValueError, match="give features, or use ids"):
+    with pytest.raises(ValueError, match="give features, or set use_ids=True"):
         SASRec(use_ids=False)
     with pytest.raises(ValueError, match="GRU4Rec_F: features of shape \\(26, 3\\) are not 27 rows"):
         GRU4Rec(features=np.ones((26, 3))).fit(planted)

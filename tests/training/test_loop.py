@@ -1,6 +1,7 @@
 """The training loop: equal to a plain loop, exact after a kill, stopping and keeping what is best."""
 
 from dataclasses import dataclass, replace
+from math import cos, pi
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmrec_helpers.training.loop import TrainingConfig, batch_of, fit, step_memory
+from mmrec_helpers.training.loop import TrainingConfig, batch_rows, step_memory, train
 
 ROWS, WIDTH = 60, 5
 INPUTS = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(1))
@@ -25,7 +26,7 @@ def loss_of(model: nn.Module, size: int = 16):
     """Squared error of the step's batch."""
 
     def loss(step: int) -> torch.Tensor:
-        rows = batch_of(ROWS, size, step)
+        rows = batch_rows(ROWS, size, step)
         return F.mse_loss(model(INPUTS[rows]), TARGETS[rows])
 
     return loss
@@ -35,29 +36,37 @@ def score_of(model: nn.Module):
     return lambda: -F.mse_loss(model(INPUTS), TARGETS).item()
 
 
+def learning_rate(step: int, steps: int, warmup_steps: int, num_restarts: int = 0) -> float:
+    """The formula, as a share of the peak: linear warm-up, then num_restarts + 1 cosines from 1 to 0."""
+    if step < warmup_steps:
+        return step / warmup_steps
+    progress = (step - warmup_steps) / (steps - warmup_steps)
+    return 0.5 * (1 + cos(pi * (progress * (num_restarts + 1) % 1.0))) if progress < 1 else 0.0
+
+
 def weights(model: nn.Module) -> torch.Tensor:
     return torch.cat([weight.detach().ravel() for weight in model.parameters()])
 
 
 def test_a_batch_sees_every_row_once_a_pass():
     for turn in range(3):
-        batches = [batch_of(10, 4, step) for step in range(3 * turn, 3 * turn + 3)]
+        batches = [batch_rows(10, 4, step) for step in range(3 * turn, 3 * turn + 3)]
         assert [len(batch) for batch in batches] == [4, 4, 2]
         assert sorted(np.concatenate(batches)) == list(range(10))
-    assert not np.array_equal(batch_of(1000, 1000, 0), batch_of(1000, 1000, 1))
-    assert not np.array_equal(batch_of(1000, 1000, 0, seed=0), batch_of(1000, 1000, 0, seed=1))
+    assert not np.array_equal(batch_rows(1000, 1000, 0), batch_rows(1000, 1000, 1))
+    assert not np.array_equal(batch_rows(1000, 1000, 0, seed=0), batch_rows(1000, 1000, 0, seed=1))
     with pytest.raises(ValueError, match="no batch of 4 out of 0 rows"):
-        batch_of(0, 4, 0)
+        batch_rows(0, 4, 0)
 
 
 def test_the_loop_equals_a_plain_one():
-    plan = TrainingConfig(steps=40, warmup_steps=5, lr=0.02, weight_decay=0.0, max_grad_norm=1e9)
+    config = TrainingConfig(steps=40, warmup_steps=5, lr=0.02, weight_decay=0.0, max_grad_norm=1e9)
     ours, plain = network(), network()
-    history = fit(ours, loss_of(ours), plan)
+    history = train(ours, loss_of(ours), config)
     optimizer, loss, losses = torch.optim.AdamW(plain.parameters(), weight_decay=0.0), loss_of(plain), []
     for step in range(40):
         for group in optimizer.param_groups:
-            group["lr"] = 0.02 * plan.share_of_rate(step)
+            group["lr"] = 0.02 * learning_rate(step, 40, 5)
         losses.append(loss(step))
         optimizer.zero_grad()
         losses[-1].backward()
@@ -69,14 +78,27 @@ def test_the_loop_equals_a_plain_one():
 
 
 @pytest.mark.parametrize("num_restarts", [0, 2])
-def test_the_schedule_is_that_of_transformers(num_restarts):
-    from transformers import get_cosine_with_hard_restarts_schedule_with_warmup as reference
+@pytest.mark.parametrize("warmup_steps", [0, 10])
+def test_the_learning_rate_rises_linearly_and_falls_by_a_cosine_to_zero(num_restarts, warmup_steps):
+    config = TrainingConfig(steps=100, lr=0.3, warmup_steps=warmup_steps, num_restarts=num_restarts)
+    optimizer, schedule = config.optimizer(network())
+    found = []
+    for _ in range(102):
+        found.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    wanted = [0.3 * learning_rate(step, 100, warmup_steps, num_restarts) for step in range(102)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    assert found[100] == found[101] == 0
+    assert num_restarts or found[99] == pytest.approx(0, abs=2e-4)
 
-    plan = TrainingConfig(steps=100, warmup_steps=10, num_restarts=num_restarts)
-    schedule = reference(torch.optim.SGD(network().parameters(), 1.0), 10, 100, num_restarts + 1)
-    np.testing.assert_allclose(
-        [plan.share_of_rate(step) for step in range(101)], [schedule.lr_lambdas[0](step) for step in range(101)]
-    )
+
+def test_without_restarts_the_schedule_is_the_plain_cosine_of_transformers():
+    from transformers import get_cosine_schedule_with_warmup as reference
+
+    schedule = reference(torch.optim.SGD(network().parameters(), 1.0), 10, 100)
+    wanted = [schedule.lr_lambdas[0](step) for step in range(101)]
+    np.testing.assert_allclose([learning_rate(step, 100, 10) for step in range(101)], wanted, atol=1e-15)
 
 
 class Killed(Exception):
@@ -85,7 +107,7 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("killed_at", [0, 1, 9, 10, 11, 14, 15, 29])
 def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path, killed_at):
-    plan = TrainingConfig(
+    config = TrainingConfig(
         steps=30,
         warmup_steps=3,
         lr=0.05,
@@ -96,7 +118,7 @@ def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path, killed_at):
         save_every=3,
     )
     whole = network(dropout=0.3)
-    expected = fit(whole, loss_of(whole), plan, score_of(whole))
+    expected = train(whole, loss_of(whole), config, score_of(whole))
 
     dying = network(dropout=0.3)
     alive = loss_of(dying)
@@ -107,7 +129,7 @@ def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path, killed_at):
         return alive(number)
 
     with pytest.raises(Killed):
-        fit(dying, kill, plan, score_of(dying), tmp_path / "run.pt")
+        train(dying, kill, config, score_of(dying), tmp_path / "run.pt")
     torch.manual_seed(99)  # another process has drawn other numbers
     again = network(dropout=0.3)
     first_asked = []
@@ -116,7 +138,7 @@ def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path, killed_at):
         first_asked.append(number)
         return loss_of(again)(number)
 
-    found = fit(again, ask, plan, score_of(again), tmp_path / "run.pt")
+    found = train(again, ask, config, score_of(again), tmp_path / "run.pt")
     assert torch.equal(weights(again), weights(whole))
     assert found.losses.tolist() == expected.losses.tolist()
     assert found.best_step == expected.best_step
@@ -126,33 +148,33 @@ def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path, killed_at):
 
 
 def test_a_finished_run_is_not_repeated(tmp_path):
-    plan = TrainingConfig(steps=6, warmup_steps=1, validate_every=2)
+    config = TrainingConfig(steps=6, warmup_steps=1, validate_every=2)
     model, again = network(), network()
-    fit(model, loss_of(model), plan, score_of(model), tmp_path / "run.pt")
-    found = fit(again, lambda number: pytest.fail("trains"), plan, score_of(again), tmp_path / "run.pt")
+    train(model, loss_of(model), config, score_of(model), tmp_path / "run.pt")
+    found = train(again, lambda number: pytest.fail("trains"), config, score_of(again), tmp_path / "run.pt")
     assert torch.equal(weights(again), weights(model))
     assert len(found.losses) == 6
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     model, path = network(), tmp_path / "run.pt"
-    fit(model, loss_of(model), TrainingConfig(steps=5, warmup_steps=0), checkpoint=path)
+    train(model, loss_of(model), TrainingConfig(steps=5, warmup_steps=0), checkpoint=path)
     with pytest.raises(ValueError, match=r"run\.pt .* delete it .*other steps, lr"):
-        fit(model, loss_of(model), TrainingConfig(steps=6, warmup_steps=0, lr=0.1), checkpoint=path)
+        train(model, loss_of(model), TrainingConfig(steps=6, warmup_steps=0, lr=0.1), checkpoint=path)
     with pytest.raises(ValueError, match=r"delete it .*its model has other parameters"):
-        fit(nn.Linear(2, 2), loss_of(model), TrainingConfig(steps=5, warmup_steps=0), checkpoint=path)
+        train(nn.Linear(2, 2), loss_of(model), TrainingConfig(steps=5, warmup_steps=0), checkpoint=path)
 
 
 def test_accumulated_batches_equal_one_large_batch():
-    plan = TrainingConfig(steps=12, warmup_steps=2, lr=0.03)
+    config = TrainingConfig(steps=12, warmup_steps=2, lr=0.03)
     large, small = network(), network()
-    fit(large, loss_of(large, size=20), plan)
+    train(large, loss_of(large, size=20), config)
 
     def part(number: int) -> torch.Tensor:
-        rows = np.split(batch_of(ROWS, 20, number // 4), 4)[number % 4]
+        rows = np.split(batch_rows(ROWS, 20, number // 4), 4)[number % 4]
         return F.mse_loss(small(INPUTS[rows]), TARGETS[rows])
 
-    fit(small, part, replace(plan, accumulation_steps=4))
+    train(small, part, replace(config, accumulation_steps=4))
     torch.testing.assert_close(weights(small), weights(large), rtol=1e-4, atol=1e-5)
 
 
@@ -166,8 +188,8 @@ def test_training_stops_and_keeps_the_best():
         seen.append(weights(model))
         return next(scores)
 
-    plan = TrainingConfig(steps=100, warmup_steps=2, validate_every=3, patience=3, min_delta=0.1)
-    history = fit(model, loss_of(model), plan, validate)
+    config = TrainingConfig(steps=100, warmup_steps=2, validate_every=3, patience=3, min_delta=0.1)
+    history = train(model, loss_of(model), config, validate)
     assert history.validations["step"].tolist() == [3, 6, 9, 12, 15]  # .55, .58 and .4 are no gain over .5
     assert history.best_step == 6
     assert torch.equal(weights(model), seen[1])
@@ -187,7 +209,7 @@ def test_no_gradient_is_longer_than_the_clip():
     for max_grad_norm, longest in ((0.5, 0.5), (1e9, None)):
         model = network()
         before = weights(model)
-        fit(
+        train(
             model,
             lambda number, model=model: 1e4 * loss_of(model)(number),
             Descent(1, 1.0, warmup_steps=0, max_grad_norm=max_grad_norm),
@@ -199,7 +221,7 @@ def test_no_gradient_is_longer_than_the_clip():
 def test_only_matrices_decay():
     model = network()
     before = [weight.detach().clone() for weight in model.parameters()]
-    fit(
+    train(
         model,
         lambda number: 0.0 * weights_sum(model),
         TrainingConfig(steps=20, warmup_steps=0, lr=0.1, weight_decay=0.5),
@@ -218,11 +240,11 @@ def weights_sum(model: nn.Module) -> torch.Tensor:
 def test_half_precision_keeps_whole_weights():
     model, dtypes = network(), []
     model[0].register_forward_hook(lambda layer, inputs, output: dtypes.append(output.dtype))
-    fit(model, loss_of(model), TrainingConfig(steps=60, warmup_steps=5, lr=0.02, mixed_precision=True))
+    train(model, loss_of(model), TrainingConfig(steps=60, warmup_steps=5, lr=0.02, mixed_precision=True))
     assert set(dtypes) == {torch.bfloat16}
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
     whole = network()
-    fit(whole, loss_of(whole), TrainingConfig(steps=60, warmup_steps=5, lr=0.02))
+    train(whole, loss_of(whole), TrainingConfig(steps=60, warmup_steps=5, lr=0.02))
     assert score_of(model)() == pytest.approx(score_of(whole)(), abs=0.05)
     assert score_of(model)() > score_of(network())() + 0.2
 
@@ -230,7 +252,7 @@ def test_half_precision_keeps_whole_weights():
 def test_a_loss_that_is_no_number_stops_the_training():
     model = network()
     with pytest.raises(FloatingPointError, match="the loss of step 7 is nan"):
-        fit(
+        train(
             model,
             lambda number: loss_of(model)(number) * (float("nan") if number == 7 else 1),
             TrainingConfig(100, warmup_steps=1),
@@ -246,7 +268,7 @@ def test_faulty_plans_are_refused():
         with pytest.raises(ValueError, match=said):
             TrainingConfig(**wrong)
     with pytest.raises(ValueError, match="validate"):
-        fit(network(), None, TrainingConfig(10, warmup_steps=1, validate_every=2))
+        train(network(), None, TrainingConfig(10, warmup_steps=1, validate_every=2))
 
 
 def test_a_steps_memory_is_what_must_be_held():

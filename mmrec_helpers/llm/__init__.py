@@ -1,0 +1,1 @@
+"""Language models: pretrained backbones and how they are fine-tuned."""

@@ -1,0 +1,18 @@
+"""ceilings.py: the oracle is better than the Bayes ceiling, which is better than popularity."""
+
+from mmrec_helpers.evaluation.metrics import TargetRanks, ndcg
+from mmrec_helpers.pocket_shop.shop import load_shop
+from mmrec_helpers.recommenders.ceilings import BayesCeiling, Oracle
+from mmrec_helpers.recommenders.popularity import Popularity
+
+
+def test_ceilings_are_above_popularity():
+    dataset, truth = load_shop(0, "tiny")
+    split = dataset.leave_one_out()
+    some = split.queries("test").take(slice(60))
+    reached = {}
+    for system in (Oracle(truth), BayesCeiling(truth), Popularity()):
+        scores = system.fit(split).score(some)
+        assert scores.shape == (60, dataset.num_items + 1)
+        reached[system.name] = ndcg(TargetRanks.of(scores, some.targets[:, :1], some.histories), 10).mean()
+    assert reached["omniscient oracle"] > reached["Bayes ceiling"] > 2 * reached["popularity"]

@@ -1,0 +1,317 @@
+"""ch04.py: each variant of the decoder is what its name says, trains and scores; the records hold all of them."""
+
+import json
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from experiments.benchmarks import SEEDS
+from experiments.ch04 import PROTOCOLS, REVIEWS, TEXT_ENCODERS, Restricted, described_by_reviews
+from experiments.record import RESULTS
+from mmrec_helpers.data.dataset import TEST
+from mmrec_helpers.pocket_shop.shop import load_shop
+from mmrec_helpers.recommenders.mmgpt2rec import MMGPT2Config, MMGPT2Rec
+from mmrec_helpers.recommenders.popularity import Popularity
+from mmrec_helpers.recommenders.sasrec import SASRec
+from mmrec_helpers.settings import load_settings
+from mmrec_helpers.studies.ch04 import (
+    ABLATIONS,
+    APPENDIX,
+    DESIGN_CHOICES,
+    GRIDS,
+    build_variant,
+    decoder_inputs,
+    design_choices,
+)
+
+NAMES = """
+    MM-GPT2Rec | text alone | picture alone | ids alone | both and ids | both, shuffled | weighted | attention
+    | 64 + 64 columns, add | 64 + 64 columns, identity | not tied | SASRec on text and picture
+"""
+NAMES = [name.strip() for name in NAMES.split("|")]
+CHANGES = {
+    "MM-GPT2Rec": set(),
+    "not tied": {"tie_weights"},
+    "no token at the start": {"bos"},
+    "user's token at the start": {"bos"},
+    "stop token": {"eos"},
+    "no biases": {"use_bias"},
+    "free table that begins at the features": {"use_ids", "id_init"},
+    "pretrained backbone": {"backbone"},
+    "pretrained backbone, unfreezing": {"backbone", "tuning"},
+    "pretrained backbone, LoRA": {"backbone", "tuning"},
+    "random backbone, LoRA": {"tuning"},
+    "contrastive loss": {"contrastive_weight"},
+    "not tied, alignment loss": {"tie_weights", "alignment_weight"},
+    "BCE": {"loss"},
+    "gBCE": {"loss"},
+    "sampled softmax, 3 negatives": {"loss", "num_negatives"},
+    "sampled softmax, 256 negatives": {"loss"},
+    "1 block": {"num_layers"},
+    "4 blocks": {"num_layers"},
+    "width 32": {"dim"},
+    "width 128": {"dim"},
+    "last 12 items": {"max_len"},
+    "appendix's schedule": {"training"},
+    "appendix as printed": {"training", "lr", "dropout", "weight_decay", "batch_size", "epochs", "max_len"},
+}
+"""Name -> in what it differs from MM-GPT2Rec."""
+
+
+@pytest.fixture(scope="module")
+def shop():
+    return load_shop(0, "tiny")[0]
+
+
+@pytest.fixture(scope="module")
+def build(shop):
+    """What builds a variant, by its name, on the shop with seed 3."""
+    settings = replace(load_settings({}), seed=3)
+    inputs, variants = decoder_inputs(shop, settings), ABLATIONS | design_choices(shop, settings)
+
+    def build_by_name(name, **hyperparameters):
+        return build_variant(name, variants[name], inputs, settings, **hyperparameters)
+
+    return build_by_name
+
+
+@pytest.fixture(scope="module")
+def ablations(build):
+    """Name -> the system, before it is fitted."""
+    return {name: build(name, epochs=1) for name in ABLATIONS}
+
+
+# Ablations ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_ablations_have_their_names_and_the_seed(ablations):
+    assert list(ablations) == NAMES
+    assert [system.name for system in ablations.values()] == NAMES
+    assert {system.seed for system in ablations.values()} == {3}
+    assert {name: len(grid) for name, grid in GRIDS.items()} == {"MM-GPT2Rec": 6, "SASRec on text and picture": 6}
+    assert set(GRIDS) <= set(ABLATIONS)
+
+
+def test_each_ablation_differs_in_what_its_name_says(ablations):
+    full = ablations["MM-GPT2Rec"]
+    both, (text, image) = full.features, full.dims
+    assert both.shape[1] == text + image
+    assert not both[0].any()
+    assert np.array_equal(ablations["text alone"].features, both[:, :text])
+    assert np.array_equal(ablations["picture alone"].features, both[:, text:])
+    assert ablations["ids alone"].features is None
+    assert np.array_equal(ablations["SASRec on text and picture"].features, both)
+    assert isinstance(ablations["SASRec on text and picture"], SASRec)
+    assert {name for name, system in ablations.items() if system.use_ids} == {"ids alone", "both and ids"}
+    decoders = {name: system for name, system in ablations.items() if isinstance(system, MMGPT2Rec)}
+    assert {name for name, system in decoders.items() if not system.config.tie_weights} == {"not tied"}
+    fusions = {name: system.config.fusion for name, system in decoders.items() if system.config.fusion != "add"}
+    assert fusions == {"weighted": "weighted", "attention": "attention", "64 + 64 columns, identity": "concat"}
+    for name in ("weighted", "attention", "not tied", "both and ids"):
+        assert np.array_equal(decoders[name].features, both)
+        assert decoders[name].dims == full.dims
+
+
+def test_shuffled_features_are_the_same_rows_at_other_items(ablations):
+    both, shuffled = ablations["MM-GPT2Rec"].features, ablations["both, shuffled"].features
+    assert not shuffled[0].any()
+    assert np.array_equal(np.sort(both[1:], axis=0), np.sort(shuffled[1:], axis=0))
+    assert sorted(map(tuple, both)) == sorted(map(tuple, shuffled))
+    assert (both[1:] != shuffled[1:]).any(1).mean() > 0.9
+
+
+def test_as_in_the_paper_both_side_by_side_are_as_wide_as_gpt2(ablations):
+    add, identity = ablations["64 + 64 columns, add"], ablations["64 + 64 columns, identity"]
+    for system in (add, identity):
+        assert system.dims == (64, 64)
+        assert system.dim == system.features.shape[1] == 128
+        assert not system.features[0].any()
+    assert np.array_equal(add.features, identity.features)
+
+
+def test_texts_are_encoded_by_what_the_settings_name(ablations, shop):
+    inputs = decoder_inputs(shop, load_settings({"MMREC_MODELS": "text=pocket-sbert"}))
+    for name in ("MM-GPT2Rec", "text alone", "64 + 64 columns, add"):
+        features, other = inputs[ABLATIONS[name].inputs]["features"], ablations[name].features
+        assert features.shape == other.shape
+        assert not np.array_equal(features, other)
+    both, dim = inputs["both"]["features"], ablations["text alone"].features.shape[1]
+    assert np.array_equal(both[:, dim:], ablations["MM-GPT2Rec"].features[:, dim:])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_ablation_learns_and_scores(name, ablations, shop):
+    split = shop.leave_one_out()
+    system = ablations[name].fit(split)
+    scores = system.score(split.queries("test").take(slice(0, 50)))
+    assert scores.shape == (50, shop.num_items + 1)
+    assert np.isfinite(scores).all()
+    assert scores[:, 1:].std() > 0
+    assert system.training.losses[-1] < system.training.losses[0]
+
+
+# Design choices -------------------------------------------------------------------------------------------------------
+
+
+def test_without_images_there_is_every_choice_but_the_contrastive_loss(shop):
+    bare = replace(shop, items=shop.items.remove_columns("image").add_column("image", [None] * shop.num_items))
+    bare = replace(bare, items=bare.items.cast(shop.items.features))
+    assert list(design_choices(bare, load_settings({}))) == [name for name in CHANGES if name != "contrastive loss"]
+
+
+def test_each_choice_differs_in_what_its_name_says_and_in_nothing_else(build, shop):
+    systems = {name: build(name) for name in design_choices(shop, load_settings({}))}
+    full = systems["MM-GPT2Rec"]
+    hyperparameters = [item.name for item in fields(full) if item.init and item.name not in ("name", "config")]
+
+    def differences(one, other, names):
+        return {name for name in names if not np.array_equal(getattr(one, name), getattr(other, name))}
+
+    choices = [item.name for item in fields(MMGPT2Config)]
+    found = {
+        name: differences(system, full, hyperparameters) | differences(system.config, full.config, choices)
+        for name, system in systems.items()
+    }
+    assert found == CHANGES
+    assert [system.name for system in systems.values()] == list(CHANGES)
+    assert {system.seed for system in systems.values()} == {3}
+    assert {system.config.backbone for system in systems.values()} == {"", "pocket-gpt2"}
+
+
+def test_a_backbone_of_another_size_adds_a_random_one_of_its_size(shop, tmp_path):
+    torch.manual_seed(0)
+    config = GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=12, vocab_size=20)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    settings = load_settings({"MMREC_MODELS": f"gpt2={tmp_path}"})
+    choices, inputs = design_choices(shop, settings), decoder_inputs(shop, settings)
+    assert set(choices) == {*CHANGES, "random backbone of its size"}
+    quick = {"epochs": 1, "max_len": 8}
+    systems = {name: build_variant(name, choice, inputs, settings, **quick) for name, choice in choices.items()}
+    sizes = {name: (system.dim, system.num_layers, system.num_heads) for name, system in systems.items()}
+    pretrained = {name for name in choices if name.startswith("pretrained backbone")}
+    assert {name for name, system in systems.items() if system.config.backbone == str(tmp_path)} == pretrained
+    of_its_size = pretrained | {"random backbone, LoRA", "random backbone of its size"}
+    assert {name for name, size in sizes.items() if size == (16, 2, 2)} == of_its_size
+    for name in of_its_size:
+        systems[name].fit(shop.leave_one_out())
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_each_choice_learns_and_scores(name, build, shop):
+    split, system = shop.leave_one_out(), build(name, epochs=1)
+    if system.config.training:  # an epoch has not many more steps
+        system.config = replace(system.config, training=APPENDIX | {"warmup_steps": 1})
+    system.fit(split)
+    scores = system.score(split.queries("test").take(slice(0, 50)))
+    assert scores.shape == (50, shop.num_items + 1)
+    assert np.isfinite(scores).all()
+    assert scores[:, 1:].std() > 0
+    if name != "appendix as printed":  # whose learning rate is too low for one epoch
+        assert system.training.losses[-1] < system.training.losses[0]
+
+
+# Records --------------------------------------------------------------------------------------------------------------
+
+
+def recorded(name):
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_record_has_every_ablation_on_each_shop_and_chapter_3s_sasrec(seed):
+    found, league = recorded("decoder")["shops"][str(seed)], recorded("league-pocket")["shops"][str(seed)]
+    assert found["fingerprint"] == league["fingerprint"] == load_shop(seed)[0].fingerprint
+    assert set(found["systems"]) == {*ABLATIONS, "SASRec"}
+    assert found["systems"]["SASRec"]["NDCG@10"] == league["systems"]["SASRec"]["NDCG@10"]
+    for row in found["systems"].values():
+        assert row["HR@5"][0] < row["HR@10"][0]
+        assert row["NDCG@10"][0] < row["HR@10"][0]
+        assert len(row["by warmth of the target"]) == 5
+
+
+def test_the_recorded_settings_are_those_that_are_tried():
+    for name, six in recorded("decoder")["tried"].items():
+        tried = [{key: one[key] for key in ("lr", "dropout")} for one in six]
+        assert tried == GRIDS[name]
+
+
+def test_each_design_choice_had_the_same_six_settings():
+    tried = recorded("decoder-options")["tried"]
+    assert set(tried) == set(DESIGN_CHOICES) - {"appendix as printed"}
+    for name, six in tried.items():
+        assert [{key: one[key] for key in ("lr", "dropout")} for one in six] == GRIDS["MM-GPT2Rec"], name
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_record_of_design_choices_has_each_of_them_beside_the_same_trainings_as_before(seed):
+    found, known = (recorded(name)["shops"][str(seed)] for name in ("decoder-options", "decoder"))
+    assert found["fingerprint"] == known["fingerprint"]
+    assert set(found["systems"]) == set(DESIGN_CHOICES)
+    same = found["systems"]["MM-GPT2Rec"]["NDCG@10"]
+    assert same == pytest.approx(known["systems"]["MM-GPT2Rec"]["NDCG@10"], abs=2e-4)
+    for name, row in found["systems"].items():
+        mean, low, high = row["more than MM-GPT2Rec"]
+        assert low <= mean <= high
+        assert mean == pytest.approx(row["NDCG@10"][0] - found["systems"]["MM-GPT2Rec"]["NDCG@10"][0], abs=2e-4)
+        assert row["best step"] in [step for step, _ in row["validations"]], name
+
+
+def test_among_some_items_only_these_are_ranked_as_before(shop):
+    split = shop.leave_one_out()
+    queries = split.queries("test")
+    system, asked = Popularity().fit(split), np.arange(shop.num_items + 1) % 3 == 1
+    before, after = system.score(queries), Restricted(system, asked).score(queries)
+    assert np.array_equal(after[:, asked], before[:, asked])
+    assert (after[:, ~asked].max(axis=1) < after[:, asked].min(axis=1)).all()
+
+
+def test_reviews_in_place_of_descriptions_are_those_of_the_training_part_or_all(shop):
+    split = shop.leave_one_out()
+    some, every = (described_by_reviews(split, every) for every in (False, True))
+    for told, frame in ((some, split.interactions("train")), (every, shop.interactions)):
+        assert told.items.features == shop.items.features
+        assert told.items["title"] == shop.items["title"]
+        for item in (1, shop.num_items):
+            known = frame.loc[(frame["item"] == item) & frame["review"].notna(), "review"]
+            assert told.items["description"][item - 1] == " ".join(known)
+    assert sum(map(len, every.items["description"])) > sum(map(len, some.items["description"])) > 0
+    asked = shop.interactions[split.part == TEST].dropna(subset="review")
+    own = [
+        (every.items["description"][item - 1], text) for item, text in zip(asked["item"], asked["review"], strict=True)
+    ]
+    assert all(text in told for told, text in own)
+
+
+def test_the_record_of_reviews_has_each_on_each_shop():
+    shops = recorded("decoder-reviews")["shops"]
+    assert list(shops) == [str(seed) for seed in SEEDS]
+    for shop in shops.values():
+        assert set(shop["systems"]) == {"MM-GPT2Rec", *REVIEWS}
+
+
+def test_the_record_of_protocols_has_each_system_under_each():
+    shops = recorded("decoder-protocols")["shops"]
+    assert list(shops) == [str(seed) for seed in SEEDS]
+    for seed, shop in shops.items():
+        held = {protocol: set(systems) for protocol, systems in shop.items()}
+        wanted = {name: set(systems) for name, systems in PROTOCOLS.items() if name != "five folds" or seed == "0"}
+        assert held == wanted
+        for rows in shop.values():
+            for row in rows.values():
+                assert row["HR@5, next 1"][0] <= row["HR@5, next 5"][0] + 1e-9
+                assert row["P@5, next 1"][0] == pytest.approx(row["HR@5, next 1"][0] / 5, abs=1e-4)
+        for row in shop["unseen category"].values():
+            assert row["HR@5, next 1 in the category"][0] >= row["HR@5, next 1"][0]
+
+
+def test_the_record_on_films_is_of_chapter_3s_films():
+    films, league = recorded("decoder-real")["MovieLens"], recorded("league-real")["sets"]["MovieLens"]
+    for reader, names in TEXT_ENCODERS.items():
+        assert list(films[reader]) == [str(seed) for seed in SEEDS]
+        for found in films[reader].values():
+            assert found["fingerprint"] == league["fingerprint"]
+            assert set(found["systems"]) == set(names)
+    assert films["tfidf"]["0"]["systems"]["SASRec"]["NDCG@10"] == league["systems"]["SASRec"]["NDCG@10"]
