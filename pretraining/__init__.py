@@ -1,3 +1,3 @@
-"""The recipes of the pocket models: what they learn from, how they are trained and measured."""
+"""The recipes of the pocket models: their training data, how they are trained and how they are measured."""
 
 import mmrec_helpers  # noqa: F401, so that torchvision can be imported

@@ -1,12 +1,13 @@
-"""What the pocket models learn from: worlds of their own, drawn from other seeds than any shop of the book.
+"""Training data of the pocket models: worlds of their own, generated from other seeds than any shop of the book.
 
-Kinds of things, colours, words and their combinations are those of every Pocket Shop; brands, items, pictures, texts
-and shoppers are not those of the shops that the book measures on. What has the same text by chance can be left out.
+Categories, colours, words and their combinations are those of every Pocket Shop; brands, items, pictures, texts and
+shoppers are not those of the shops that the book measures on. Items whose text is the same by chance can be left out.
 """
 
 import re
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +15,21 @@ import numpy as np
 from mmrec_helpers.pocket_shop.shop import load_shop
 
 TRAINING_SEEDS = tuple(range(1000, 1020))
-"""Worlds to learn from."""
 HELD_OUT_SEEDS = (0, 1, 2)
 """Worlds to measure on, those of the book among them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """N items, and what U shoppers did with them.
+    """N items and the histories of U shoppers.
 
     Attributes:
         pixels: (N, 64, 64, 3) uint8.
         facts: the true value of every attribute.
-        titles, descriptions: what the shop writes.
-        reviews: what shoppers wrote of each.
-        histories: the rows of each shopper's items, in time.
+        titles: of the items.
+        descriptions: of the items.
+        reviews: of each item.
+        histories: the rows of each shopper's items, in order of time.
     """
 
     pixels: np.ndarray
@@ -42,9 +43,11 @@ class Corpus:
         return len(self.facts)
 
 
-def draw_corpus(seeds: tuple[int, ...], size: str = "laptop", without: frozenset[str] = frozenset()) -> Corpus:
-    """The items of some worlds, each with its picture, but for those whose description is in ``without``."""
-    pixels, facts, titles, descriptions, reviews, histories = [], [], [], [], [], []
+def sample_corpus(seeds: tuple[int, ...], size: str = "laptop", without: frozenset[str] = frozenset()) -> Corpus:
+    """The items of generated worlds, each with its picture, except those whose description is in ``without``."""
+    pixels, titles, descriptions, histories = [], [], [], []
+    facts: list[dict[str, str]] = []
+    reviews: list[list[str]] = []
     for seed in seeds:
         with tempfile.TemporaryDirectory() as cache:
             dataset, truth = load_shop(seed, size, cache=Path(cache), missing_images=0)
@@ -63,23 +66,30 @@ def draw_corpus(seeds: tuple[int, ...], size: str = "laptop", without: frozenset
                 if row >= 0 and review:
                     reviews[row].append(review)
             ends = np.flatnonzero(np.diff(dataset.interactions["user"].to_numpy())) + 1
-            histories += [part[part >= 0] for part in np.split(rows, ends)]
+            histories += [history[history >= 0] for history in np.split(rows, ends)]
     return Corpus(np.stack(pixels), facts, titles, descriptions, reviews, histories)
 
 
-def caption(facts: dict[str, str], rng: np.random.Generator, told: float = 0.7) -> str:
-    """A few words on what a picture shows, as people caption pictures.
+@cache
+def training_corpus() -> Corpus:
+    """The training worlds, without items that have the text of an item of a held-out world."""
+    held_out = sample_corpus(HELD_OUT_SEEDS)
+    return sample_corpus(TRAINING_SEEDS, without=frozenset(held_out.descriptions))
+
+
+def sample_caption(facts: dict[str, str], rng: np.random.Generator, probability: float = 0.7) -> str:
+    """A short caption of a picture, as people write them.
 
     Args:
         facts: of the item.
-        rng: what is told, and in which frame.
-        told: chance of each of style, pattern and colour; the kind of thing is always told.
+        rng: chooses what is mentioned, and the template.
+        probability: that style, pattern or colour is mentioned; the category always is.
     """
-    words = [facts[name] for name in ("style", "pattern", "colour") if rng.random() < told]
-    frame = ("{}", "a {}", "a photo of a {}", "picture of a {}")[rng.integers(4)]
-    return frame.format(" ".join([*words, facts["category"]]))
+    words = [facts[name] for name in ("style", "pattern", "colour") if rng.random() < probability]
+    template = ("{}", "a {}", "a photo of a {}", "picture of a {}")[rng.integers(4)]
+    return template.format(" ".join([*words, facts["category"]]))
 
 
-def sentences(text: str) -> list[str]:
+def split_sentences(text: str) -> list[str]:
     """A text's sentences."""
     return re.split(r"(?<=[.!?]) ", text)

@@ -1,12 +1,13 @@
-"""How the pocket language models are trained: pocket-lm and pocket-gpt2 read, pocket-vlm sees as well."""
+"""How the pocket language models are trained: pocket-lm and pocket-gpt2 on text, pocket-vlm on pictures as well."""
 
 import re
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from torch.nn.functional import cross_entropy
+from tokenizers import decoders, pre_tokenizers, processors
+from torch.nn.functional import cross_entropy, pad
 from transformers import (
     AutoTokenizer,
     CLIPImageProcessor,
@@ -18,16 +19,28 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
 from mmrec_helpers.encoders.checkpoints import WEIGHTS
-from pretraining.corpus import Corpus
-from pretraining.dialogues import NEXT, Chat, about_item, about_next, about_picture, about_taste, item_text
-from pretraining.train import fit, pixel_values, store, together, training_corpus
+from mmrec_helpers.lessons.exploration import train_bpe
+from mmrec_helpers.pocket_shop.shop import PIXELS
+from pretraining.corpus import Corpus, training_corpus
+from pretraining.dialogues import (
+    NEXT_QUESTIONS,
+    Chat,
+    encode_chats,
+    image_chat,
+    item_chat,
+    item_text,
+    next_item_chat,
+    taste_chat,
+)
+from pretraining.train import fit, pixel_values, save_pretrained
 
-VOCABULARY, CONTEXT = 2_048, 2_048
-SPECIAL = ("<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<image>")
+VOCAB_SIZE, MAX_LEN = 2_048, 2_048
+SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<image>")
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}"
@@ -35,121 +48,119 @@ TEMPLATE = (
     "{% else %}<|user|> {{ message['content'] }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-"""A user's words after <|user|>, an answer between <|assistant|> and </s>."""
-ROW, ROWS = 256, 8
-"""Tokens of a row, and rows of a batch. LONG rows of CONTEXT tokens stand in every LONG_EVERY-th batch instead."""
-LONG, LONG_EVERY = 1, 20
-VIEWS = 32
+"""A user's text after <|user|>, an answer between <|assistant|> and </s>."""
+ROW_LEN, NUM_ROWS = 256, 8
+"""Tokens of a row, and rows of a batch. Every LONG_EVERY-th batch has NUM_LONG_ROWS rows of MAX_LEN tokens instead."""
+NUM_LONG_ROWS, LONG_EVERY = 1, 20
+NUM_IMAGES = 32
 """Pictures of a batch."""
 CONTEXT_WEIGHT = 0.1
-"""What a token counts that is not in an answer; there are so many of them that answers would be learnt late."""
-KINDS = {"text": 0.2, "item": 0.5, "next": 0.15, "taste": 0.15}
-"""What the language model reads, by tokens: texts and reviews as they are, and three sorts of questions."""
+"""Weight in the loss of a token outside of answers; these are so many that answers would be learnt late."""
+DOCUMENTS = {"text": 0.2, "item": 0.5, "next": 0.15, "taste": 0.15}
+"""Probability of each kind of document: texts and reviews as they are, and three kinds of chats."""
 
 
-# What is read ---------------------------------------------------------------------------------------------------------
+# Batches --------------------------------------------------------------------------------------------------------------
 
 
-def make_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """A byte-pair tokenizer of any text, learnt from some, with a chat template."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of any text, trained on some, with a chat template."""
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = train_bpe(texts, VOCAB_SIZE, SPECIAL_TOKENS, unk_token=None, pre_tokenizer=byte_level)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    names = dict(zip(("pad_token", "bos_token", "eos_token"), SPECIAL, strict=False))
-    extra = {"additional_special_tokens": list(SPECIAL[3:]), "model_max_length": CONTEXT, "padding_side": "left"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=TEMPLATE, **names, **extra)
+    names = dict(zip(("pad_token", "bos_token", "eos_token"), SPECIAL_TOKENS, strict=False))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        chat_template=TEMPLATE,
+        additional_special_tokens=list(SPECIAL_TOKENS[3:]),
+        model_max_length=MAX_LEN,
+        padding_side="left",
+        **names,
+    )
 
 
 @cache
-def shoppers(corpus: Corpus) -> list[np.ndarray]:
-    """The histories that are long enough to ask about."""
+def long_histories(corpus: Corpus) -> list[np.ndarray]:
+    """The histories that are long enough for a chat."""
     return [history for history in corpus.histories if len(history) >= 4]
 
 
-def draw_chat(corpus: Corpus, kind: str, rng: np.random.Generator) -> Chat:
-    """A chat of one of KINDS about a random item or shopper."""
+def sample_chat(corpus: Corpus, kind: str, rng: np.random.Generator) -> Chat:
+    """A chat of one of DOCUMENTS's kinds about a random item or shopper."""
     if kind == "item":
-        return about_item(corpus, rng.integers(len(corpus)), rng)
-    history = shoppers(corpus)[rng.integers(len(shoppers(corpus)))]
+        return item_chat(corpus, int(rng.integers(len(corpus))), rng)
+    history = long_histories(corpus)[rng.integers(len(long_histories(corpus)))]
     if kind == "next":
-        return about_next(corpus, history, str(rng.choice(NEXT)))
-    return about_taste(corpus, history, rng)
+        return next_item_chat(corpus, history, str(rng.choice(NEXT_QUESTIONS)))
+    return taste_chat(corpus, history, rng)
 
 
-def draw_document(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator) -> str:
+def sample_document(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, rng: np.random.Generator) -> str:
     """A text, some reviews of one item, or a chat, between <s> and </s>."""
-    kind = rng.choice(list(KINDS), p=list(KINDS.values()))
+    kind = rng.choice(list(DOCUMENTS), p=list(DOCUMENTS.values()))
     if kind != "text":
-        return tokenizer.apply_chat_template(draw_chat(corpus, kind, rng), tokenize=False)
-    row = rng.integers(len(corpus))
+        return str(tokenizer.apply_chat_template(sample_chat(corpus, kind, rng), tokenize=False))
+    row = int(rng.integers(len(corpus)))
     reviews = corpus.reviews[row]
     text = item_text(corpus, row)
     if reviews and rng.random() < 0.3:
-        text = " ".join(reviews[place] for place in rng.permutation(len(reviews))[:6])
+        text = " ".join(reviews[number] for number in rng.permutation(len(reviews))[:6])
     return f"<s> {text}</s>"
 
 
-def draw_rows(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator) -> torch.Tensor:
-    """(B, T) token numbers: documents one after the other, each row begun with a new one."""
-    rows, length = (LONG, CONTEXT) if rng.random() < 1 / LONG_EVERY else (ROWS, ROW)
+def sample_rows(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, rng: np.random.Generator) -> torch.Tensor:
+    """(B, T) token numbers: documents one after the other, each row starting with a new one."""
+    num_rows, length = (NUM_LONG_ROWS, MAX_LEN) if rng.random() < 1 / LONG_EVERY else (NUM_ROWS, ROW_LEN)
     batch = []
-    for _ in range(rows):
-        ids = []
+    for _ in range(num_rows):
+        ids: list[int] = []
         while len(ids) < length:
-            ids += tokenizer(draw_document(corpus, tokenizer, rng), add_special_tokens=False)["input_ids"]
+            ids += tokenizer(sample_document(corpus, tokenizer, rng), add_special_tokens=False)["input_ids"]
         batch.append(ids[:length])
     return torch.tensor(batch)
 
 
-def in_answers(tokens: torch.Tensor) -> torch.Tensor:
-    """(B, T) bool, which of (B, T) token numbers an assistant has written; the </s> that ends an answer is its."""
-    mark = torch.isin(
-        tokens, torch.tensor([SPECIAL.index(name) for name in ("<s>", "</s>", "<|user|>", "<|assistant|>")])
-    )
-    place = torch.where(mark, torch.arange(tokens.shape[1]), 0).cummax(1).values  # (B, T): the newest mark up to here
-    newest = tokens.gather(1, place)
-    return torch.nn.functional.pad(newest[:, :-1] == SPECIAL.index("<|assistant|>"), (1, 0))
+def answer_mask(tokens: torch.Tensor) -> torch.Tensor:
+    """(B, T) bool, which of (B, T) token numbers belong to an assistant's answer, its </s> among them."""
+    names = ("<s>", "</s>", "<|user|>", "<|assistant|>")
+    is_marker = torch.isin(tokens, torch.tensor([SPECIAL_TOKENS.index(name) for name in names]))
+    positions = torch.where(is_marker, torch.arange(tokens.shape[1]), 0)
+    last_marker = tokens.gather(1, positions.cummax(1).values)  # (B, T) up to and with each position
+    return pad(last_marker[:, :-1] == SPECIAL_TOKENS.index("<|assistant|>"), (1, 0))
 
 
 def weighted_loss(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of the next token, where that of an answer counts 1 and another CONTEXT_WEIGHT.
+    """Cross-entropy of the next token, in which an answer's tokens have weight 1 and all others CONTEXT_WEIGHT.
 
     Args:
         logits: (B, T, V).
         tokens: (B, T).
     """
     losses = cross_entropy(logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none")
-    weights = torch.where(in_answers(tokens)[:, 1:].flatten(), 1.0, CONTEXT_WEIGHT)
+    weights = torch.where(answer_mask(tokens)[:, 1:].flatten(), 1.0, CONTEXT_WEIGHT)
     return (losses * weights).sum() / weights.sum()
 
 
-def draw_views(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, places: int, rng: np.random.Generator
+def sample_image_batch(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, num_image_tokens: int, rng: np.random.Generator
 ) -> dict[str, torch.Tensor]:
-    """A batch of chats about pictures; to be learnt are the answers.
+    """A batch of chats about pictures, whose labels are the answers.
 
     Args:
-        places: tokens that a picture takes.
+        corpus: that has the pictures.
+        tokenizer: with a chat template.
+        num_image_tokens: that stand for one picture.
+        rng: the only source of randomness.
     """
-    rows = rng.choice(len(corpus), VIEWS, replace=False)
-    chats = [about_picture(corpus, row, rng) for row in rows]
+    rows = rng.choice(len(corpus), NUM_IMAGES, replace=False)
+    chats = [image_chat(corpus, row, rng) for row in rows]
     for messages in chats:
-        messages[0]["content"] = messages[0]["content"].replace("<image>", "<image>" * places)
-    batch = tokenizer.apply_chat_template(
-        chats, return_dict=True, return_assistant_tokens_mask=True, padding=True, return_tensors="pt"
-    )
-    answers = torch.as_tensor(batch.pop("assistant_masks")).bool()
+        messages[0]["content"] = messages[0]["content"].replace("<image>", "<image>" * num_image_tokens)
+    tokens, answers = encode_chats(tokenizer, chats)
     return {
-        **batch,
-        "labels": batch["input_ids"].masked_fill(~answers, -100),
+        **tokens,
+        "labels": tokens["input_ids"].masked_fill(~answers, -100),
         "pixel_values": pixel_values(corpus.pixels[rows]),
     }
 
@@ -157,84 +168,98 @@ def draw_views(
 # Models ---------------------------------------------------------------------------------------------------------------
 
 
-def lm(name: str, steps: int) -> None:
-    """A Llama that has read shops and answers questions about their items and shoppers."""
-    corpus, rng = training_corpus(), np.random.default_rng(0)
-    chats = [draw_chat(corpus, kind, rng) for kind in KINDS if kind != "text" for _ in range(4_000)]
-    texts = [" ".join(message["content"] for message in messages) for messages in chats]
-    texts += [item_text(corpus, row) for row in range(len(corpus))]
-    # Brands are left out: other worlds have others, and what was never cut into pieces would never be learnt in pieces.
-    brands = re.compile("|".join({facts["brand"] for facts in corpus.facts}))
-    tokenizer = make_tokenizer([brands.sub("", text) for text in texts])
+def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """The special tokens that a model's configuration names."""
+    return {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+
+
+def causal_lm(name: str, steps: int) -> None:
+    """A Llama trained on texts of shops and on chats about their items and shoppers."""
+    corpus = training_corpus()
+    tokenizer = causal_lm_tokenizer(corpus)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=VOCAB_SIZE,
         hidden_size=192,
         intermediate_size=512,
         num_hidden_layers=4,
         num_attention_heads=4,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=MAX_LEN,
         tie_word_embeddings=True,
-        **{f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("pad", "bos", "eos")},
+        **special_token_ids(tokenizer),
     )
     model = LlamaForCausalLM(config)
 
     def loss_of(rng: np.random.Generator) -> torch.Tensor:
-        rows = draw_rows(corpus, tokenizer, rng)
+        rows = sample_rows(corpus, tokenizer, rng)
         return weighted_loss(model(input_ids=rows).logits, rows)
 
     minutes = fit(name, model, loss_of, steps, lr=2e-3)
-    store(name, together(model.half(), tokenizer), minutes)
+    save_pretrained(name, minutes, model.half(), tokenizer)
 
 
-def vlm(name: str, steps: int) -> None:
-    """A LLaVA of pocket-clip's eyes, which stay as they are, and pocket-lm, which learns to use them."""
+def causal_lm_tokenizer(corpus: Corpus) -> PreTrainedTokenizerFast:
+    """The tokenizer of pocket-lm, trained on texts without brands.
+
+    Other worlds have other brands, and the model would never see one in pieces if those of the corpus were tokens.
+    """
+    rng = np.random.default_rng(0)
+    chats = [sample_chat(corpus, kind, rng) for kind in DOCUMENTS if kind != "text" for _ in range(4_000)]
+    texts = [" ".join(message["content"] for message in messages) for messages in chats]
+    texts += [item_text(corpus, row) for row in range(len(corpus))]
+    brands = re.compile("|".join({facts["brand"] for facts in corpus.facts}))
+    return train_tokenizer([brands.sub("", text) for text in texts])
+
+
+def vision_language_model(name: str, steps: int) -> None:
+    """A LLaVA of pocket-clip's image encoder, which is frozen, and pocket-lm."""
     corpus = training_corpus()
     tokenizer = AutoTokenizer.from_pretrained(WEIGHTS / "pocket-lm")
-    eyes = CLIPVisionModel.from_pretrained(WEIGHTS / "pocket-clip", dtype=torch.float32)
-    reader = LlamaForCausalLM.from_pretrained(WEIGHTS / "pocket-lm", dtype=torch.float32)
-    eyes.config.name_or_path, reader.config.name_or_path = "pocket-clip", "pocket-lm"  # not where they lay
-    places = (eyes.config.image_size // eyes.config.patch_size) ** 2
+    image_encoder = CLIPVisionModel.from_pretrained(WEIGHTS / "pocket-clip", dtype=torch.float32)
+    lm = LlamaForCausalLM.from_pretrained(WEIGHTS / "pocket-lm", dtype=torch.float32)
+    image_encoder.config.name_or_path, lm.config.name_or_path = "pocket-clip", "pocket-lm"  # not this machine's paths
+    num_image_tokens = (PIXELS // image_encoder.config.to_dict()["patch_size"]) ** 2
     torch.manual_seed(0)
     config = LlavaConfig(
-        vision_config=eyes.config,
-        text_config=reader.config,
-        image_token_index=SPECIAL.index("<image>"),
-        image_seq_length=places,
+        vision_config=image_encoder.config,
+        text_config=lm.config,
+        image_token_index=SPECIAL_TOKENS.index("<image>"),
+        image_seq_length=num_image_tokens,
         tie_word_embeddings=True,
     )
     model = LlavaForConditionalGeneration(config)
-    model.model.vision_tower.load_state_dict(eyes.state_dict())
-    model.model.language_model.load_state_dict(reader.model.state_dict())
+    model.model.vision_tower.load_state_dict(image_encoder.state_dict())
+    model.model.language_model.load_state_dict(lm.model.state_dict())
     model.tie_weights()
     model.model.vision_tower.requires_grad_(False)
 
     def loss_of(rng: np.random.Generator) -> torch.Tensor:
-        return model(**draw_views(corpus, tokenizer, places, rng)).loss
+        return model(**sample_image_batch(corpus, tokenizer, num_image_tokens, rng)).loss
 
     minutes = fit(name, model, loss_of, steps)
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessor.from_pretrained(WEIGHTS / "pocket-clip"),
         tokenizer=tokenizer,
-        patch_size=eyes.config.patch_size,
+        patch_size=image_encoder.config.patch_size,
         vision_feature_select_strategy=config.vision_feature_select_strategy,
         num_additional_image_tokens=1,
         chat_template=TEMPLATE,
     )
-    store(name, together(model.half(), processor), minutes)
+    save_pretrained(name, minutes, model.half(), processor)
 
 
 def gpt2(name: str, steps: int) -> None:
-    """A GPT-2 of the item decoder's size that has read what pocket-lm has read, in its tokens, ROW at a time."""
+    """A GPT-2 of the item decoder's size, trained on pocket-lm's documents and tokens, ROW_LEN at a time."""
     corpus, tokenizer = training_corpus(), AutoTokenizer.from_pretrained(WEIGHTS / "pocket-lm")
     torch.manual_seed(0)
-    ends = {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("pad", "bos", "eos")}
-    config = GPT2Config(vocab_size=VOCABULARY, n_positions=ROW, n_embd=64, n_layer=2, n_head=4, **ends)
+    config = GPT2Config(
+        vocab_size=VOCAB_SIZE, n_positions=ROW_LEN, n_embd=64, n_layer=2, n_head=4, **special_token_ids(tokenizer)
+    )
     model = GPT2LMHeadModel(config)
 
     def loss_of(rng: np.random.Generator) -> torch.Tensor:
-        rows = draw_rows(corpus, tokenizer, rng).view(-1, ROW)
+        rows = sample_rows(corpus, tokenizer, rng).view(-1, ROW_LEN)
         return model(input_ids=rows, labels=rows).loss
 
     minutes = fit(name, model, loss_of, steps, lr=3e-3)
-    store(name, together(model.half(), tokenizer), minutes)
+    save_pretrained(name, minutes, model.half(), tokenizer)

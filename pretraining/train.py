@@ -1,31 +1,22 @@
-"""How a pocket model is trained, and how its folder is written."""
+"""How a pocket model is trained and how its folder is written."""
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from mmrec_helpers.encoders.checkpoints import WEIGHTS
+from mmrec_helpers.files import atomic
 from mmrec_helpers.pocket_shop.rendering import RENDERING_VERSION
 from mmrec_helpers.pocket_shop.shop import SHOP_VERSION
 from mmrec_helpers.pocket_shop.text_templates import TEXT_VERSION
 from mmrec_helpers.settings import load_settings
-from mmrec_helpers.training import loop as training
-from mmrec_helpers.training.loop import TrainingConfig
-from pretraining.corpus import HELD_OUT_SEEDS, TRAINING_SEEDS, Corpus, draw_corpus
-
-
-@cache
-def training_corpus() -> Corpus:
-    """The items to learn from; none has the text of an item of a held-out world."""
-    held_out = draw_corpus(HELD_OUT_SEEDS)
-    return draw_corpus(TRAINING_SEEDS, without=frozenset(held_out.descriptions))
+from mmrec_helpers.training.loop import TrainingConfig, train
 
 
 def pixel_values(pixels: np.ndarray) -> torch.Tensor:
@@ -34,14 +25,21 @@ def pixel_values(pixels: np.ndarray) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class OneCycle(TrainingConfig):
-    """AdamW with one cycle of the learning rate and, against it, of the momentum."""
+class OneCycleConfig(TrainingConfig):
+    """AdamW with the one-cycle schedule: the learning rate rises and falls once, the momentum falls and rises."""
 
     def optimizer(self, model: torch.nn.Module) -> tuple[torch.optim.Optimizer, LRScheduler]:
-        """The optimiser and its schedule for the parameters that learn."""
-        learning = [weight for weight in model.parameters() if weight.requires_grad]
-        optimizer = torch.optim.AdamW(learning, self.lr, weight_decay=self.weight_decay, betas=(0.9, 0.98))
+        """The optimizer and its schedule for the parameters that require gradients."""
+        parameters = [weight for weight in model.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, self.lr, weight_decay=self.weight_decay, betas=(0.9, 0.98))
         return optimizer, OneCycleLR(optimizer, self.lr, total_steps=self.steps, pct_start=0.1)
+
+
+class Savable(Protocol):
+    """What transformers' models, processors and tokenizers have in common."""
+
+    def save_pretrained(self, folder: Path, /) -> object:
+        """Write files from which ``from_pretrained`` makes the same."""
 
 
 def fit(
@@ -51,37 +49,39 @@ def fit(
     steps: int,
     lr: float = 1e-3,
 ) -> float:
-    """Minimise the loss of random batches; return the minutes that it took. A run that was killed goes on."""
-    plan = OneCycle(steps, lr, weight_decay=0.05, warmup_steps=0, mixed_precision=True)
-    history = training.fit(
-        model, lambda step: loss_of(np.random.default_rng([step, steps])), plan, checkpoint=checkpoint(name), name=name
+    """Minimise the loss of random batches; a run that was killed resumes.
+
+    Returns:
+        The minutes that it took.
+    """
+    config = OneCycleConfig(steps, lr, weight_decay=0.05, warmup_steps=0, mixed_precision=True)
+    history = train(
+        model,
+        lambda step: loss_of(np.random.default_rng([step, steps])),
+        config,
+        checkpoint=checkpoint(name),
+        name=name,
     )
     return history.seconds / 60
 
 
 def checkpoint(name: str) -> Path:
-    """The file of a model's running training."""
+    """The checkpoint file of a model's training."""
     return load_settings().cache / "pretraining" / f"{name}.pt"
 
 
-def together(*pieces) -> Callable[[Path], None]:
-    """Save a model and what prepares its inputs into one folder, as transformers does."""
+def save_pretrained(name: str, minutes: float, *parts: Savable) -> None:
+    """Save a model, and what prepares its inputs, into its folder, with the versions of the shop that it knows.
 
-    def save(folder: Path) -> None:
-        for piece in pieces:
-            piece.save_pretrained(folder)
-
-    return save
-
-
-def store(name: str, save: Callable[[Path], None], minutes: float) -> None:
-    """Write a model's folder whole or not at all, with the stamp of what it was made from."""
-    part = WEIGHTS / f"{name}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save(part)
-    stamp = {"drawing": RENDERING_VERSION, "wording": TEXT_VERSION, "shop": SHOP_VERSION, "minutes": round(minutes, 1)}
-    (part / "stamp.json").write_text(json.dumps(stamp, indent=1) + "\n")
-    shutil.rmtree(WEIGHTS / name, ignore_errors=True)
-    part.rename(WEIGHTS / name)
+    Args:
+        name: of the model.
+        minutes: that the training took.
+        *parts: models, processors and tokenizers.
+    """
+    with atomic(WEIGHTS / name) as folder:
+        folder.mkdir()
+        for part in parts:
+            part.save_pretrained(folder)
+        stamp = {"drawing": RENDERING_VERSION, "wording": TEXT_VERSION, "shop": SHOP_VERSION}
+        (folder / "stamp.json").write_text(json.dumps(stamp | {"minutes": round(minutes, 1)}, indent=1) + "\n")
     checkpoint(name).unlink(missing_ok=True)

@@ -26,7 +26,7 @@ REPETITIONS = 5
 
 def race(name: str, ours: Callable, reference: Callable, reference_name: str) -> None:
     """Time two functions in turn and print how many times faster ours is."""
-    times = [], []
+    times: tuple[list[float], list[float]] = ([], [])
     for _ in range(REPETITIONS):
         for place, function in enumerate((ours, reference)):
             start = time.perf_counter()
@@ -140,7 +140,8 @@ def race_real_data() -> None:
             runs = [[fresh.submit(measured, job, shop).result() for job in jobs] for _ in range(repetitions)]
             sizes = runs[0][0][2]
             assert all(run[2] == sizes for pair in runs for run in pair), runs
-            seconds, peaks = ([median(pair[job][kind] for pair in runs) for job in range(2)] for kind in range(2))
+            seconds = [median(pair[job][0] for pair in runs) for job in range(2)]
+            peaks = [median(pair[job][1] for pair in runs) for job in range(2)]
             taken[millions] = seconds
             name = f"real data in, {millions} million"
             print(

@@ -8,7 +8,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,7 +53,7 @@ class DotProduct:
 
     name = "dot product"
 
-    def __init__(self, num_users: int):
+    def __init__(self, num_users: int) -> None:
         self.users, self.items = vectors(num_users, 0), vectors(NUM_ITEMS + 1, 1)
 
     def score(self, queries: Queries) -> torch.Tensor:
@@ -119,12 +119,12 @@ def recbole(split: Split, eval_batch_size: int) -> Callable[[], None]:
     class Dot(GeneralRecommender):
         input_type = InputType.PAIRWISE
 
-        def __init__(self, config, dataset):
+        def __init__(self, config: Config, dataset: object) -> None:
             super().__init__(config, dataset)
             self.users = torch.nn.Parameter(vectors(self.n_users, 0))
             self.items = torch.nn.Parameter(vectors(self.n_items, 1))
 
-        def full_sort_predict(self, interaction):
+        def full_sort_predict(self, interaction: Mapping[str, torch.Tensor]) -> torch.Tensor:
             return (self.users[interaction[self.USER_ID]] @ self.items.T).view(-1)
 
     options = {
@@ -154,7 +154,7 @@ def main(num_users: int = 6_000, many: int = 100_000, repetitions: int = 5) -> N
     torch.set_num_threads(2)
     split = crowd(num_users)
     jobs = {"ours": ours(split)}
-    peers = {
+    peers: dict[str, Callable[[Split], Callable[[], None]]] = {
         "rectools": rectools,
         "recbole": partial(recbole, eval_batch_size=4096),
         "recbole, 128 users at once": partial(recbole, eval_batch_size=128 * NUM_ITEMS),
@@ -165,7 +165,7 @@ def main(num_users: int = 6_000, many: int = 100_000, repetitions: int = 5) -> N
             jobs[name] = make(split)
         else:
             print(f"{'full ranking':28s} {package} is not installed here: no comparison")
-    taken = {name: [] for name in jobs}
+    taken: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(repetitions + 1):  # the first one warms up
         for name, job in jobs.items():
             start = time.perf_counter()

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,14 +31,18 @@ PEAKS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "A100": 312, "A10": 125, "L
 class Theirs(nn.Module):
     """The item decoder around ``GPT2Model``."""
 
-    def __init__(self, tokens: ItemEmbedding, gpt2: GPT2Model):
+    def __init__(self, item_embedding: ItemEmbedding, gpt2: GPT2Model) -> None:
         super().__init__()
-        self.tokens, self.gpt2 = tokens, gpt2
+        self.item_embedding, self.gpt2 = item_embedding, gpt2
 
-    def hidden(self, inputs: Tensor, vectors: Tensor) -> Tensor:
-        """(B, T) items, 0 for padding at the right, (I + 1, D) vectors -> (B, T, D)."""
-        read = embedding((inputs - 1).clamp(min=0), vectors)
-        return self.gpt2(inputs_embeds=read).last_hidden_state
+    def hidden_states(self, inputs: Tensor, embeddings: Tensor) -> Tensor:
+        """(B, T) items, 0 for padding at the right, (I + 1, D) embeddings -> (B, T, D)."""
+        return self.gpt2(inputs_embeds=embedding((inputs - 1).clamp(min=0), embeddings)).last_hidden_state
+
+
+Model = ItemDecoder | Theirs
+Losses = dict[str, tuple[Model, Callable[[Tensor], Tensor]]]
+"""Name -> a model and its loss on a batch."""
 
 
 def pair(size: tuple[int, int, int], context: int, num_items: int) -> tuple[ItemDecoder, Theirs]:
@@ -44,7 +50,7 @@ def pair(size: tuple[int, int, int], context: int, num_items: int) -> tuple[Item
     dim, num_layers, num_heads = size
     torch.manual_seed(0)
     features = torch.randn(num_items, FEATURES) / FEATURES**0.5
-    sizes = {"n_positions": context, "n_embd": dim, "n_layer": num_layers, "n_head": num_heads}
+    sizes: dict[str, Any] = {"n_positions": context, "n_embd": dim, "n_layer": num_layers, "n_head": num_heads}
     sizes |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), DROPOUT)
     theirs = GPT2Model(GPT2Config(vocab_size=1, bos_token_id=None, eos_token_id=None, use_cache=False, **sizes))
     ours = load_gpt2(theirs.state_dict(), num_heads, DROPOUT)[0]
@@ -57,24 +63,26 @@ def pair(size: tuple[int, int, int], context: int, num_items: int) -> tuple[Item
 def batches(split: Split) -> list[Tensor]:
     """(B, T + 1) windows at random, right-padded, as they are trained on."""
     frame = split.interactions("train")
-    rows = windows(frame["user"].to_numpy(), frame["item"].to_numpy(), LENGTH, split.dataset.num_items + 1)
-    rows = torch.from_numpy(rows)[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
+    rows = torch.from_numpy(
+        windows(frame["user"].to_numpy(), frame["item"].to_numpy(), LENGTH, split.dataset.num_items + 1)
+    )
+    rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
     return list(rows[: STEPS * BATCH].split(BATCH))
 
 
-def plain_loss(model: nn.Module, rows: Tensor) -> Tensor:
-    """Cross-entropy of the next items: rows as long as the longest, and scores where something is asked."""
+def plain_loss(model: Model, rows: Tensor) -> Tensor:
+    """Cross-entropy of the next items: rows as long as the longest, and scores where there is a target."""
     targets = rows[:, 1:]
     targets = targets[:, : int((targets > 0).sum(1).max())]
-    asked, vectors = targets > 0, model.tokens()
-    said = model.hidden(rows[:, : targets.shape[1]] * asked, vectors)[asked]
-    return cross_entropy(said @ vectors[:-1].T + model.tokens.bias, targets[asked] - 1)
+    mask, embeddings = targets > 0, model.item_embedding()
+    hidden = model.hidden_states(rows[:, : targets.shape[1]] * mask, embeddings)[mask]
+    return cross_entropy(hidden @ embeddings[:-1].T + model.item_embedding.bias, targets[mask] - 1)
 
 
 def trained_loss(model: ItemDecoder) -> Callable[[Tensor], Tensor]:
     """The same as ``MMGPT2Rec`` computes it."""
     system = gpt2rec.MMGPT2Rec(use_ids=True, batch_size=BATCH)
-    system.network = gpt2rec.Decoding(model)
+    system.network = gpt2rec.DecoderNetwork(model)
     return lambda rows: system.loss_of(rows, 0)
 
 
@@ -97,7 +105,7 @@ def steps_of(model: nn.Module, loss_of: Callable[[Tensor], Tensor]) -> Callable[
     return step
 
 
-def race(losses: dict[str, tuple[nn.Module, Callable[[Tensor], Tensor]]], rows: list[Tensor]) -> dict[str, float]:
+def race(losses: Losses, rows: list[Tensor]) -> dict[str, float]:
     """Way -> the median seconds of a training step, all in turns, of models whose first losses must be the same."""
     for model, _ in losses.values():
         model.eval()
@@ -106,7 +114,7 @@ def race(losses: dict[str, tuple[nn.Module, Callable[[Tensor], Tensor]]], rows: 
     assert max(first) - min(first) < 1e-4 * max(first), first
     torch.set_float32_matmul_precision("high")  # on a GPU; our catalogue's scores are not computed in 16 bits
     steps = {way: steps_of(model.train(), loss_of) for way, (model, loss_of) in losses.items()}
-    times = {way: [] for way in losses}
+    times: dict[str, list[float]] = {way: [] for way in losses}
     for some in rows:
         for way, step in steps.items():
             times[way].append(step(some))
@@ -117,7 +125,7 @@ def race_on_cpu(name: str, split: Split) -> None:
     """Print how many steps a second ours makes, as written and as trained, and theirs."""
     written, theirs = pair(SIZES[name], LENGTH + 1, split.dataset.num_items)
     trained, _ = pair(SIZES[name], LENGTH + 1, split.dataset.num_items)
-    losses = {
+    losses: Losses = {
         "as written": (written, lambda rows: plain_loss(written, rows)),
         "as trained": (trained, trained_loss(trained)),
         "transformers": (theirs, lambda rows: plain_loss(theirs, rows)),
@@ -129,14 +137,16 @@ def race_on_cpu(name: str, split: Split) -> None:
 
 
 def operations(model: ItemDecoder, context: int) -> int:
-    """Operations of a training step for each position of full rows: two for each weight of a matrix that it passes, and
-    as many for each pair of positions that causal attention compares and mixes; twice that again backwards.
+    """Operations of a training step for each position of full rows.
+
+    Two for each weight of a matrix that it passes, and as many for each pair of positions that causal attention
+    compares and mixes; twice that again in the backward pass.
 
     Source: Chowdhery et al. 2022, PaLM, appendix B, with half of its attention: the mask hides the other half.
     """
     matrices = sum(weight.numel() for weight in model.gpt2.blocks.parameters() if weight.ndim == 2)
-    num_layers, dim = len(model.gpt2.blocks), model.gpt2.places.weight.shape[1]
-    return 6 * (matrices + len(model.tokens.bias) * dim + num_layers * dim * (context + 1))
+    num_layers, dim = len(model.gpt2.blocks), model.gpt2.positions.weight.shape[1]
+    return 6 * (matrices + len(model.item_embedding.bias) * dim + num_layers * dim * (context + 1))
 
 
 def race_on_gpu(
@@ -153,15 +163,16 @@ def race_on_gpu(
         Way -> tokens a second.
     """
     rows = torch.randint(1, num_items + 1, (12, batch_size, context + 1), generator=torch.Generator().manual_seed(0))
-    found, rows = {}, list(rows.to(device))
+    found, batches = {}, list(rows.to(device))
     for compile_it in compiled:
-        ours, theirs = (model.to(device) for model in pair(size, context, num_items))
+        ours, theirs = pair(size, context, num_items)
+        ours.to(device), theirs.to(device)
         count, loss_of = operations(ours, context), trained_loss(ours)
         if compile_it:
             ours.gpt2.compile()
             theirs.gpt2.compile()
-        losses = {"ours": (ours, loss_of), "transformers": (theirs, lambda rows, model=theirs: plain_loss(model, rows))}
-        for name, seconds in race(losses, rows).items():
+        losses: Losses = {"ours": (ours, loss_of), "transformers": (theirs, partial(plain_loss, theirs))}
+        for name, seconds in race(losses, batches).items():
             found[name + (", compiled" if compile_it else "")] = batch_size * context / seconds
     card = torch.cuda.get_device_name() if device == "cuda" else ""
     peak = next((peak for part, peak in PEAKS.items() if part in card), None)

@@ -30,7 +30,7 @@ import torch
 from mmrec_helpers.data.dataset import Queries, Split
 from mmrec_helpers.evaluation.protocols import evaluate
 from mmrec_helpers.loading import load_data
-from mmrec_helpers.recommenders.sequential import SASRec
+from mmrec_helpers.recommenders.sasrec import SASRec
 from mmrec_helpers.settings import load_settings
 
 RECORD = Path(__file__).resolve().parents[1] / "book" / "results" / "sasrec-peers.json"
@@ -60,10 +60,11 @@ class Trained:
 
     name = "SASRec"
 
-    def __init__(self, split: Split, score: Callable[[Queries], np.ndarray], network: torch.nn.Module):
+    def __init__(self, split: Split, score: Callable[[Queries], np.ndarray], network: torch.nn.Module) -> None:
         self.split, self.score, self.network = split, score, network
         self.curve: list[tuple[float, float]] = []
-        self.start, self.best = time.process_time(), {}
+        self.start = time.process_time()
+        self.best: dict[str, torch.Tensor] = {}
 
     def validate(self) -> bool:
         """Score the network; whether its training is over."""
@@ -91,7 +92,7 @@ class Trained:
 def ours(split: Split, seed: int, lr: float, dropout: float) -> tuple[list, np.ndarray]:
     """The book's; its clock is set to CPU seconds."""
     system = SASRec(lr=lr, dropout=dropout, dim=WIDTH, num_layers=LAYERS, num_heads=HEADS, patience=PATIENCE, seed=seed)
-    with mock.patch("mmrec_helpers.training.time", SimpleNamespace(perf_counter=time.process_time)):
+    with mock.patch("mmrec_helpers.training.loop.time", SimpleNamespace(perf_counter=time.process_time)):
         system.fit(split)
     curve = system.training.validations[["seconds", "score"]].to_numpy().tolist()
     return curve, evaluate(system, split).metric("NDCG@10")
@@ -99,7 +100,7 @@ def ours(split: Split, seed: int, lr: float, dropout: float) -> tuple[list, np.n
 
 def rectools(split: Split, seed: int, lr: float, dropout: float) -> tuple[list, np.ndarray]:
     """RecTools's, with its history of 100 items: it learns from the last of each user."""
-    from pytorch_lightning import Callback, Trainer, seed_everything
+    from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
     from rectools import Columns
     from rectools.dataset import Dataset
     from rectools.models import SASRecModel
@@ -133,10 +134,10 @@ def rectools(split: Split, seed: int, lr: float, dropout: float) -> tuple[list, 
         return found
 
     class Validate(Callback):
-        def on_train_start(self, trainer, module) -> None:
+        def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
             running["it"] = Trained(split, score, module.torch_model)
 
-        def on_train_epoch_end(self, trainer, module) -> None:
+        def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
             if trainer.current_epoch % 2 == 1:
                 trainer.should_stop = running["it"].validate()
 

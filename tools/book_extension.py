@@ -2,15 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import ExtensionMetadata
 
 COLAB = "https://colab.research.google.com"
 
 
-def follow_repository(app, config) -> None:
+def follow_repository(app: Sphinx, config: Config) -> None:
     """Show repository and launch buttons only where there is a repository to point to."""
     options = config.html_theme_options
     public = bool(options.get("repository_url"))
@@ -18,7 +22,9 @@ def follow_repository(app, config) -> None:
     options["launch_buttons"]["colab_url"] = COLAB if public else ""
 
 
-def drop_thebe(app, pagename, templatename, context, doctree) -> None:
+def drop_thebe(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
     """Leave out Thebe: the book does not use it, it names a content network, and declared twice it is an error."""
     scripts = context.get("script_files", [])
     context["script_files"] = [script for script in scripts if "thebe" not in f"{script} {script.attributes}".lower()]
@@ -28,6 +34,7 @@ class NotebookStatus(SphinxDirective):
     """A table of each notebook's minutes, device and versions, from ``book/results/notebooks.json``."""
 
     def run(self) -> list[nodes.Node]:
+        """The table."""
         path = Path(self.env.srcdir) / "book" / "results" / "notebooks.json"
         self.env.note_dependency(str(path))
         lines = ["| Notebook | Minutes | Profile | Device | Versions |", "|---|---|---|---|---|"]
@@ -42,6 +49,7 @@ class ClaimsLedger(SphinxDirective):
     """The claims of ``book/claims.yml``, one definition list a claim."""
 
     def run(self) -> list[nodes.Node]:
+        """The list."""
         path = Path(self.env.srcdir) / "book" / "claims.yml"
         self.env.note_dependency(str(path))
         lines = []
@@ -60,6 +68,7 @@ class RecordedResult(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
+        """The table."""
         path = Path(self.env.srcdir) / "book" / "results" / f"{self.arguments[0]}.json"
         self.env.note_dependency(str(path))
         run = json.loads(path.read_text())
@@ -78,7 +87,7 @@ def parsed(directive: SphinxDirective, lines: list[str]) -> list[nodes.Node]:
     return container.children
 
 
-def setup(app):
+def setup(app: Sphinx) -> ExtensionMetadata:
     """Register with Sphinx."""
     app.connect("config-inited", follow_repository)
     app.connect("html-page-context", drop_thebe, priority=900)  # after whoever adds scripts

@@ -6,12 +6,16 @@ import platform
 import re
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
 import yaml
 from nbformat import NotebookNode
+
+from mmrec_helpers.files import atomic
+from mmrec_helpers.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 STATUS = ROOT / "book" / "results" / "notebooks.json"
@@ -60,11 +64,10 @@ def read(path: Path) -> NotebookNode:
 
 
 def write(nb: NotebookNode, path: Path) -> None:
-    """Write a notebook whole or not at all."""
+    """Write a notebook."""
     nbformat.validate(nb)
-    part = path.with_suffix(".part")
-    nbformat.write(nb, part)
-    part.replace(path)
+    with atomic(path) as part:
+        nbformat.write(nb, part)
 
 
 # Generated cells ------------------------------------------------------------------------------------------------
@@ -86,7 +89,7 @@ def stub_of(solution: str, check: str, hint: str) -> str:
     if not found:
         raise ValueError(f"no '### BEGIN SOLUTION' ... '### END SOLUTION' in the exercise of {check}")
     head = solution[: found.start()]  # what follows the markers explains the solution and is not for the stub
-    function = re.search(r"def (\w+)\(", head)[1]
+    function = re.findall(r"def (\w+)\(", head)[0]
     quoted = repr(hint) if '"' in hint else json.dumps(hint, ensure_ascii=False)  # as ruff writes it
     indent, call = found[1], f"raise NotImplementedError({quoted})"
     if len(indent + call) > MAX_WIDTH:  # as ruff writes it
@@ -188,8 +191,6 @@ def execute(only: str) -> None:
     """
     from nbclient import NotebookClient
 
-    from mmrec_helpers.settings import load_settings
-
     settings = load_settings()
     of_the_book = settings == load_settings({"MMREC_CACHE": str(settings.cache)})  # all other choices are the defaults
     for path in paths(only):
@@ -218,9 +219,8 @@ def record(name: str, seconds: float) -> None:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("mmrec-helpers", "torch", "transformers", "datasets")},
     }
-    part = STATUS.with_suffix(".part")
-    part.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-    part.replace(STATUS)
+    with atomic(STATUS) as part:
+        part.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
 def minutes() -> None:
@@ -278,8 +278,8 @@ ABSOLUTE = re.compile(r"(?<![\w.:/<])/(home|root|tmp|work|Users|usr|var|mnt|cont
 def _lint_cell(cell: NotebookNode, before: NotebookNode | None) -> list[str]:
     faults = []
     text = cell.source + json.dumps(cell.get("outputs", []))
-    if ABSOLUTE.search(text):
-        faults.append(f"an absolute path: {ABSOLUTE.search(text)[0]}")
+    if path := ABSOLUTE.search(text):
+        faults.append(f"an absolute path: {path[0]}")
     if cell.cell_type != "code":
         return faults
     lines = len(cell.source.splitlines())
@@ -315,7 +315,8 @@ def main(command: str, *arguments: str) -> None:
     if command == "lint":
         faults = [fault for path in paths() for fault in lint(path)]
         raise SystemExit("\n".join(faults) or 0)
-    {"execute": execute, "export": export, "minutes": minutes}[command](*arguments)
+    commands: dict[str, Callable[..., None]] = {"execute": execute, "export": export, "minutes": minutes}
+    commands[command](*arguments)
 
 
 if __name__ == "__main__":

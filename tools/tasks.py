@@ -15,7 +15,7 @@ PYTHON = VENV / "bin" / "python"
 BUILD = ROOT / "_build"
 INDEX = BUILD / "html" / "index.html"
 # What a reader may ask notebooks to run on.
-CHOICES = ("MMREC_PROFILE", "MMREC_DATA", "MMREC_CLIP", "MMREC_SIGLIP", "MMREC_TEXT", "MMREC_GPT2")
+CHOICES = ("MMREC_PROFILE", "MMREC_DATA", "MMREC_MODELS")
 # How notebooks are executed wherever their outputs are stored, compared or rendered: without progress bars, which would
 # be outputs of their own; and waiting threads do not spin, which beside another busy process makes minutes of seconds.
 EXECUTION = {
@@ -24,6 +24,8 @@ EXECUTION = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "OMP_WAIT_POLICY": "passive",
 }
+# How tests are spread: two processes; the tests of a file, and the cells of a notebook, stay together and in order.
+PARALLEL = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 # What `make book` changes in _config.yml; its copy lies in _build, and extensions are looked for from there.
 EXECUTING = {
     'execute_notebooks: "off"': "execute_notebooks: cache",
@@ -31,9 +33,9 @@ EXECUTING = {
 }
 
 
-def run(*command: str | Path, **options) -> None:
+def run(*command: str | Path) -> None:
     """Run a command in the repository's root; stop with its exit status if it fails."""
-    status = subprocess.run([str(part) for part in command], cwd=ROOT, **options).returncode
+    status = subprocess.run([str(part) for part in command], cwd=ROOT).returncode
     if status:
         raise SystemExit(status)
 
@@ -47,7 +49,7 @@ def digest(paths: list[Path]) -> str:
 
 
 def setup() -> None:
-    """make .venv and install the locked set (skipped while nothing changed; works offline then)"""
+    """Make .venv and install the locked set (skipped, and offline, while nothing changed)."""
     if sys.version_info < (3, 11):  # noqa: UP036, the system's Python, not the book's
         raise SystemExit(
             f"The book needs Python 3.11 or newer, this is {sys.version.split()[0]}: make setup PYTHON=..."
@@ -72,17 +74,8 @@ def setup() -> None:
     print(f"Set up in {time.time() - start:.0f} s")
 
 
-def generate_shop() -> None:
-    """Generate the shops and vectors that the chapters use, unless they are kept or other data are asked for."""
-    if (os.environ.get("MMREC_DATA") or "pocket") != "pocket":
-        return
-    chapters = ("ch02", "ch03")
-    calls = "; ".join(f"{chapter}.prepare()" for chapter in chapters)
-    run(PYTHON, "-c", f"from mmrec_helpers.studies import {', '.join(chapters)}; {calls}")
-
-
 def book() -> None:
-    """execute every notebook that changed and render the book to _build/html"""
+    """Execute every notebook that changed and render the book to _build/html."""
     setup()
     os.environ.update(EXECUTION)
     key = digest([*ROOT.glob("mmrec_helpers/**/*.py"), ROOT / "requirements.lock"])
@@ -94,7 +87,6 @@ def book() -> None:
             shutil.rmtree(stale, ignore_errors=True)
         BUILD.mkdir(exist_ok=True)
         stamp.write_text(key)  # before the build: what it caches until it breaks off belongs to this key
-    generate_shop()
     BUILD.mkdir(exist_ok=True)
     config = BUILD / "_config.yml"
     text = (ROOT / "_config.yml").read_text()
@@ -113,7 +105,7 @@ def build_html(*options: str | Path) -> None:
 
 
 def html() -> None:
-    """render the stored outputs to _build/html, without executing (seconds)"""
+    """Render the stored outputs to _build/html, without executing (seconds)."""
     setup()
     shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)  # otherwise yesterday's warnings stay hidden
     build_html()
@@ -121,37 +113,38 @@ def html() -> None:
 
 
 def notebooks() -> None:
-    """execute the notebooks and store their outputs (of other data or profiles in _build/executed): [ONLY=01]"""
+    """Execute the notebooks and store their outputs (of other data or profiles in _build/executed): [ONLY=01]."""
     setup()
     os.environ.update(EXECUTION)
     run(PYTHON, "tools/notebooks.py", "execute", os.environ.get("ONLY", ""))
 
 
 def export() -> None:
-    """write what comes from the notebooks: setup cells, exercise stubs, mmrec_helpers/lessons"""
+    """Write what comes from the notebooks: setup cells, exercise stubs, mmrec_helpers/lessons."""
     setup()
     run(PYTHON, "tools/notebooks.py", "export")
 
 
 def test() -> None:
-    """unit tests, notebooks against their stored outputs, the book's build, its pages in a browser"""
+    """Run unit tests, notebooks against their stored outputs, the book in a browser: [SLOW=1] slow tests, too."""
     for name in CHOICES:  # stored outputs, which the tests compare, are of the defaults
         os.environ.pop(name, None)
     setup()
     os.environ.update(EXECUTION)
-    run(PYTHON, "-m", "pytest", "--nbval", *sys.argv[2:])
+    run(PYTHON, "-m", "pytest", "--nbval", *PARALLEL, *sys.argv[2:])
 
 
 def lint() -> None:
-    """ruff and the notebook linter (a part of the tests)"""
+    """Check code with ruff and mypy, and notebooks with their linter (a part of the tests)."""
     setup()
     run(PYTHON, "-m", "ruff", "check")
     run(PYTHON, "-m", "ruff", "format", "--check")
+    run(PYTHON, "-m", "mypy")
     run(PYTHON, "tools/notebooks.py", "lint")
 
 
 def data() -> None:
-    """fetch a public data set: make data NAME=movielens (or microlens, amazon-2018:Gift_Cards, ...) [TO=folder]"""
+    """Fetch a public data set: make data NAME=movielens (or microlens, amazon-2018:Gift_Cards, ...) [TO=folder]."""
     setup()
     name = os.environ.get("NAME", "")
     folder = os.environ.get("TO") or ROOT / "data" / name.partition(":")[0]
@@ -159,43 +152,43 @@ def data() -> None:
 
 
 def lab() -> None:
-    """open JupyterLab on the notebooks"""
+    """Open JupyterLab on the notebooks."""
     setup()
     run(PYTHON, "-m", "jupyterlab", "notebooks")
 
 
 def results() -> None:
-    """make the recorded results in book/results again (long)"""
+    """Make the recorded results in book/results again (long): [ONLY=NAME]."""
     setup()
-    run(PYTHON, "-m", "experiments.results")
+    run(PYTHON, "-m", "experiments", *os.environ.get("ONLY", "").split())
 
 
 def pretrained() -> None:
-    """train the pocket models again from nothing (an hour or two); it goes on where it was stopped"""
+    """Train the pocket models again from nothing (an hour or two); resumes where it was stopped: [ONLY=NAME]."""
     setup()
-    run(PYTHON, "-m", "pretraining.recipe")
+    run(PYTHON, "-m", "pretraining", *os.environ.get("ONLY", "").split())
 
 
 def bench() -> None:
-    """print the benchmarks, as ratios against a named reference"""
+    """Print the benchmarks, as ratios against a named reference."""
     setup()
     run(PYTHON, "tools/bench.py")
 
 
 def lock() -> None:
-    """resolve pyproject.toml anew into requirements.lock, with the reason beside each pin that is not the newest"""
+    """Resolve pyproject.toml anew into requirements.lock, with the reason beside each pin that is not the newest."""
     setup()
     run(PYTHON, "tools/lock.py")
 
 
 def clean() -> None:
-    """remove what was built (not .venv, not the cache of generated shops)"""
+    """Remove what was built (not .venv, not the cache of generated shops)."""
     for folder in (BUILD, ROOT / ".pytest_cache", ROOT / ".ruff_cache"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def help() -> None:
-    """show this list"""
+    """Show this list."""
     for name, task in TASKS.items():
         print(f"make {name:10s} {task.__doc__}")
 

@@ -6,16 +6,16 @@ import json
 import numpy as np
 import pytest
 import torch
+from slow_tier import SHOP
 from torch.nn.functional import cross_entropy
 
 from mmrec_helpers.encoders.checkpoints import POCKET, WEIGHTS
 from mmrec_helpers.pocket_shop.rendering import RENDERING_VERSION
 from mmrec_helpers.pocket_shop.shop import SHOP_VERSION
 from mmrec_helpers.pocket_shop.text_templates import TEXT_VERSION
-from pretraining import language
-from pretraining.corpus import HELD_OUT_SEEDS, TRAINING_SEEDS, draw_corpus
+from pretraining import encoders, language
+from pretraining.corpus import HELD_OUT_SEEDS, TRAINING_SEEDS, sample_corpus, training_corpus
 from pretraining.measure import measure
-from pretraining.train import training_corpus
 
 SEEN = {"category": 0.95, "colour": 0.9, "pattern": 0.8}
 ZERO_SHOT = {f"zero-shot {attribute}": bar for attribute, bar in SEEN.items()}
@@ -33,10 +33,20 @@ BARS = {
 MEGABYTES = 30
 
 
+WORLDS = (*SHOP, "pretraining/corpus.py", "pretraining/dialogues.py")
+"""What worlds, trained on or held out, are made by."""
+
+
+def inputs_of(name):
+    """What the measures of a model depend on. That the package loads it as the library does is tested elsewhere."""
+    files = (f"mmrec_helpers/pretrained/weights/{name}/*", f"book/results/{name}.json", "pretraining/measure.py")
+    return (*WORLDS, *files, "torch==", "transformers==")
+
+
 @pytest.fixture(scope="module")
 def held_out():
     """Two worlds that no model was trained on."""
-    return [draw_corpus((seed,)) for seed in HELD_OUT_SEEDS[:2]]
+    return [sample_corpus((seed,)) for seed in HELD_OUT_SEEDS[:2]]
 
 
 @pytest.mark.parametrize("name", POCKET)
@@ -51,6 +61,7 @@ def test_all_weights_together_are_small():
     assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) < MEGABYTES * 1e6
 
 
+@pytest.mark.slow(*WORLDS)
 def test_no_picture_and_no_text_of_a_held_out_world_was_trained_on(held_out):
     assert not set(TRAINING_SEEDS) & set(HELD_OUT_SEEDS)
     trained = training_corpus()
@@ -60,7 +71,7 @@ def test_no_picture_and_no_text_of_a_held_out_world_was_trained_on(held_out):
         assert not pictures & {hashlib.sha256(pixels).digest() for pixels in world.pixels}
 
 
-@pytest.mark.parametrize("name", POCKET)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow(*inputs_of(name))) for name in POCKET])
 def test_weights_do_what_the_record_says_and_clear_their_bars(name, held_out, root):
     rows = json.loads((root / "book" / "results" / f"{name}.json").read_text())["rows"]
     found = measure(name, *held_out)
@@ -80,15 +91,33 @@ def test_weights_do_what_the_record_says_and_clear_their_bars(name, held_out, ro
         assert found["perplexity of texts, a token"] < min(rows["the same, a 3-gram model"])
 
 
+@pytest.mark.slow(*inputs_of("pocket-lm"), "pretraining/language.py")
 def test_the_language_model_reads_the_end_of_its_context_as_well_as_its_beginning(held_out, monkeypatch):
-    from transformers import AutoTokenizer, LlamaForCausalLM  # after the package has mended torchvision
+    from transformers import AutoTokenizer, LlamaForCausalLM
 
     monkeypatch.setattr(language, "LONG_EVERY", 1)
     folder = WEIGHTS / "pocket-lm"
     reader, model = AutoTokenizer.from_pretrained(folder), LlamaForCausalLM.from_pretrained(folder).float()
-    rows = torch.cat([language.draw_rows(held_out[0], reader, np.random.default_rng(seed)) for seed in range(8)])
-    assert rows.shape == (8, language.CONTEXT)
+    rows = torch.cat([language.sample_rows(held_out[0], reader, np.random.default_rng(seed)) for seed in range(8)])
+    assert rows.shape == (8, language.MAX_LEN)
     with torch.no_grad():
         logits = torch.cat([model(input_ids=some).logits[:, :-1] for some in rows.split(2)])
     losses = cross_entropy(logits.transpose(1, 2), rows[:, 1:], reduction="none")  # (8, CONTEXT - 1)
     assert losses[:, -512:].mean() < 1.2 * losses[:, :512].mean()
+
+
+@pytest.mark.slow(*WORLDS, "pretraining/encoders.py", "pretraining/language.py", "tokenizers==")
+@pytest.mark.parametrize("name", ["pocket-clip", "pocket-siglip", "pocket-sbert", "pocket-lm"])
+def test_a_tokenizer_is_what_its_recipe_trains(name):
+    recipes = {
+        "pocket-clip": lambda corpus: encoders.dual_encoder_tokenizer(corpus, "clip"),
+        "pocket-siglip": lambda corpus: encoders.dual_encoder_tokenizer(corpus, "siglip"),
+        "pocket-sbert": encoders.sbert_tokenizer,
+        "pocket-lm": language.causal_lm_tokenizer,
+    }
+    trained = json.loads(recipes[name](training_corpus()).backend_tokenizer.to_str())
+    shipped = json.loads((WEIGHTS / name / "tokenizer.json").read_text())
+    batching = ("truncation", "padding")  # as the last batch of the training was padded
+    assert {key: trained[key] for key in trained if key not in batching} == {
+        key: shipped[key] for key in shipped if key not in batching
+    }

@@ -1,4 +1,4 @@
-"""pretrained/dialogues.py: what is asked has its answer in what was said."""
+"""pretraining/dialogues.py: each question is answered by what the chat has mentioned."""
 
 import re
 
@@ -7,14 +7,14 @@ import pytest
 
 from mmrec_helpers.pocket_shop.catalogue import VALUES
 from pretraining import dialogues as d
-from pretraining.corpus import draw_corpus
+from pretraining.corpus import sample_corpus
 
 ROWS = range(40)
 
 
 @pytest.fixture(scope="module")
 def corpus():
-    return draw_corpus((77,), "tiny")
+    return sample_corpus((77,), "tiny")
 
 
 def turns(chat):
@@ -27,14 +27,14 @@ def test_each_answer_about_a_text_is_told_by_the_text(corpus):
     asked_of = {question: name for name, questions in d.QUESTIONS.items() for question in questions}
     seen = set()
     for row in ROWS:
-        facts, chat = corpus.facts[row], turns(d.about_item(corpus, row, np.random.default_rng(row)))
+        facts, chat = corpus.facts[row], turns(d.item_chat(corpus, row, np.random.default_rng(row)))
         text, _, first = chat[0][0].rpartition("\n")
         assert set(text.split()) <= set(d.item_text(corpus, row).split())
         for question, answer in [(first, chat[0][1]), *chat[1:]]:
             if question in asked_of:
                 name = asked_of[question]
-                seen.add((name, answer == d.NOT_TOLD))
-                if answer == d.NOT_TOLD:
+                seen.add((name, answer == d.NOT_MENTIONED))
+                if answer == d.NOT_MENTIONED:
                     assert not re.search(rf"\b{facts[name].lower()}\b", text.lower())
                 else:
                     assert answer == facts[name]
@@ -42,22 +42,22 @@ def test_each_answer_about_a_text_is_told_by_the_text(corpus):
                 name, value = re.fullmatch(r"Is its (\w+) (\S+)\?", question).groups()
                 assert (answer == "yes") == (facts[name] == value)
             else:
-                assert question in d.SUMMARISE
-                assert answer == (d.summary(d.told(facts, text)) or d.NOT_TOLD)
+                assert question in d.SUMMARY_QUESTIONS
+                assert answer == (d.summary(d.mentioned_facts(facts, text)) or d.NOT_MENTIONED)
     told_or_not = {(name, untold) for name in ("colour", "material", "brand") for untold in (True, False)}
     assert told_or_not <= seen
 
 
 def test_the_next_kind_is_that_of_the_next_purchase(corpus):
     history = max(corpus.histories, key=len)
-    chat = turns(d.about_next(corpus, history, "Next?"))
+    chat = turns(d.next_item_chat(corpus, history, "Next?"))
     assert [answer for _, answer in chat] == [corpus.facts[row]["category"] for row in history[1:17]]
     assert all(corpus.titles[row] in question for row, (question, _) in zip(history, chat, strict=False))
 
 
 def test_a_taste_is_what_the_purchases_so_far_share(corpus):
     history = next(history for history in corpus.histories if len(history) >= 8)
-    chat = turns(d.about_taste(corpus, history, np.random.default_rng(0)))
+    chat = turns(d.taste_chat(corpus, history, np.random.default_rng(0)))
     bought = []
     for question, answer in chat:
         bought += re.findall(r"^- (.*)$", question, re.M)
@@ -72,8 +72,8 @@ def test_a_taste_is_what_the_purchases_so_far_share(corpus):
 
 def test_a_picture_is_asked_for_what_it_shows(corpus):
     for row in ROWS:
-        chat = turns(d.about_picture(corpus, row, np.random.default_rng(row)))
+        chat = turns(d.image_chat(corpus, row, np.random.default_rng(row)))
         assert chat[0][0].startswith("<image>\n")
         assert sum("<image>" in question for question, _ in chat) == 1
-        shown = {corpus.facts[row][name] for name in d.SEEN}
+        shown = {corpus.facts[row][name] for name in d.VISUAL}
         assert all(shown & set(answer.split()) for _, answer in chat)

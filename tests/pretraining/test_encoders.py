@@ -1,28 +1,28 @@
-"""pretrained/towers.py: what stands beside what, and the losses of the libraries."""
+"""pretraining/encoders.py: which text is beside which picture, and the losses of the libraries."""
 
 import numpy as np
 import pytest
 import torch
 
-from pretraining import encoders as towers
-from pretraining.corpus import draw_corpus, sentences
+from pretraining import encoders
+from pretraining.corpus import sample_corpus, split_sentences
 
 
 @pytest.fixture(scope="module")
 def corpus():
-    return draw_corpus((77,), "tiny")
+    return sample_corpus((77,), "tiny")
 
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    monkeypatch.setattr(towers, "BATCH", 8)
+    monkeypatch.setattr(encoders, "BATCH_SIZE", 8)
 
 
 def test_words_are_those_of_the_picture_beside_them(corpus):
     few = 0
     for seed in range(40):
-        rows, words = towers.draw_pairs(corpus, np.random.default_rng(seed))
-        assert len(set(rows)) == towers.BATCH
+        rows, words = encoders.sample_pairs(corpus, np.random.default_rng(seed))
+        assert len(set(rows)) == encoders.BATCH_SIZE
         for row, text in zip(rows, words, strict=True):
             facts = corpus.facts[row]
             beside = text in corpus.descriptions[row] or text == corpus.titles[row]
@@ -33,42 +33,43 @@ def test_words_are_those_of_the_picture_beside_them(corpus):
 
 def test_two_halves_share_no_sentence_and_lose_none(corpus):
     for row in range(30):
-        first, second = (set(sentences(half)) for half in towers.halves(corpus, row, np.random.default_rng(row)))
+        first, second = (
+            set(split_sentences(half)) for half in encoders.sample_halves(corpus, row, np.random.default_rng(row))
+        )
         assert not first & second
         whole = " ".join(first | second)
-        assert all(part in whole for part in sentences(corpus.descriptions[row]))
+        assert all(part in whole for part in split_sentences(corpus.descriptions[row]))
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 def test_the_losses_are_those_of_the_library(corpus, kind):
     from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
-    tokenizer = towers.make_tokenizer(corpus.titles, 16)
+    tokenizer = encoders.train_tokenizer(corpus.titles, 16)
     torch.manual_seed(0)
-    config = towers.configs(tokenizer)
+    config = encoders.dual_encoder_configs(tokenizer)
     model = CLIPModel(CLIPConfig(**config)) if kind == "clip" else SiglipModel(SiglipConfig(**config))
     tokens = tokenizer(corpus.titles[:6], truncation=True, max_length=16, padding="max_length", return_tensors="pt")
     tokens.pop("token_type_ids", None)
     if kind == "siglip":
         tokens.pop("attention_mask")
-    pictures = towers.pixel_values(corpus.pixels[:6])
+    pictures = encoders.pixel_values(corpus.pixels[:6])
     given = model(**tokens, pixel_values=pictures, return_loss=True)
-    ours = {"clip": towers.both_ways, "siglip": towers.pairwise}[kind](given.logits_per_image)
-    torch.testing.assert_close(ours, given.loss)
+    torch.testing.assert_close(encoders.contrastive_loss(model, tokens, pictures), given.loss)
 
 
 def test_siglip_begins_with_the_layers_of_clip(corpus):
     from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
-    tokenizers = [towers.make_tokenizer(corpus.titles, length) for length in (16, 12)]
+    tokenizers = [encoders.train_tokenizer(corpus.titles, length) for length in (16, 12)]
     torch.manual_seed(0)
-    clip = CLIPModel(CLIPConfig(**towers.configs(tokenizers[0])))
-    siglip = SiglipModel(SiglipConfig(**towers.configs(tokenizers[1])))
+    clip = CLIPModel(CLIPConfig(**encoders.dual_encoder_configs(tokenizers[0])))
+    siglip = SiglipModel(SiglipConfig(**encoders.dual_encoder_configs(tokenizers[1])))
     head = siglip.vision_model.head.probe.clone()
-    towers.copy_layers(clip, siglip)
+    encoders.copy_layers(clip, siglip)
     for side in ("vision_model", "text_model"):
         layers = [getattr(model, side).encoder.layers.state_dict() for model in (clip, siglip)]
         assert all(torch.equal(layers[0][name], layers[1][name]) for name in layers[0])
-    places = [model.text_model.embeddings.position_embedding.weight for model in (clip, siglip)]
-    assert torch.equal(places[0][:12], places[1])
+    positions = [model.text_model.embeddings.position_embedding.weight for model in (clip, siglip)]
+    assert torch.equal(positions[0][:12], positions[1])
     assert torch.equal(siglip.vision_model.head.probe, head)

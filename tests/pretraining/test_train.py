@@ -1,15 +1,15 @@
-"""pretrained/fitting.py and corpus.py: a killed run ends as one that was never killed."""
+"""pretraining/train.py and corpus.py: a killed run ends as one that was never killed."""
 
 import pytest
 import torch
 
-from pretraining import train as fitting
-from pretraining.corpus import draw_corpus
+from pretraining import train
+from pretraining.corpus import sample_corpus
 
 
 @pytest.fixture(scope="module")
 def corpus():
-    return draw_corpus((77,), "tiny")
+    return sample_corpus((77,), "tiny")
 
 
 def test_a_corpus_has_a_picture_and_words_for_each_item(corpus):
@@ -21,7 +21,7 @@ def test_a_corpus_has_a_picture_and_words_for_each_item(corpus):
 
 def test_what_is_to_be_left_out_is_left_out(corpus):
     without = frozenset(corpus.descriptions[:100])
-    left = draw_corpus((77,), "tiny", without)
+    left = sample_corpus((77,), "tiny", without)
     assert not without & set(left.descriptions)
     assert left.descriptions == [text for text in corpus.descriptions if text not in without]
 
@@ -43,7 +43,7 @@ def weights_after(monkeypatch, tmp_path, kill_at: int | None) -> torch.Tensor:
         torch.manual_seed(0)
         model = torch.nn.Linear(3, 1)
         try:
-            fitting.fit("toy", model, loss_of, 250)
+            train.fit("toy", model, loss_of, 250)
         except KeyboardInterrupt:
             continue
         return model.weight.detach().clone()
