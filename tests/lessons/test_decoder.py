@@ -13,12 +13,12 @@ from torch.nn.functional import cross_entropy, embedding
 from mmrec_helpers.lessons.decoder import (
     GPT2,
     Add,
-    CausalAttention,
     Concat,
     CrossAttention,
     ItemDecoder,
     ItemEmbedding,
     KVCache,
+    SelfAttention,
     Weighted,
     attend,
     last_attention,
@@ -92,10 +92,10 @@ def test_dropped_weights_are_made_up_for_by_the_others(new):
 
 
 def test_a_width_that_the_heads_cannot_share_is_refused():
-    with pytest.raises(ValueError, match="3 heads cannot share a width of 8"):
-        CausalAttention(8, 3, 0.0)
-    with pytest.raises(ValueError, match="12 heads cannot share a width of 1000"):
-        GPT2(1000, 1, 12, 4)
+    with pytest.raises(ValueError, match="3 heads cannot share a dimension of 8"):
+        SelfAttention(8, 3, 0.0)
+    with pytest.raises(ValueError, match="12 heads cannot share a dimension of 1000"):
+        GPT2(1000, 1, 12, 4, 0.1)
 
 
 # GPT-2 against the library --------------------------------------------------------------------------------------------
@@ -204,14 +204,14 @@ def test_a_file_as_the_hub_has_it_is_read(tmp_path, masked_bias):
 )
 def test_the_published_sizes_are_those_of_the_published_models(dim, num_layers, num_heads, number):
     with torch.device("meta"):
-        ours = GPT2(dim, num_layers, num_heads, 1024)
+        ours = GPT2(dim, num_layers, num_heads, 1024, 0.1)
         config = transformers.GPT2Config(n_embd=dim, n_layer=num_layers, n_head=num_heads)
         state = transformers.GPT2LMHeadModel(config).state_dict()
         read, words = load_gpt2(state, num_heads)
     assert words.shape == (50_257, dim)
     for gpt2 in (ours, read):
         assert sum(weight.numel() for weight in gpt2.parameters()) + words.numel() == number
-    assert [len(read.blocks), read.places.num_embeddings, read.blocks[0].attention.num_heads] == [
+    assert [len(read.blocks), read.positions.num_embeddings, read.blocks[0].attention.num_heads] == [
         num_layers,
         1024,
         num_heads,
@@ -238,7 +238,7 @@ def test_what_is_no_gpt2_is_refused_by_what_it_lacks():
 @pytest.fixture
 def gpt2():
     """Three blocks in double precision, without dropout, whose every part has an effect."""
-    return shaken(GPT2(WIDTH, 3, 2, PLACES)).double().eval()
+    return shaken(GPT2(WIDTH, 3, 2, PLACES, 0.1)).double().eval()
 
 
 def caches_of(gpt2):
@@ -291,7 +291,7 @@ def test_the_order_matters(gpt2):
 
 @pytest.mark.parametrize("num_layers", [1, 2, 6])
 def test_first_weights_are_small_and_smaller_where_a_branch_ends(num_layers):
-    gpt2 = GPT2(128, num_layers, 4, 64)
+    gpt2 = GPT2(128, num_layers, 4, 64, 0.1)
     ends = [block.attention.output.weight for block in gpt2.blocks] + [block.mlp[-1].weight for block in gpt2.blocks]
     others = [weight for weight in gpt2.parameters() if weight.ndim == 2 and not any(weight is end for end in ends)]
     assert len(others) == 2 * num_layers + 1
@@ -313,7 +313,7 @@ def test_dropout_is_for_training_only():
 
 
 def test_attention_is_dropped_in_training_as_well():
-    attention, hidden = CausalAttention(WIDTH, 2, 0.5), torch.randn(2, 5, WIDTH)
+    attention, hidden = SelfAttention(WIDTH, 2, 0.5), torch.randn(2, 5, WIDTH)
     assert not torch.equal(attention(hidden), attention(hidden))
     assert torch.equal(attention.eval()(hidden), attention(hidden))
 
@@ -333,8 +333,8 @@ def test_concat_begins_as_the_identity(parts):
 @torch.no_grad()
 def test_add_is_concat_with_the_blocks_of_its_matrix(parts):
     add, concat = shaken(Add(WIDTHS, 6)), Concat(WIDTHS, 6)
-    concat.linear.weight.copy_(torch.cat([one.weight for one in add.maps], dim=1))
-    concat.linear.bias.copy_(sum(one.bias for one in add.maps))
+    concat.linear.weight.copy_(torch.cat([one.weight for one in add.projections], dim=1))
+    concat.linear.bias.copy_(sum(one.bias for one in add.projections))
     torch.testing.assert_close(add(parts), concat(parts))
 
 
@@ -346,7 +346,7 @@ def test_weighted_is_add_until_its_weights_move_and_they_sum_to_the_number_of_mo
     weighted.load_state_dict(add.state_dict() | {"weights": weighted.weights})
     torch.testing.assert_close(weighted(parts), add(parts))
     weighted.weights.copy_(torch.tensor([1.0, -1.0, 0.3]))
-    shares = weighted.mapped(parts) / add.mapped(parts)
+    shares = weighted.project(parts) / add.project(parts)
     own = shares.mean(dim=(1, 2))
     torch.testing.assert_close(shares, own[:, None, None].expand_as(shares))
     assert own.sum().item() == pytest.approx(3, rel=1e-5)
@@ -358,10 +358,10 @@ def test_cross_attention_is_the_formula_item_by_item(parts):
     fusion = shaken(CrossAttention(WIDTHS, 6), 0.5)
     found = fusion(parts)
     for item in range(ITEMS):
-        own = torch.stack([one(part[item]) for one, part in zip(fusion.maps, parts, strict=True)])
-        query, key, value = (own @ fusion.look.in_proj_weight.T + fusion.look.in_proj_bias).split(6, dim=1)
+        own = torch.stack([one(part[item]) for one, part in zip(fusion.projections, parts, strict=True)])
+        query, key, value = (own @ fusion.attention.in_proj_weight.T + fusion.attention.in_proj_bias).split(6, dim=1)
         taken = (query @ key.T / sqrt(6)).softmax(1) @ value
-        torch.testing.assert_close(found[item], (own + fusion.look.out_proj(taken)).sum(0), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found[item], (own + fusion.attention.out_proj(taken)).sum(0), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -406,10 +406,10 @@ def test_three_modalities_are_welcome(fusion):
 # Item vectors ---------------------------------------------------------------------------------------------------------
 
 
-def tokens_of(parts=None, fusion="add", free=None):
+def tokens_of(parts=None, fusion="add", id_embeddings=None):
     """Of the parts, or a free vector of each item; in double precision, with noise on all that learns."""
     made = FUSIONS[fusion](WIDTHS, WIDTH) if parts is not None else None
-    return shaken(ItemEmbedding(WIDTH, parts, made, free), 0.5).double()
+    return shaken(ItemEmbedding(WIDTH, parts, made, id_embeddings), 0.5).double()
 
 
 def learning(module):
@@ -420,34 +420,34 @@ def test_the_start_token_is_the_last_row(parts):
     tokens = tokens_of(parts)
     vectors = tokens()
     assert vectors.shape == (START, WIDTH)
-    assert torch.equal(vectors[-1:], tokens.token)
+    assert torch.equal(vectors[-1:], tokens.special_token)
     assert torch.equal(vectors[:-1], tokens.fusion([part.double() for part in parts]))
 
 
 def test_free_vectors_are_alone_or_added(parts):
     free = torch.randn(ITEMS, WIDTH)
-    assert torch.equal(ItemEmbedding(WIDTH, free=free)()[:-1], free)
+    assert torch.equal(ItemEmbedding(WIDTH, id_embeddings=free)()[:-1], free)
     fusion = Add(WIDTHS, WIDTH)
     torch.testing.assert_close(ItemEmbedding(WIDTH, parts, fusion, free)()[:-1], fusion(parts) + free)
 
 
 def test_an_item_of_which_nothing_is_known_is_refused():
-    with pytest.raises(ValueError, match="needs features or a free vector"):
+    with pytest.raises(ValueError, match="needs features or an ID embedding"):
         ItemEmbedding(WIDTH)
 
 
 def test_features_do_not_learn_but_move_with_the_rest(parts):
     tokens = ItemEmbedding(WIDTH, parts, Add(WIDTHS, WIDTH))
     assert learning(tokens) == {
-        "token",
+        "special_token",
         "bias",
-        *(f"fusion.maps.{n}.{kind}" for n in (0, 1) for kind in ("weight", "bias")),
+        *(f"fusion.projections.{n}.{kind}" for n in (0, 1) for kind in ("weight", "bias")),
     }
     tokens().square().sum().backward()
-    assert all(part.grad is None for part in tokens.parts)
-    assert tokens.token.grad.any()
+    assert all(part.grad is None for part in tokens.features)
+    assert tokens.special_token.grad.any()
     assert tokens.double()().dtype == torch.double
-    for part, given in zip(tokens.parts, parts, strict=True):
+    for part, given in zip(tokens.features, parts, strict=True):
         assert torch.equal(part, given.double())
     assert torch.equal(ItemEmbedding(WIDTH, parts, Add(WIDTHS, WIDTH)).parts[0], parts[0])
 
@@ -455,17 +455,17 @@ def test_features_do_not_learn_but_move_with_the_rest(parts):
 def test_an_item_that_nobody_bought_learns_from_the_others(parts):
     """What is read moves the fusion, and with it the vector of an item that is not read; a free vector stays."""
     inputs = torch.tensor([[START, 1, 2, 3], [START, 4, 5, 6]])
-    gpt2, wanted = shaken(GPT2(WIDTH, 1, 2, PLACES)).double().eval(), torch.randn(WIDTH, dtype=torch.double)
-    for tokens in (tokens_of(parts), tokens_of(free=torch.randn(ITEMS, WIDTH))):
+    gpt2, wanted = shaken(GPT2(WIDTH, 1, 2, PLACES, 0.1)).double().eval(), torch.randn(WIDTH, dtype=torch.double)
+    for tokens in (tokens_of(parts), tokens_of(id_embeddings=torch.randn(ITEMS, WIDTH))):
         decoder, before = ItemDecoder(tokens, gpt2), tokens().detach()
-        (decoder.hidden(inputs, tokens()) - wanted).square().sum().backward()
+        (decoder.hidden_states(inputs, tokens()) - wanted).square().sum().backward()
         with torch.no_grad():
             for weight in tokens.parameters():
                 if weight.grad is not None:
                     weight.sub_(0.1 * weight.grad)
         moved = (tokens() - before).abs().amax(1) > 1e-6
         assert moved[:6].all()
-        assert moved[6:ITEMS].tolist() == [tokens.free is None] * 3
+        assert moved[6:ITEMS].tolist() == [tokens.id_embeddings is None] * 3
 
 
 # The decoder ----------------------------------------------------------------------------------------------------------
@@ -480,19 +480,19 @@ def rows():
 
 @pytest.fixture
 def decoder(parts):
-    return ItemDecoder(tokens_of(parts), shaken(GPT2(WIDTH, 2, 2, PLACES), 0.3).double()).eval()
+    return ItemDecoder(tokens_of(parts), shaken(GPT2(WIDTH, 2, 2, PLACES, 0.1), 0.3).double()).eval()
 
 
 @torch.no_grad()
 def test_a_score_is_the_product_with_the_items_vector_and_its_bias(decoder):
-    inputs, vectors = rows(), decoder.tokens()
+    inputs, vectors = rows(), decoder.item_embedding()
     scores = decoder(inputs)
     assert scores.shape == (5, PLACES, ITEMS)
     read = torch.stack([torch.stack([vectors[max(item, 1) - 1] for item in row]) for row in inputs.tolist()])
     hidden = decoder.gpt2(read)
-    torch.testing.assert_close(decoder.hidden(inputs, vectors), hidden)
+    torch.testing.assert_close(decoder.hidden_states(inputs, vectors), hidden)
     for item in range(1, ITEMS + 1):
-        wanted = (hidden * vectors[item - 1]).sum(2) + decoder.tokens.bias[item - 1]
+        wanted = (hidden * vectors[item - 1]).sum(2) + decoder.item_embedding.bias[item - 1]
         torch.testing.assert_close(scores[:, :, item - 1], wanted)
 
 
@@ -519,36 +519,36 @@ def test_padding_at_the_right_changes_no_score_before_it(decoder):
 @pytest.mark.parametrize("tie_weights", [True, False])
 @torch.no_grad()
 def test_scores_in_pieces_are_those_at_once(decoder, tie_weights, sizes):
-    decoder = ItemDecoder(decoder.tokens, decoder.gpt2, tie_weights)
+    decoder = ItemDecoder(decoder.item_embedding, decoder.gpt2, tie_weights)
     inputs, caches = rows(), caches_of(decoder.gpt2)
     pieces = [decoder(piece, caches) for piece in inputs.split(sizes, dim=1)]
     torch.testing.assert_close(torch.cat(pieces, dim=1), decoder(inputs))
 
 
 def test_untied_begins_as_tied_and_then_goes_its_own_way(decoder):
-    free = ItemDecoder(decoder.tokens, decoder.gpt2, tie_weights=False)
+    free = ItemDecoder(decoder.item_embedding, decoder.gpt2, tie_weights=False)
     inputs = rows()
-    before, vectors = decoder(inputs).detach(), decoder.tokens().detach()
+    before, vectors = decoder(inputs).detach(), decoder.item_embedding().detach()
     torch.testing.assert_close(free(inputs), before)
-    assert learning(free) - learning(decoder) == {"untied"}
-    hidden = free.hidden(inputs, vectors).detach()
+    assert learning(free) - learning(decoder) == {"free_outputs"}
+    hidden = free.hidden_states(inputs, vectors).detach()
     with torch.no_grad():
-        free.untied[2] += 1
+        free.free_outputs[2] += 1
     moved = (free(inputs) - before).abs().amax((0, 1))
     assert (moved > 1e-6).tolist() == [item == 2 for item in range(ITEMS)]
-    assert torch.equal(free.hidden(inputs, vectors), hidden)
+    assert torch.equal(free.hidden_states(inputs, vectors), hidden)
     assert torch.equal(decoder(inputs), before)
-    assert torch.equal(decoder.tokens(), vectors)
+    assert torch.equal(decoder.item_embedding(), vectors)
 
 
 @pytest.mark.parametrize("tie_weights", [True, False])
 def test_both_ends_teach_the_item_vectors_where_they_are_tied_and_one_where_not(decoder, tie_weights):
     """The gradient of item 9, which is a possible answer but is not read."""
-    tokens = tokens_of(free=torch.randn(ITEMS, WIDTH))
+    tokens = tokens_of(id_embeddings=torch.randn(ITEMS, WIDTH))
     decoder = ItemDecoder(tokens, decoder.gpt2, tie_weights)
     cross_entropy(decoder(torch.tensor([[START, 1, 2]])).flatten(0, 1), torch.tensor([1, 2, 3])).backward()
-    assert tokens.free.grad[:2].any(dim=1).all()
-    assert bool(tokens.free.grad[8].any()) == tie_weights
+    assert tokens.id_embeddings.grad[:2].any(dim=1).all()
+    assert bool(tokens.id_embeddings.grad[8].any()) == tie_weights
     assert tokens.bias.grad.all()
 
 
@@ -557,15 +557,15 @@ def test_items_of_equal_features_are_told_apart_by_bias_or_free_vector_alone(dec
     for part in parts:
         part[6] = part[2]
     for free in (None, torch.randn(ITEMS, WIDTH)):
-        decoder.tokens = tokens_of(parts, free=free)
-        nn.init.zeros_(decoder.tokens.bias)
+        decoder.item_embedding = tokens_of(parts, id_embeddings=free)
+        nn.init.zeros_(decoder.item_embedding.bias)
         scores, inputs = decoder(rows()), torch.tensor([[START, 3], [START, 7]])
         assert torch.allclose(scores[..., 2], scores[..., 6]) == (free is None)
         assert torch.allclose(*decoder(inputs)) == (free is None)
         assert not torch.allclose(scores[..., 2], scores[..., 5])
-    decoder.tokens = tokens_of(parts)
-    nn.init.zeros_(decoder.tokens.bias)
-    decoder.tokens.bias[6] = 1.5
+    decoder.item_embedding = tokens_of(parts)
+    nn.init.zeros_(decoder.item_embedding.bias)
+    decoder.item_embedding.bias[6] = 1.5
     scores = decoder(rows())
     torch.testing.assert_close(scores[..., 6], scores[..., 2] + 1.5)
 
@@ -609,7 +609,7 @@ def test_the_last_look_is_the_librarys_attention(num_layers, num_heads):
 @torch.no_grad()
 def test_reasons_are_what_is_lost_without_each_item():
     decoder = shaken(
-        ItemDecoder(ItemEmbedding(WIDTH, free=torch.randn(ITEMS, WIDTH)), GPT2(WIDTH, 2, 2, PLACES)), 0.3
+        ItemDecoder(ItemEmbedding(WIDTH, id_embeddings=torch.randn(ITEMS, WIDTH)), GPT2(WIDTH, 2, 2, PLACES, 0.1)), 0.3
     ).eval()
     history = [4, 1, 9, 4]
     look, fall, named = reasons(decoder, history)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmrec_helpers.lessons.decoder import GPT2, ItemDecoder, ItemEmbedding, generate_list
-from mmrec_helpers.lessons.generation import beam_search, lengthened
+from mmrec_helpers.lessons.generation import beam_search, extend_beams
 
 ITEMS = 5
 STOP = START = ITEMS + 1
@@ -39,7 +39,7 @@ def every_list(read, steps, stop):
 @pytest.mark.parametrize("stop", [None, STOP])
 def test_with_beams_for_all_it_finds_all_lists_in_their_order(seed, steps, stop):
     read, log_chances = [START, 2], chances(seed, STOP if stop else ITEMS)
-    found = beam_search(log_chances, read, steps, beams=10_000, stop=stop)
+    found = beam_search(log_chances, read, steps, num_beams=10_000, eos=stop)
     wanted = sorted(every_list(read, steps, stop), key=lambda named: -total(log_chances, read, named))
     assert [named for named, _ in found] == wanted
     np.testing.assert_allclose([value for _, value in found], [total(log_chances, read, named) for named in wanted])
@@ -65,16 +65,16 @@ def test_a_list_is_as_likely_as_it_says_and_names_nothing_twice(beams, stop):
 @pytest.mark.parametrize("seed", range(4))
 def test_one_beam_writes_the_greedy_list(seed):
     torch.manual_seed(seed)
-    decoder = ItemDecoder(ItemEmbedding(8, free=torch.randn(9, 8)), GPT2(8, 2, 2, 12)).eval()
+    decoder = ItemDecoder(ItemEmbedding(8, id_embeddings=torch.randn(9, 8)), GPT2(8, 2, 2, 12)).eval()
     history = [3, 7, 1]
-    found = beam_search(lambda rows: decoder(rows)[:, -1].log_softmax(1), [10, *history], 5, beams=1)
+    found = beam_search(lambda rows: decoder(rows)[:, -1].log_softmax(1), [10, *history], 5, num_beams=1)
     assert [named for named, _ in found] == [generate_list(decoder, history, 5)]
 
 
-def test_what_cannot_be_lengthened_is_no_list():
+def test_what_cannot_be_extended_is_no_list():
     """All five items have been read: nothing is left to name."""
     log_chances = chances(0, ITEMS)
-    assert lengthened(log_chances, [1, 2, 3, 4, 5], [([], 0.0)], beams=3) == []
-    assert beam_search(log_chances, [1, 2, 3, 4, 5], steps=2, beams=3) == []
-    only_the_end = beam_search(chances(0), [START, 1, 2, 3, 4, 5], steps=2, beams=3, stop=STOP)
+    assert extend_beams(log_chances, [1, 2, 3, 4, 5], [([], 0.0)], num_beams=3) == []
+    assert beam_search(log_chances, [1, 2, 3, 4, 5], num_steps=2, num_beams=3) == []
+    only_the_end = beam_search(chances(0), [START, 1, 2, 3, 4, 5], num_steps=2, num_beams=3, eos=STOP)
     assert [named for named, _ in only_the_end] == [[STOP]]

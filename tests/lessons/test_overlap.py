@@ -1,4 +1,4 @@
-"""Chapter 2's losses, controls and yardsticks: equal to brute force and to the library, and what must not move them."""
+"""Chapter 2's losses, controls and metrics: equal to brute force and to the library, and what must not move them."""
 
 import numpy as np
 import pytest
@@ -6,17 +6,16 @@ import torch
 import transformers
 from torch.nn.functional import normalize
 
-from mmrec_helpers.encoders.features import Features
 from mmrec_helpers.lessons.overlap import (
     auc,
     caption_of,
-    compare_pairs,
+    caption_swap_accuracy,
+    compare_with_controls,
     control_partners,
     info_nce,
-    probe,
+    probe_correct,
     recall_at_k,
     sigmoid_loss,
-    swap_wins,
 )
 
 LAYERS = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
@@ -49,10 +48,10 @@ def pairs(rng):
 
 
 @pytest.mark.parametrize("temperature", [0.05, 1.0, 20.0])
-def test_info_nce_is_the_mean_surprise_of_every_choice(pairs, temperature):
+def test_info_nce_is_the_mean_negative_log_likelihood(pairs, temperature):
     matrix = (normalize(pairs[0]) @ normalize(pairs[1]).T).double().numpy() / temperature
-    surprise = [np.log(np.exp(row).sum()) - row[i] for m in (matrix, matrix.T) for i, row in enumerate(m)]
-    assert info_nce(*pairs, temperature).item() == pytest.approx(np.mean(surprise), rel=1e-4)
+    nll = [np.log(np.exp(row).sum()) - row[i] for m in (matrix, matrix.T) for i, row in enumerate(m)]
+    assert info_nce(*pairs, temperature).item() == pytest.approx(np.mean(nll), rel=1e-4)
 
 
 @pytest.mark.parametrize(("scale", "bias"), [(1, 0), (10, -10), (5, 3)])
@@ -90,11 +89,11 @@ def test_perfect_pairs_cost_nothing_and_wrong_pairs_much():
 
 @pytest.mark.parametrize("loss", [lambda a, b: info_nce(a, b, 1.0), lambda a, b: sigmoid_loss(a, b, 1.0, 0.0)])
 def test_losses_refuse_what_is_no_pairs(loss):
-    with pytest.raises(ValueError, match="3 pictures, 2 texts"):
+    with pytest.raises(ValueError, match="3 images, 2 texts"):
         loss(torch.ones(3, 4), torch.ones(2, 4))
 
 
-# Controls and yardsticks ----------------------------------------------------------------------------------------------
+# Controls and metrics -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("groups", [np.zeros(50), np.arange(50) % 7, np.array(["a", "b"] * 25)])
@@ -137,21 +136,21 @@ def test_recall_rises_with_k_and_shares_ties(rng):
 def test_comparison_names_what_there_is_and_its_intervals_hold_the_value(rng):
     similarity = rng.normal(size=(60, 60)) + 2 * np.eye(60)
     partners = {"random": control_partners(np.zeros(60)), "nobody": control_partners(np.arange(60))}
-    table = compare_pairs(similarity, partners)
-    assert list(table) == ["own", "random"]
+    table = compare_with_controls(similarity, partners)
+    assert list(table) == ["matched", "random"]
     mean, low, high, area, area_low, area_high = table["random"]
     other = similarity[np.arange(60), partners["random"]]
     assert mean == pytest.approx(other.mean())
     assert low < mean < high
     assert area == pytest.approx(auc(similarity.diagonal(), other))
     assert area_low < area < area_high
-    assert np.isnan(table["own"][3:]).all()
+    assert np.isnan(table["matched"][3:]).all()
 
 
 def test_lifting_all_cosines_moves_no_auc(rng):
     similarity = rng.normal(size=(30, 30))
     partners = {"random": control_partners(np.zeros(30))}
-    before, after = (compare_pairs(m, partners)["random"] for m in (similarity, 0.1 * similarity + 0.8))
+    before, after = (compare_with_controls(m, partners)["random"] for m in (similarity, 0.1 * similarity + 0.8))
     assert after[3:] == pytest.approx(before[3:])
     assert after[0] != pytest.approx(before[0])
 
@@ -166,26 +165,25 @@ def test_caption_says_what_is_seen_and_nothing_else():
 
 def test_swaps_are_won_by_who_sees_the_attribute_and_tied_by_who_does_not():
     def embed(texts):  # sees red, and nothing else
-        vectors = torch.tensor([[1.0, 0.0] if "red" in text else [0.0, 1.0] for text in texts])
-        return Features(vectors, torch.ones(len(texts)).bool(), torch.zeros(len(texts)).bool())
+        return torch.tensor([[1.0, 0.0] if "red" in text else [0.0, 1.0] for text in texts])
 
     pictures = torch.tensor([[1.0, 0.0]]).repeat(6, 1)
-    assert swap_wins(pictures, [FACTS] * 6, "colour", embed).tolist() == [1] * 6
-    assert swap_wins(pictures, [FACTS] * 6, "material", embed).tolist() == [0.5] * 6
-    assert swap_wins(-pictures, [FACTS] * 6, "colour", embed).tolist() == [0] * 6
+    assert caption_swap_accuracy(pictures, [FACTS] * 6, "colour", embed).tolist() == [1] * 6
+    assert caption_swap_accuracy(pictures, [FACTS] * 6, "material", embed).tolist() == [0.5] * 6
+    assert caption_swap_accuracy(-pictures, [FACTS] * 6, "colour", embed).tolist() == [0] * 6
     with pytest.raises(KeyError):
-        swap_wins(pictures, [FACTS], "taste", embed)
+        caption_swap_accuracy(pictures, [FACTS], "taste", embed)
 
 
 def test_probe_finds_what_is_there_and_nothing_where_nothing_is(rng):
     labels = rng.integers(0, 3, 300)
     told = torch.from_numpy(np.eye(3)[labels] + 0.1 * rng.normal(size=(300, 3)))
     noise = torch.from_numpy(rng.normal(size=(300, 8)))
-    assert probe(told, labels).mean() > 0.99
-    assert probe(noise, labels).mean() < 0.45
-    assert probe(told, np.array(["a", "b", "c"])[labels]).mean() > 0.99
+    assert probe_correct(told, labels).mean() > 0.99
+    assert probe_correct(noise, labels).mean() < 0.45
+    assert probe_correct(told, np.array(["a", "b", "c"])[labels]).mean() > 0.99
 
 
 def test_probe_never_fits_on_the_item_it_names(rng):
     labels = np.arange(40)  # each label once: none can be known from the others
-    assert not probe(torch.from_numpy(rng.normal(size=(40, 60))), labels).any()
+    assert not probe_correct(torch.from_numpy(rng.normal(size=(40, 60))), labels).any()
