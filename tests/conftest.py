@@ -4,10 +4,22 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from slow_tier import SlowTier
 
 import mmrec_helpers  # noqa: F401, so that torchvision can be imported
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config):
+    """Skip slow tests whose inputs have not changed; give each of several processes one thread.
+
+    Kernels of notebooks keep their own number, so that outputs are those that are stored.
+    """
+    if hasattr(config, "workerinput"):
+        torch.set_num_threads(1)
+    config.pluginmanager.register(SlowTier(ROOT, ROOT / "tests" / "slow.json"))
 
 
 @pytest.fixture(scope="session")

@@ -167,6 +167,13 @@ def test_workflow_calls_what_exists(workflow):
     assert set(uploaded) <= {None, "_build/html"}
 
 
+def test_slow_tests_run_every_week():
+    weekly = yaml.safe_load((ROOT / ".github" / "workflows" / "weekly.yml").read_text())
+    shell = [step["run"] for job in weekly["jobs"].values() for step in job["steps"] if "run" in step]
+    assert weekly[True]["schedule"]
+    assert [line for line in shell if "test" in make_targets(line) and line.endswith(" SLOW=1")]
+
+
 def test_a_proposed_change_never_runs_on_our_own_machine():
     for workflow in WORKFLOWS:
         text = yaml.safe_load(workflow.read_text())
@@ -180,7 +187,7 @@ def test_a_proposed_change_never_runs_on_our_own_machine():
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
 def test_ruff(command):
-    folders = ["mmrec_helpers", "tests", "tools", "notebooks"]
+    folders = ["mmrec_helpers", "pretraining", "experiments", "tests", "tools", "notebooks"]
     done = subprocess.run([sys.executable, "-m", "ruff", *command, *folders], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

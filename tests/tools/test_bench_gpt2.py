@@ -34,7 +34,7 @@ def test_both_have_the_same_loss_and_the_same_gradients(pair):
         loss = bench_gpt2.plain_loss(model.eval(), rows)
         loss.backward()
         losses.append(loss.detach())
-        slopes.append(model.tokens.fusion.maps[0].weight.grad)
+        slopes.append(model.item_embedding.fusion.projections[0].weight.grad)
     losses.append(bench_gpt2.trained_loss(pair[0])(rows).detach())
     torch.testing.assert_close(losses[1:], [losses[0]] * 2)
     torch.testing.assert_close(*slopes, atol=1e-6, rtol=1e-4)
