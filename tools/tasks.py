@@ -78,11 +78,13 @@ def book() -> None:
     """Execute every notebook that changed and render the book to _build/html."""
     setup()
     os.environ.update(EXECUTION)
-    key = digest([*ROOT.glob("mmrec_helpers/**/*.py"), ROOT / "requirements.lock"])
+    package = [path for path in ROOT.glob("mmrec_helpers/**/*") if path.is_file() and path.suffix != ".pyc"]
+    recorded = [path for path in ROOT.glob("book/results/*.json") if path.name != "notebooks.json"]
+    key = digest([*package, *recorded, ROOT / "requirements.lock"])
     key += "".join(f"\n{name}={os.environ.get(name, '')}" for name in CHOICES)
     stamp = BUILD / "executed-with.txt"
     if not stamp.exists() or stamp.read_text() != key:
-        # jupyter-cache looks at code cells only: what they import is our business.
+        # jupyter-cache looks at code cells only: what they import and read is our business.
         for stale in (BUILD / ".jupyter_cache", BUILD / ".doctrees"):
             shutil.rmtree(stale, ignore_errors=True)
         BUILD.mkdir(exist_ok=True)
