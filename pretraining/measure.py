@@ -40,7 +40,7 @@ from pretraining.dialogues import (
     next_item_chat,
 )
 
-ENCODERS = ("pictures", "texts", "pictures and texts")
+ENCODERS = ("images", "texts", "images and texts")
 """Uses of the POCKET models that are encoders."""
 TEXTUAL = ("category", "colour", "pattern", "style", "material", "occasion")
 """Attributes that a text encoder's probes classify."""
@@ -120,13 +120,13 @@ def measure_encoder(encoder: Encoder, world: Corpus, other: Corpus) -> dict[str,
     """Probes, and for CLIP and SigLIP zero-shot classification and retrieval."""
     use = POCKET[str(encoder.name)]
     rows: dict[str, float] = {}
-    if "pictures" in use:
+    if "images" in use:
         images = [embed_images(images_of(corpus), encoder).vectors for corpus in (other, world)]
         rows |= probe_accuracies(images, other, world, "pictures", VISUAL)
     if "texts" in use:
         texts = [embed_texts(corpus.descriptions, encoder).vectors for corpus in (other, world)]
         rows |= probe_accuracies(texts, other, world, "descriptions", TEXTUAL)
-    if use == "pictures and texts":
+    if use == "images and texts":
         rows |= {f"zero-shot {name}": zero_shot_accuracy(encoder, images[1], world, name) for name in VISUAL}
         recall, by_category = recall_at_1(images[1], texts[1], world)
         rows |= {"picture to description, first of 100": recall, "the same by category alone": by_category}

@@ -449,7 +449,7 @@ def test_features_do_not_learn_but_move_with_the_rest(parts):
     assert tokens.double()().dtype == torch.double
     for part, given in zip(tokens.features, parts, strict=True):
         assert torch.equal(part, given.double())
-    assert torch.equal(ItemEmbedding(WIDTH, parts, Add(WIDTHS, WIDTH)).parts[0], parts[0])
+    assert torch.equal(ItemEmbedding(WIDTH, parts, Add(WIDTHS, WIDTH)).features[0], parts[0])
 
 
 def test_an_item_that_nobody_bought_learns_from_the_others(parts):

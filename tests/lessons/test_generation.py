@@ -65,7 +65,7 @@ def test_a_list_is_as_likely_as_it_says_and_names_nothing_twice(beams, stop):
 @pytest.mark.parametrize("seed", range(4))
 def test_one_beam_writes_the_greedy_list(seed):
     torch.manual_seed(seed)
-    decoder = ItemDecoder(ItemEmbedding(8, id_embeddings=torch.randn(9, 8)), GPT2(8, 2, 2, 12)).eval()
+    decoder = ItemDecoder(ItemEmbedding(8, id_embeddings=torch.randn(9, 8)), GPT2(8, 2, 2, 12, 0.1)).eval()
     history = [3, 7, 1]
     found = beam_search(lambda rows: decoder(rows)[:, -1].log_softmax(1), [10, *history], 5, num_beams=1)
     assert [named for named, _ in found] == [generate_list(decoder, history, 5)]

@@ -52,7 +52,7 @@ def test_a_folder_has_its_stamp_and_no_trace_of_this_machine(weights, name):
 
 @pytest.mark.parametrize("name", [name for name, use in checkpoints.POCKET.items() if use in ENCODERS])
 def test_an_encoder_loads_and_its_vectors_are_numbers(weights, corpus, name):
-    if "pictures" in checkpoints.POCKET[name]:
+    if "images" in checkpoints.POCKET[name]:
         assert embed_images(images_of(corpus)[:3], weights / name).vectors.isfinite().all()
     if "texts" in checkpoints.POCKET[name]:
         assert embed_texts(corpus.titles[:3], weights / name).vectors.isfinite().all()
