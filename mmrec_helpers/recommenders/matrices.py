@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy import sparse
+from sklearn.preprocessing import normalize
 
 from mmrec_helpers.data.dataset import Queries, Split
 
@@ -27,12 +28,7 @@ def presence(matrix: sparse.csr_array) -> sparse.csr_array:
 
 def unit(rows: np.ndarray | sparse.csr_array) -> np.ndarray | sparse.csr_array:
     """The rows at length 1, in float32; rows of zeros stay so."""
-    if not isinstance(rows, np.ndarray):
-        lengths = np.sqrt(rows.multiply(rows).sum(axis=1))
-        scale = sparse.diags_array(1 / np.where(lengths > 0, lengths, 1))
-        return (scale @ rows).tocsr().astype(np.float32)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return normalize(rows).astype(np.float32)
 
 
 def directions(features: np.ndarray | sparse.sparray) -> np.ndarray | sparse.csr_array:
