@@ -28,7 +28,7 @@ def presence(matrix: sparse.csr_array) -> sparse.csr_array:
 
 def unit(rows: np.ndarray | sparse.csr_array) -> np.ndarray | sparse.csr_array:
     """The rows at length 1, in float32; rows of zeros stay so."""
-    return normalize(rows).astype(np.float32)
+    return (normalize(rows) if rows.shape[0] else rows).astype(np.float32)  # sklearn refuses an empty matrix
 
 
 def directions(features: np.ndarray | sparse.sparray) -> np.ndarray | sparse.csr_array:
