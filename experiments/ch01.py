@@ -1,111 +1,91 @@
-"""Chapter 1's runs: how much a recommender gains from the future, and the statistics of each data set."""
+"""Chapter 1's cells: how much a recommender gains from the future, and the statistics of each data set."""
 
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 
-from experiments.benchmarks import POCKET_SHOP, REAL_DATA, data_home, open_real
-from experiments.record import round_significant
+from experiments.cells import Cell
+from experiments.datasets import POCKET, REAL_DATA, open_data
 from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.data.report import CleaningReport
-from mmrec_helpers.lessons.exploration import bootstrap_interval, leakage_lab
+from mmrec_helpers.evaluation.runs import Run
+from mmrec_helpers.lessons.exploration import leakage_lab
 from mmrec_helpers.pocket_shop import choice_model
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.studies.ch01 import dataset_curves, dataset_statistics
 
-SHOPS = tuple(range(5))
+STUDY, LEAKAGE, STATISTICS = "ch01", "leakage lab", "statistics"
+ORIGINAL, SHUFFLED, NO_FASHION = "as it was", "items shuffled", "no fashion"
+SHOPS = range(5)
+NO_LAB = {"microlens", "hm-week"}
+"""Real data without times, or with fewer days than the lab counts over."""
 NUM_ORDERS = 20
 """Random orders, or shuffles of the control, whose results are averaged."""
 
 
-def leakage() -> dict:
-    """The gain from the future under leave-one-out on five Pocket Shops, with two controls."""
-    honest, fingerprints = [], []
-    gains: dict[str, list[np.ndarray]] = {"as it was": [], "items shuffled": [], "no fashion": []}
-    for seed in SHOPS:
-        dataset, _ = load_shop(seed)
-        fingerprints.append(dataset.fingerprint)
-        hits, gain = leakage_gain(dataset)
-        honest.append(float(hits.mean()))
-        gains["as it was"].append(gain)
-        shuffles = [leakage_gain(dataset, shuffle_seed)[1] for shuffle_seed in range(NUM_ORDERS)]
-        gains["items shuffled"].append(np.mean(shuffles, axis=0))
+def plan(runs: Sequence[Run]) -> list[Cell]:
+    """See ``Study``."""
+    leakage, statistics = (partial(Cell, study=STUDY, protocol=protocol) for protocol in (LEAKAGE, STATISTICS))
+    cells = [
+        leakage(data=POCKET, seed=seed, system=kind) for seed in SHOPS for kind in (ORIGINAL, SHUFFLED, NO_FASHION)
+    ]
+    timed = [name for name in REAL_DATA if name not in NO_LAB]
+    cells += [leakage(data=name, system=kind) for name in timed for kind in (ORIGINAL, SHUFFLED)]
+    return cells + [statistics(data=name, system="data set") for name in (POCKET, *REAL_DATA)]
+
+
+def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
+    """See ``Study``."""
+    (cell,) = cells
+    dataset, _, report = open_data(cell.data, cell.seed)
+    if cell.protocol == STATISTICS:
+        yield cell, statistics_run(dataset, report)
+    elif cell.system == NO_FASHION:
         with tempfile.TemporaryDirectory() as cache, mock.patch.object(choice_model, "FASHION_UTILITY", 0.0):
-            dataset, _ = load_shop(seed, cache=Path(cache))
-        gains["no fashion"].append(leakage_gain(dataset)[1])
-    pairs = zip(gains["as it was"], gains["items shuffled"], strict=True)
-    gains["the difference"] = [original - shuffled for original, shuffled in pairs]
-    return {
-        "metric": "gain in HR@10",
-        "seeds": SHOPS,
-        "honest": np.round(honest, 4).tolist(),
-        "fingerprints": fingerprints,
-        "rows": {name: [round(float(gain.mean()), 4) for gain in shops] for name, shops in gains.items()},
-        "intervals": {
-            name: bootstrap_interval(np.concatenate(shops)).round(4).tolist() for name, shops in gains.items()
-        },
-    }
+            yield cell, leakage_run(load_shop(cell.seed, cache=Path(cache))[0], [None])
+    elif cell.data == POCKET:
+        yield cell, leakage_run(dataset, range(NUM_ORDERS) if cell.system == SHUFFLED else [None])
+    else:
+        yield cell, leakage_run_with_ties(dataset, is_shuffled=cell.system == SHUFFLED)
 
 
-def real_data() -> dict:
-    """Statistics, cleaning and leakage of the Pocket Shop and of the real data sets."""
-    data_home()
-    sets = {POCKET_SHOP: record_of(load_shop(0)[0], None)}
-    for name in REAL_DATA:
-        sets[name] = record_of(*open_real(name))
-        print(name, flush=True)
-    return {"seeds": [0], "sets": sets}
-
-
-def record_of(dataset: RecDataset, report: CleaningReport | None) -> dict:
-    """What is recorded of one data set."""
-    record = {"fingerprint": dataset.fingerprint, **statistics_of(dataset)}
+def statistics_run(dataset: RecDataset, report: CleaningReport | None) -> Run:
+    """Statistics, curves and, of real data, everything that was dropped or repaired while reading."""
+    scalars: dict = {"statistics": dataset_statistics(dataset), "curves": dataset_curves(dataset)}
     if report:
-        record["clean-up"] = changes(report)
-    if dataset.timed:
-        record["leakage"] = round_significant(leakage_with_ties(dataset))
-    return record
+        scalars["clean-up"] = report.table().query("action in ('dropped', 'repaired')").to_dict("records")
+    return _run(dataset, np.zeros(0, np.int64), {}, scalars)
 
 
-def statistics_of(dataset: RecDataset) -> dict[str, dict]:
-    """Statistics and curves of a data set with six significant digits."""
-    return round_significant({"statistics": dataset_statistics(dataset), "curves": dataset_curves(dataset)})
+def leakage_run(dataset: RecDataset, shuffles: Sequence[int | None]) -> Run:
+    """HR@10 of the honest best-seller list and its ``gain from the future``, averaged over shuffles of the items."""
+    labs = [leakage_lab(dataset, seed) for seed in shuffles]
+    queries = dataset.leave_one_out().queries("test", 1).subsample(5000)
+    honest = np.mean([lab["honest"][1] for lab in labs], axis=0)
+    peeking = np.mean([lab["peeking"][1] for lab in labs], axis=0)
+    return _run(dataset, queries.users, {"honest HR@10": honest, "gain from the future": peeking - honest})
 
 
-def changes(report: CleaningReport) -> list[dict]:
-    """Everything that was dropped or repaired while reading, one entry a reason."""
-    return report.table().query("action in ('dropped', 'repaired')").to_dict("records")
-
-
-def leakage_gain(dataset: RecDataset, shuffle_seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) HR@10 of the honest best-seller list, and (N,) what a list gains that counts later sales, too."""
-    lab = leakage_lab(dataset, shuffle_seed)
-    honest, peeking = lab["honest"][1], lab["peeking"][1]
-    return honest, peeking - honest
-
-
-def leakage_with_ties(dataset: RecDataset) -> dict[str, list[float]]:
-    """The leakage lab, averaged over NUM_ORDERS random orders of each user's interactions of the same time.
+def leakage_run_with_ties(dataset: RecDataset, is_shuffled: bool) -> Run:
+    """As ``leakage_run``, averaged over NUM_ORDERS random orders of each user's interactions of the same time.
 
     Where times are days, the order of the file would decide which interaction is the last one, the test target. The
     shuffled control has another shuffle in each order.
-
-    Returns:
-        Kind -> the honest list's HR@10, the gain from the future, and the 95 % interval of the gain.
     """
-    honest: dict[str, list[np.ndarray]] = {"as it was": [], "items shuffled": []}
-    gains: dict[str, list[np.ndarray]] = {"as it was": [], "items shuffled": []}
+    runs = []
     for seed in range(NUM_ORDERS):
         frame = dataset.interactions.sample(frac=1, random_state=seed).sort_values(["user", "time"], kind="stable")
         ordered = replace(dataset, interactions=frame.reset_index(drop=True))
-        for kind, shuffle_seed in (("as it was", None), ("items shuffled", seed)):
-            hits, gain = leakage_gain(ordered, shuffle_seed)
-            honest[kind].append(hits)
-            gains[kind].append(gain)
-    averages = {kind: np.mean(orders, axis=0) for kind, orders in gains.items()}  # (N,) the same users in each order
-    return {
-        kind: [float(np.mean(honest[kind])), gain.mean(), *bootstrap_interval(gain)] for kind, gain in averages.items()
-    }
+        runs.append(leakage_run(ordered, [seed if is_shuffled else None]))
+    values = {name: np.mean([run.values[name] for run in runs], axis=0) for name in runs[0].values}
+    return _run(dataset, runs[0].users, values)  # the same users in each order
+
+
+def _run(dataset: RecDataset, users: np.ndarray, values: dict[str, np.ndarray], scalars: dict | None = None) -> Run:
+    stamp, none = {"dataset": dataset.name, "fingerprint": dataset.fingerprint}, np.zeros((len(users), 0), np.int64)
+    return Run(users, none, none, None, stamp, values, scalars or {})

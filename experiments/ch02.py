@@ -1,44 +1,64 @@
-"""Chapter 2's runs: how far image and description overlap."""
+"""Chapter 2's cells: how far image and description overlap."""
 
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from experiments.benchmarks import SEEDS, data_home, open_real
-from experiments.record import round_decimals
+import numpy as np
+
+from experiments.cells import Cell
+from experiments.datasets import POCKET, SEEDS, NoRealData, open_data
 from mmrec_helpers.encoders.models import load_encoder
-from mmrec_helpers.pocket_shop.shop import load_shop
+from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.settings import load_settings
 from mmrec_helpers.studies.ch02 import study_caption_swaps, study_captions, study_overlap, sweep_parameter
 
+STUDY, OVERLAP, SWAPS, FLICKR = "ch02", "overlap", "caption swaps", "flickr8k"
+SWEEPS = {"overlap": (0.0, 0.25, 0.5, 0.75, 1.0), "noise": (0.0, 1.0)}
+"""Parameter of the Pocket Shop -> its values."""
 
-def overlap() -> dict:
-    """The overlap study, its parameter sweeps and its swaps on three Pocket Shops."""
-    models, fingerprints, shops = load_settings().models, [], {}
-    encoder = load_encoder(models["clip"])
+
+def plan(runs: Sequence[Run]) -> list[Cell]:
+    """See ``Study``. The pocket models know drawings only: on photographs theirs are negative controls."""
+    models, cell = load_settings().models, partial(Cell, study=STUDY)
+    clip, siglip = models["clip"], models["siglip"]
+    cells = []
     for seed in SEEDS:
-        dataset, truth = load_shop(seed)
-        fingerprints.append(dataset.fingerprint)
-        shops[str(seed)] = {
-            "study": study_overlap(dataset, truth, models["clip"]),
-            "study by SigLIP": study_overlap(dataset, truth, models["siglip"]),
-            "overlap sweep": sweep_parameter("overlap", (0.0, 0.25, 0.5, 0.75, 1.0), encoder, seed, "laptop"),
-            "noise sweep": sweep_parameter("noise", (0.0, 1.0), encoder, seed, "laptop"),
-            "swaps": study_caption_swaps(dataset, truth, encoder),
-        }
-        print(f"seed {seed}", flush=True)
-    run = {"seeds": SEEDS, "fingerprints": fingerprints, "clip": models["clip"], "siglip": models["siglip"]}
-    parts = next(iter(shops.values()))
-    return round_decimals(run | {part: {seed: shop[part] for seed, shop in shops.items()} for part in parts})
+        shop = partial(cell, data=POCKET, seed=seed)
+        cells += [shop(protocol=OVERLAP, system=encoder) for encoder in (clip, siglip)]
+        cells += [
+            shop(protocol=f"{name} sweep", system=clip, hyperparameters={name: value})
+            for name, values in SWEEPS.items()
+            for value in values
+        ]
+        cells.append(shop(protocol=SWAPS, system=clip))
+    return cells + [
+        cell(data=name, protocol=OVERLAP, system=encoder)
+        for name in ("movielens", FLICKR)
+        for encoder in (clip, siglip)
+    ]
 
 
-def overlap_real() -> dict:
-    """The study on MovieLens's posters and overviews and on Flickr8k's photographs and captions.
+def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
+    """See ``Study``."""
+    (cell,) = cells
+    none = np.zeros(0, np.int64)
+    yield cell, Run(none, none[:, None], none[:, None], None, scalars=study(cell))
 
-    The encoders are those of the settings. The pocket models know drawings only: theirs are negative controls.
-    """
-    captions, models, sets = Path(data_home()) / "flickr8k-captions", load_settings().models, {}
-    dataset, _ = open_real("MovieLens")
-    for encoder in (models["clip"], models["siglip"]):
-        flickr = study_captions(captions, load_encoder(encoder))
-        sets[encoder] = {"MovieLens": study_overlap(dataset, None, encoder), "Flickr8k": flickr}
-        print(encoder, flush=True)
-    return round_decimals({"seeds": [0], "sets": sets})
+
+def study(cell: Cell) -> dict:
+    """What a cell has found."""
+    if cell.data == FLICKR:
+        if "MMREC_DATA_HOME" not in os.environ:
+            raise NoRealData("set MMREC_DATA_HOME to the folder that holds the real data sets")
+        return study_captions(Path(os.environ["MMREC_DATA_HOME"]) / "flickr8k-captions", load_encoder(cell.system))
+    if cell.hyperparameters:
+        ((name, value),) = cell.hyperparameters.items()
+        (found,) = sweep_parameter(name, (value,), load_encoder(cell.system), cell.seed, "laptop").values()
+        return found
+    dataset, truth, _ = open_data(cell.data, cell.seed)
+    if cell.protocol == SWAPS:
+        assert truth is not None
+        return study_caption_swaps(dataset, truth, load_encoder(cell.system))
+    return study_overlap(dataset, truth, cell.system)

@@ -1,130 +1,119 @@
-"""Chapter 3's runs: tuning, the benchmark of all systems, and MLLM-MSR's released rule."""
+"""Chapter 3's cells: every system tuned and tested on all data sets and splits; the released preprocessing."""
 
-import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import cache, partial
-from typing import cast
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks import POCKET_SHOP, SEEDS, benchmark_data, benchmark_split, data_home, open_real
-from experiments.pocket_shop import NUM_INFERRED
-from experiments.record import read_record, round_decimals, worker_pool
-from mmrec_helpers.evaluation.intervals import mean_interval
-from mmrec_helpers.evaluation.metrics import TargetRanks, hit_rate, ndcg
-from mmrec_helpers.evaluation.protocols import Recommender, evaluate
-from mmrec_helpers.pocket_shop.shop import load_shop
+from experiments.cells import TIMING, Cell
+from experiments.datasets import (
+    LEAVE_ONE_OUT,
+    NEXT_DAY,
+    POCKET,
+    SEEDS,
+    TEMPORAL,
+    benchmark_data,
+    benchmark_split,
+    open_data,
+)
+from experiments.systems import chosen_settings, plan_tuning, run_system
+from mmrec_helpers.evaluation.metrics import TargetRanks
+from mmrec_helpers.evaluation.protocols import FullRanking, Recommender
+from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.recommenders.ceilings import BayesCeiling, Oracle
-from mmrec_helpers.recommenders.registry import GRIDS, SystemSpec, benchmark_systems
-from mmrec_helpers.recommenders.sasrec import SASRec
+from mmrec_helpers.recommenders.registry import SYSTEMS, Inputs, build_system, system_inputs
+from mmrec_helpers.recommenders.tuning import SPACES
 from mmrec_helpers.settings import load_settings
-from mmrec_helpers.studies.ch03 import by_protocol, confidence, study_preprocessing
+from mmrec_helpers.studies.ch03 import first_item_confidence, preprocessing_runs
 
-REAL_BENCHMARKS = ("MovieLens", "Gift Cards", "MicroLens")
-"""Real data sets of the benchmark."""
+STUDY = "ch03"
+SAMPLED = ("100 uniform", "100 by popularity", "20 uniform")
+LACKS = {
+    "movielens": {"reviews"},
+    "gift-cards": {"images"},
+    "microlens": {"images", "reviews", "times"},
+    "hm-week": {"reviews"},
+}
+"""Real data set of the benchmark -> what of the systems' needs it lacks."""
+BENCHMARKS = [
+    *((POCKET, seed, split) for split in (LEAVE_ONE_OUT, TEMPORAL) for seed in SEEDS),
+    *((name, 0, LEAVE_ONE_OUT) for name in LACKS if name != "hm-week"),
+    ("hm-week", 0, NEXT_DAY),
+]
+"""Data, seed and split of the benchmark. The days of hm-week have no order, so it has baskets."""
+NUM_INFERRED = 600
+"""Shoppers for whom the Bayes ceiling is computed: the first that have a test purchase."""
+CEILINGS = (Oracle.name, BayesCeiling.name)
+PREPROCESSING = "released preprocessing"
+TUNED = {system.family: system.name for system in SYSTEMS if system.family in SPACES}
+"""Family -> the system by which it is tuned, its last."""
+
+
+def plan(runs: Sequence[Run]) -> list[Cell]:
+    """See ``Study``."""
+    cells = plan_tuning(STUDY, runs, {system: family for family, system in TUNED.items()})
+    chosen = {family: chosen_settings(STUDY, runs, system, family) for family, system in TUNED.items()}
+    for data, seed, split in BENCHMARKS:
+        place: dict[str, Any] = {"study": STUDY, "data": data, "seed": seed, "split": split}
+        for system in SYSTEMS:
+            settings = chosen.get(system.family, {})
+            if settings is None or system.needs & LACKS.get(data, set()):
+                continue
+            tested = partial(Cell, **place, system=system.name, hyperparameters=settings)
+            protocols = ("full", *SAMPLED) if split == LEAVE_ONE_OUT else ("full",)
+            if split == NEXT_DAY:
+                protocols = ("full, basket",)
+            cells += [tested(part="test", protocol=protocol) for protocol in protocols]
+            if (data, seed, split) == BENCHMARKS[0]:
+                cells.append(tested(protocol=TIMING))
+        if data == POCKET:
+            cells += [Cell(**place, part="test", protocol="full", system=name) for name in CEILINGS]
+    sets = [(POCKET, seed) for seed in SEEDS] + [("movielens", 0), ("microlens", 0)]
+    cells += [
+        Cell(study=STUDY, data=data, seed=seed, protocol=PREPROCESSING, system=f"popularity, {target}")
+        for data, seed in sets
+        for target in ("released target", "last item")
+    ]
+    return cells
+
+
+def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
+    """See ``Study``."""
+    first = cells[0]
+    if first.protocol == PREPROCESSING:
+        (run,) = [run for run in preprocessing_runs(open_data(first.data, first.seed)[0]) if run.system == first.system]
+        yield first, run
+        return
+    if first.system in CEILINGS:
+        yield first, ceiling_run(first)
+        return
+    values_of = first_item_confidence if first.system.startswith("SASRec") else None
+    yield from run_system(partial(build, first), cells, checkpoint, values_of)
+
+
+def build(cell: Cell) -> Recommender:
+    """The system of a cell, not yet fitted."""
+    return build_system(cell.system, inputs(cell.data, cell.seed), cell.seed, **cell.hyperparameters)
+
+
+def ceiling_run(cell: Cell) -> Run:
+    """The run of a ceiling under full ranking; of the Bayes ceiling for the first NUM_INFERRED test queries."""
+    truth, split = open_data(cell.data, cell.seed)[1], benchmark_split(cell.data, cell.seed, cell.split)
+    assert truth is not None
+    ceiling, num_queries = (Oracle(truth), None) if cell.system == Oracle.name else (BayesCeiling(truth), NUM_INFERRED)
+    queries = split.queries("test").take(slice(num_queries))
+    whole = split.queries("test", split.dataset.num_interactions).take(slice(num_queries))
+    ranks = TargetRanks.of(ceiling.fit(split).score(queries), queries.targets[:, :1], whole.histories)
+    names = {"dataset": split.dataset.name, "fingerprint": split.dataset.fingerprint}
+    stamp = names | {"protocol options": asdict(FullRanking()), "targets": 1}
+    none = np.zeros((len(queries), 0), np.int64)
+    return Run(queries.users, none, queries.targets[:, :1], ranks, stamp)
 
 
 @cache
-def systems_of(name: str, seed: int) -> dict[str, SystemSpec]:
-    """The systems of a benchmark by name, and the oracle where there is one."""
-    dataset, truth = benchmark_data(name, seed)
-    systems = {system.name: system for system in benchmark_systems(dataset, load_settings().models["clip"], seed)}
-    if truth is not None:
-        systems[Oracle.name] = SystemSpec(Oracle.name, Oracle.name, partial(Oracle, truth))
-    return systems
-
-
-def tuning() -> dict:
-    """The same number of settings for each family of systems, validated on one Pocket Shop."""
-    tried = {}
-    last = {system.family: system.name for system in systems_of(POCKET_SHOP, 0).values()}
-    with worker_pool() as pool:
-        jobs = {
-            family: [pool.submit(try_settings, last[family], settings) for settings in candidates]
-            for family, candidates in GRIDS.items()
-        }
-        for family, running in jobs.items():
-            tried[family] = [job.result() for job in running]
-            print(family, tried[family], flush=True)
-    return round_decimals({"seeds": [0], "fingerprint": benchmark_data(POCKET_SHOP, 0)[0].fingerprint, "tried": tried})
-
-
-def try_settings(system: str, settings: dict) -> dict:
-    """A system's settings, their NDCG@10 on a Pocket Shop's validation part, and the CPU seconds of training."""
-    return validate(systems_of(POCKET_SHOP, 0)[system].build(**settings), settings)
-
-
-def validate(system: Recommender, settings: dict) -> dict:
-    """Fit a system on the first Pocket Shop and validate it."""
-    split, start = benchmark_split(POCKET_SHOP, 0), time.process_time()
-    score = float(evaluate(system.fit(split), split, part="valid").metric("NDCG@10").mean())
-    return settings | {"valid NDCG@10": score, "CPU seconds": time.process_time() - start}
-
-
-def chosen(family: str) -> dict:
-    """The settings of a family that were best in validation."""
-    return best_of(read_record("tuning")["tried"].get(family, []))
-
-
-def best_of(tried: list[dict]) -> dict:
-    """The settings with the best validation; none if none were tried."""
-    best = max(tried, key=lambda settings: settings["valid NDCG@10"], default={})
-    return {key: value for key, value in best.items() if key not in ("valid NDCG@10", "CPU seconds")}
-
-
-def benchmark_row(name: str, seed: int, system: str) -> tuple[dict, np.ndarray]:
-    """What a benchmark's record keeps of one system, and (N,) its NDCG@10 for each user."""
-    split, spec = benchmark_split(name, seed), systems_of(name, seed)[system]
-    start = time.process_time()
-    fitted = spec.build(**chosen(spec.family)).fit(split)
-    seconds, run = time.process_time() - start, evaluate(fitted, split)
-    row = {metric: mean_interval(run.metric(metric)) for metric in ("HR@10", "NDCG@10")} | {"fit CPU seconds": seconds}
-    row["protocols"] = by_protocol([fitted], split).loc[system].to_dict()
-    if spec.family in ("SASRec", "SASRec, BCE", "SASRec, gBCE"):
-        row |= confidence(cast(SASRec, fitted), split)
-    return row, run.metric("NDCG@10")
-
-
-def benchmark(name: str, seed: int, pool: ProcessPoolExecutor) -> dict:
-    """Every system on one data set under leave-one-out and full ranking, with its difference to SASRec."""
-    running = {system: pool.submit(benchmark_row, name, seed, system) for system in systems_of(name, seed)}
-    results = {system: job.result() for system, job in running.items()}
-    rows = {}
-    for system, (row, values) in results.items():
-        rows[system] = row | {"more than SASRec": mean_interval(values - results["SASRec"][1])}
-        print(f"{name}, seed {seed}: {system} {rows[system]}", flush=True)
-    dataset, truth = benchmark_data(name, seed)
-    if truth is not None:
-        queries = benchmark_split(name, seed).queries("test").take(slice(NUM_INFERRED))
-        scores = BayesCeiling(truth).fit(benchmark_split(name, seed)).score(queries)
-        target_ranks = TargetRanks.of(scores, queries.targets[:, :1], queries.histories)
-        rows[BayesCeiling.name] = {
-            "HR@10": mean_interval(hit_rate(target_ranks, 10)),
-            "NDCG@10": mean_interval(ndcg(target_ranks, 10)),
-        }
-    sizes = {"users": dataset.num_users, "items": dataset.num_items, "interactions": dataset.num_interactions}
-    return {"fingerprint": dataset.fingerprint} | sizes | {"systems": rows}
-
-
-def benchmark_pocket() -> dict:
-    """The benchmark on three Pocket Shops, each system and each shop with the same seed."""
-    with worker_pool() as pool:
-        shops = {str(seed): benchmark(POCKET_SHOP, seed, pool) for seed in SEEDS}
-    return round_decimals({"seeds": SEEDS, "shops": shops})
-
-
-def benchmark_real() -> dict:
-    """The benchmark on real data sets."""
-    with worker_pool() as pool:
-        sets = {name: benchmark(name, 0, pool) for name in REAL_BENCHMARKS}
-    return round_decimals({"seeds": [0], "sets": sets})
-
-
-def rule() -> dict:
-    """The study of MLLM-MSR's released rule on three Pocket Shops and on real data."""
-    data_home()
-    datasets = {f"{POCKET_SHOP}, seed {seed}": load_shop(seed)[0] for seed in SEEDS}
-    datasets |= {"MovieLens": open_real("MovieLens")[0], "MicroLens-50k": open_real("MicroLens")[0]}
-    return round_decimals(
-        {"seeds": SEEDS, "rule": {name: study_preprocessing(dataset) for name, dataset in datasets.items()}}
-    )
+def inputs(data: str, seed: int) -> Inputs:
+    """The features of the benchmark's items."""
+    return system_inputs(benchmark_data(data, seed), load_settings().models["clip"])

@@ -1,52 +1,76 @@
-"""How a run is recorded: one JSON file in book/results, stamped with where and from what it was made."""
+"""Where runs are recorded, and their stamp: from what, on what and at which cost each was made."""
 
-import json
-import multiprocessing
 import os
 import platform
 import resource
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import replace
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from mmrec_helpers.files import atomic
+from experiments.cells import Cell, cell_of
+from mmrec_helpers.evaluation.runs import Run, load_runs, save_runs
 from mmrec_helpers.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "book" / "results"
+RUNNING = ROOT / "_build" / "results"
+"""Cells that are finished while others of their study are not, one file each, and checkpoints of trainings."""
 
 
-def save_record(name: str, run: dict) -> None:
-    """Write ``book/results/NAME.json``, whole or not at all."""
-    with atomic(RESULTS / f"{name}.json") as part:
-        part.write_text(json.dumps(run, indent=1) + "\n")
+# Files ----------------------------------------------------------------------------------------------------------------
 
 
-def read_record(name: str) -> dict:
-    """Read ``book/results/NAME.json``."""
-    return json.loads((RESULTS / f"{name}.json").read_text())
+def cell_file(cell: Cell, suffix: str = ".parquet") -> Path:
+    """The file of a finished cell that is not in its study's file yet; with another suffix, of its fit."""
+    name = cell.name if suffix == ".parquet" else cell.fit
+    return RUNNING / cell.study / f"{sha256(name.encode()).hexdigest()[:16]}{suffix}"
 
 
-def stamp(seconds: float, commit: str) -> dict:
-    """Where and with what this process made a run.
+def recorded(study: str) -> dict[str, Run]:
+    """Cell name -> run, for all finished cells of a study: those of its file, and over them those still running."""
+    files = [RESULTS / f"{study}.parquet", *sorted((RUNNING / study).glob("*.parquet"))]
+    runs = [run for path in files if path.exists() for run in load_runs(path)]
+    return {cell_of(run).name: run for run in runs}
+
+
+def collect(study: str, names: Collection[str] | None = None) -> None:
+    """Move a study's finished cells into its one file.
 
     Args:
-        seconds: that the run took.
-        commit: see ``current_commit``, when the run began.
+        study: the chapter's.
+        names: the cells that are kept; all if None.
     """
-    return {
-        "minutes": round(seconds / 60, 1),
-        "peak_gb": round(peak_memory() / 1e9, 1),
-        "profile": load_settings().profile,
+    running = list((RUNNING / study).glob("*.parquet"))
+    runs = recorded(study)
+    kept = [runs[name] for name in sorted(runs) if names is None or name in names]
+    if running or len(kept) < len(runs):
+        save_runs(RESULTS / f"{study}.parquet", kept)
+    for path in running:
+        path.unlink()
+
+
+# Stamps ---------------------------------------------------------------------------------------------------------------
+
+
+def stamped(run: Run, cell: Cell, commit: str) -> Run:
+    """The run with the stamp of its cell and of this process."""
+    cost = run.stamp.get("cost", {}) | {"peak_bytes": peak_memory(), "threads": torch.get_num_threads()}
+    stamp = {
         "commit": commit,
         "device": device_name(),
+        "profile": load_settings().profile,
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("mmrec-helpers", "numpy", "torch")},
+        "versions": {name: version(name) for name in ("mmrec-helpers", "numpy", "torch", "transformers")},
+        "cost": cost,
     }
+    return replace(run, stamp=run.stamp | cell.stamp | stamp)
 
 
 def current_commit(root: Path = ROOT) -> str:
@@ -62,15 +86,20 @@ def current_commit(root: Path = ROOT) -> str:
     return git("rev-parse", "--verify", "--quiet", "HEAD") + ("-dirty" if changed else "")
 
 
+def reset_peak_memory() -> None:
+    """Begin to measure ``peak_memory`` anew, where the system can: a worker runs many cells."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory() -> int:
-    """Bytes that this process, or the largest of its finished workers, has held at most."""
+    """Bytes that this process has held at most, since ``reset_peak_memory`` on Linux."""
     status = Path("/proc/self/status")
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     if not status.exists():  # macOS counts in bytes
-        return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, children)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # On Linux ru_maxrss begins with the memory of the process that started this one; VmHWM does not.
-    own = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return 1024 * max(int(own.split()[1]), children)
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
 
 
 def device_name() -> str:
@@ -84,20 +113,3 @@ def device_name() -> str:
         processor = models[0] if models else processor
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{os.cpu_count()} cores of {processor}{gpu}"
-
-
-def worker_pool() -> ProcessPoolExecutor:
-    """A process for each core, each with one thread, so that no result depends on the number of cores."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(os.cpu_count(), context, initializer=torch.set_num_threads, initargs=(1,))
-
-
-def round_significant(numbers: dict, digits: int = 6) -> dict:
-    """Round each number to significant digits."""
-    return json.loads(json.dumps(numbers), parse_float=lambda text: float(f"{float(text):.{digits}g}"))
-
-
-def round_decimals(numbers: dict, decimals: int = 4) -> dict:
-    """Round each number to some decimals; what is not a number, where there is nothing to compare, becomes None."""
-    text = json.dumps(numbers, default=float)
-    return json.loads(text, parse_float=lambda text: round(float(text), decimals), parse_constant=lambda _: None)

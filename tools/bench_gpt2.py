@@ -2,20 +2,25 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding
 from transformers import GPT2Config, GPT2Model
 
-from mmrec_helpers.data.dataset import Split
+from mmrec_helpers.data.dataset import CONTEXT, VALID, Split
+from mmrec_helpers.evaluation.protocols import evaluate
 from mmrec_helpers.lessons.decoder import Add, ItemDecoder, ItemEmbedding, load_gpt2
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.recommenders import mmgpt2rec as gpt2rec
 from mmrec_helpers.recommenders.sequential import windows
+from mmrec_helpers.settings import load_settings
+from mmrec_helpers.studies.ch04 import PRINTED, Variant, build_variant, decoder_inputs
 
 SIZES = {"2 blocks of width 64": (64, 2, 4), "4 blocks of width 128": (128, 4, 4)}
 """Name -> width, blocks, heads."""
@@ -26,6 +31,8 @@ LONG = 1024
 """Positions of a row on a GPU: as many as medium has places."""
 PEAKS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "A100": 312, "A10": 125, "L40S": 362, "L4": 121}
 """Part of a card's name -> its maker's number of bf16 operations a second, dense, in 10^12."""
+PAPER = {"gpu": "NVIDIA L4", "peak_gb": 18, "gpu_hours_per_100k": 8}
+"""What MM-GPT2Rec's paper states of its own training of up to 20 epochs, section IV-E; not measured here."""
 
 
 class Theirs(nn.Module):
@@ -136,17 +143,23 @@ def race_on_cpu(name: str, split: Split) -> None:
         print(f"{name + ', ' + way:36s} {1 / found[way]:6.1f} steps/s {ratio:7.2f} times transformers' GPT2Model")
 
 
-def operations(model: ItemDecoder, context: int) -> int:
-    """Operations of a training step for each position of full rows.
+def operations(size: tuple[int, int, int], num_items: int, context: float) -> float:
+    """Operations of a training step for each position of full rows, in a decoder of some width, blocks and heads.
 
     Two for each weight of a matrix that it passes, and as many for each pair of positions that causal attention
     compares and mixes; twice that again in the backward pass.
 
     Source: Chowdhery et al. 2022, PaLM, appendix B, with half of its attention: the mask hides the other half.
     """
-    matrices = sum(weight.numel() for weight in model.gpt2.blocks.parameters() if weight.ndim == 2)
-    num_layers, dim = len(model.gpt2.blocks), model.gpt2.positions.weight.shape[1]
-    return 6 * (matrices + len(model.item_embedding.bias) * dim + num_layers * dim * (context + 1))
+    dim, num_layers, _ = size
+    return 6 * (12 * num_layers * dim**2 + num_items * dim + num_layers * dim * (context + 1))
+
+
+def share_of_peak(speed: float, device: str) -> float | None:
+    """Operations a second as a share of what the card's maker states for bf16; None without a card that we know."""
+    card = torch.cuda.get_device_name() if device == "cuda" else ""
+    peak = next((peak for part, peak in PEAKS.items() if part in card), None)
+    return speed / (peak * 1e12) if peak else None
 
 
 def race_on_gpu(
@@ -156,32 +169,70 @@ def race_on_gpu(
     num_items: int = 12_000,
     device: str = "cuda",
     compiled: tuple[bool, ...] = (False, True),
-) -> dict[str, float]:
+) -> dict[str, dict[str, float | None]]:
     """Print tokens a second of training with autocast to bf16, ours and theirs, as they are and compiled.
 
     Returns:
-        Way -> tokens a second.
+        Way -> tokens a second, and their share of the card's peak.
     """
     rows = torch.randint(1, num_items + 1, (12, batch_size, context + 1), generator=torch.Generator().manual_seed(0))
-    found, batches = {}, list(rows.to(device))
+    speeds, batches = {}, list(rows.to(device))
     for compile_it in compiled:
         ours, theirs = pair(size, context, num_items)
         ours.to(device), theirs.to(device)
-        count, loss_of = operations(ours, context), trained_loss(ours)
+        loss_of = trained_loss(ours)
         if compile_it:
             ours.gpt2.compile()
             theirs.gpt2.compile()
         losses: Losses = {"ours": (ours, loss_of), "transformers": (theirs, partial(plain_loss, theirs))}
         for name, seconds in race(losses, batches).items():
-            found[name + (", compiled" if compile_it else "")] = batch_size * context / seconds
-    card = torch.cuda.get_device_name() if device == "cuda" else ""
-    peak = next((peak for part, peak in PEAKS.items() if part in card), None)
-    best = max(lr for way, lr in found.items() if way.startswith("transformers"))
-    for way, lr in found.items():
-        speed = lr * count / 1e12
-        share = f", {speed / peak:.0%} of the card's peak" if peak else ""
-        print(f"{way:24s} {lr:10,.0f} tokens/s, {speed:.1f} TFLOP/s{share}, {lr / best:.2f} times their best")
+            speeds[name + (", compiled" if compile_it else "")] = batch_size * context / seconds
+    best = max(speed for way, speed in speeds.items() if way.startswith("transformers"))
+    found = {}
+    for way, speed in speeds.items():
+        flops = speed * operations(size, num_items, context)
+        share = share_of_peak(flops, device)
+        peak = f", {share:.0%} of the card's peak" if share else ""
+        print(
+            f"{way:24s} {speed:10,.0f} tokens/s, {flops / 1e12:.1f} TFLOP/s{peak}, {speed / best:.2f} times their best"
+        )
+        found[way] = {"tokens_per_second": speed, "share_of_peak": share}
     return found
+
+
+def train_medium(
+    shop: str = "gpu", size: tuple[int, int, int] = MEDIUM, steps: int = 300, batch_size: int = 256
+) -> dict[str, Any]:
+    """Train MM-GPT2Rec of a size in mixed precision, and rank the catalogue of a Pocket Shop for all its users.
+
+    Returns:
+        NDCG@10; cost of the training, where a token is an interaction; and the paper's cost.
+    """
+    settings = load_settings()
+    dataset, _ = load_shop(settings.seed, shop)
+    split = dataset.leave_one_out()
+    # The number of steps is given, so there is no validation.
+    split = replace(split, part=np.where(split.part == VALID, CONTEXT, split.part))
+    training = {"steps": steps, "warmup_steps": steps // 10, "mixed_precision": True}
+    hyperparameters: dict[str, Any] = dict(zip(("dim", "num_layers", "num_heads"), size, strict=True))
+    hyperparameters |= {"batch_size": batch_size, "dropout": DROPOUT, "lr": 3e-4, "weight_decay": 0.01}
+    variant = Variant(config=gpt2rec.MMGPT2Config(training=training), hyperparameters=hyperparameters)
+    system = build_variant("MM-GPT2Rec", variant, decoder_inputs(dataset, settings), settings).fit(split)
+    peak_gb = torch.cuda.max_memory_allocated() / 1e9 if settings.device == "cuda" else None
+    lengths = np.bincount(split.interactions("train")["user"])
+    tokens = lengths.sum() / np.ceil(lengths / system.max_len).sum()  # of a window, on average
+    seconds = system.training.seconds
+    speed = float(steps * batch_size * tokens / seconds)
+    return {
+        "ndcg@10": float(evaluate(system, split).metric("NDCG@10").mean()),
+        "steps": steps,
+        "seconds": seconds,
+        "tokens_per_second": speed,
+        "share_of_peak": share_of_peak(speed * operations(size, dataset.num_items, tokens), settings.device),
+        "peak_gb": peak_gb,
+        "gpu_hours_per_100k": PRINTED["epochs"] * 100_000 / speed / 3600,
+        "paper": PAPER,
+    }
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 BUILD = ROOT / "_build"
 INDEX = BUILD / "html" / "index.html"
+SITE = BUILD / "gpu" / "site"  # what `make gpu` installs
 # What a reader may ask notebooks to run on.
 CHOICES = ("MMREC_PROFILE", "MMREC_DATA", "MMREC_MODELS")
 # How notebooks are executed wherever their outputs are stored, compared or rendered: without progress bars, which would
@@ -79,7 +80,7 @@ def book() -> None:
     setup()
     os.environ.update(EXECUTION)
     package = [path for path in ROOT.glob("mmrec_helpers/**/*") if path.is_file() and path.suffix != ".pyc"]
-    recorded = [path for path in ROOT.glob("book/results/*.json") if path.name != "notebooks.json"]
+    recorded = [path for path in ROOT.glob("book/results/*") if path.name != "notebooks.json"]
     key = digest([*package, *recorded, ROOT / "requirements.lock"])
     key += "".join(f"\n{name}={os.environ.get(name, '')}" for name in CHOICES)
     stamp = BUILD / "executed-with.txt"
@@ -160,9 +161,10 @@ def lab() -> None:
 
 
 def results() -> None:
-    """Make the recorded results in book/results again (long): [ONLY=NAME]."""
+    """Run what is not recorded in book/results (hours), or some: [ONLY='ch04/pocket-0/*'] [AGAIN=1] repeats it."""
     setup()
-    run(PYTHON, "-m", "experiments", *os.environ.get("ONLY", "").split())
+    again = ["--again"] if os.environ.get("AGAIN") else []
+    run(PYTHON, "-m", "experiments", os.environ.get("ONLY") or "*", *again)
 
 
 def pretrained() -> None:
@@ -175,6 +177,12 @@ def bench() -> None:
     """Print the benchmarks, as ratios against a named reference."""
     setup()
     run(PYTHON, "tools/bench.py")
+
+
+def gpu() -> None:
+    """Run what needs a GPU, offline, with this Python's own torch: [MINUTES=9] [WHEELS=folder] [DRY=1] on a CPU."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(SITE), str(ROOT)])
+    run(sys.executable, "tools/gpu.py")
 
 
 def lock() -> None:
@@ -216,6 +224,7 @@ TASKS = {
         results,
         pretrained,
         bench,
+        gpu,
         lint,
         lock,
         clean,

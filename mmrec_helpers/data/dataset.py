@@ -231,6 +231,31 @@ class RecDataset:
             )
         return Split(self, part, "temporal")
 
+    def next_day_split(self, seed: int = 0) -> "Split":
+        """Test on everything that each user with two or more days did on the last one.
+
+        Validate on the last but one of users with three or more, train on the rest. For baskets: where times are days,
+        the order within one is not known. Here it is random, so that no system can learn the order of the file.
+
+        Args:
+            seed: of the order within a day.
+
+        Raises:
+            NotAvailable: there are no times, or no user has two days.
+        """
+        if not self.timed:
+            raise NotAvailable(f"{self.name} has orders, not times, so it has no last days.")
+        frame = self.interactions.assign(day=self.interactions["time"] // 86_400)
+        frame = frame.sample(frac=1, random_state=seed).sort_values(["user", "day"], kind="stable")
+        days = frame.groupby("user")["day"]
+        num_days, from_end = days.transform("nunique"), days.rank(method="dense", ascending=False) - 1
+        is_valid, is_test = (from_end == 1) & (num_days > 2), (from_end == 0) & (num_days > 1)
+        part = np.where(is_test, TEST, np.where(is_valid, VALID, TRAIN))
+        if not (part == TEST).any():
+            raise NotAvailable(f"{self.name} has no user with interactions on two days.")
+        shuffled = replace(self, interactions=frame.drop(columns="day").reset_index(drop=True))
+        return Split(shuffled, part, "next day")
+
     def by_user_folds(self, num_folds: int = 5, seed: int = 0) -> list["Split"]:
         """Split the users into folds. Split f tests on the last interaction of fold f, validates on that of fold f + 1.
 

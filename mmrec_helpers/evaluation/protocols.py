@@ -1,28 +1,39 @@
 """Ranking protocols, full and sampled, and the evaluation of recommenders under them."""
 
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn.functional import pad
 
-from mmrec_helpers.data.dataset import Queries, Split
+from mmrec_helpers.data.dataset import NotAvailable, Queries, Split
 from mmrec_helpers.evaluation.metrics import TargetRanks
 from mmrec_helpers.evaluation.runs import Run
-from mmrec_helpers.settings import load_settings
 
 SCORES_AT_ONCE = 2_000_000
 """Scores in memory at a time; more is slower, because they no longer fit into the processor's cache."""
 
 Ranking = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Lists (B, K), and num_higher (B, M), num_tied (B, M) and num_candidates (B,) of a ``TargetRanks``."""
-Ranker = Callable[[torch.Tensor, slice, np.ndarray, int], Ranking]
-"""From scores (B, I + 1), the rows of the queries that they are of, targets (B, M) and K to a ranking."""
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """A protocol for the queries of a part.
+
+    Attributes:
+        candidates: (N, C) items whose scores are read, 0 is padding; None where all are.
+        rank: from scores (B, I + 1), or (B, C) of the candidates, the rows of the queries that they are of, targets
+            (B, M) and K to a ranking.
+    """
+
+    candidates: np.ndarray | None
+    rank: Callable[[torch.Tensor, slice, np.ndarray, int], Ranking]
 
 
 class FittedRecommender(Protocol):
@@ -30,38 +41,51 @@ class FittedRecommender(Protocol):
 
     name: str
 
-    def score(self, queries: Queries) -> np.ndarray | torch.Tensor:
+    def score(self, queries: Queries, candidates: np.ndarray | None = None) -> np.ndarray | torch.Tensor:
         """(N, I + 1) finite scores of all items for N queries, larger = better; column 0 is padding.
 
-        The scores of a query do not depend on the other queries.
+        With (N, C) candidates their scores (N, C), the same numbers. The scores of a query do not depend on the other
+        queries.
         """
 
 
 class Recommender(FittedRecommender, Protocol):
     """The interface of every system of the book."""
 
-    def fit(self, split: Split) -> "Recommender":
-        """Train on the split's training interactions; return self."""
+    def fit(self, split: Split, checkpoint: Path | None = None) -> "Recommender":
+        """Train on the split's training interactions, resume from a checkpoint if there is one; return self."""
 
 
 @dataclass(frozen=True)
 class FullRanking:
-    """All items of the catalogue are candidates, except those of the history."""
+    """All items of the catalogue are candidates, except those of the history.
+
+    Attributes:
+        same_category: only the items of the first target's category are; a target of another category is a miss.
+    """
+
+    same_category: bool = False
 
     @property
     def name(self) -> str:
         """The name in tables and stamps."""
-        return "full ranking"
+        return "full ranking within the category" if self.same_category else "full ranking"
 
-    def ranker(self, split: Split, part: str) -> Ranker:
-        """The function that ranks scores of some queries of ``split.queries(part)``."""
+    def ranker(self, split: Split, part: str, targets: np.ndarray) -> Ranker:
+        """The protocol for the queries of ``split.queries(part)`` with (N, M) targets."""
         owner, items = split.interacted(part)
+        categories = _category_numbers(split, targets[:, 0]) if self.same_category else None
 
         def rank(scores: torch.Tensor, rows: slice, targets: np.ndarray, k: int) -> Ranking:
             begin, end = np.searchsorted(owner, [rows.start, rows.stop])
-            return rank_all(scores, (owner[begin:end] - rows.start, items[begin:end]), targets, k)
+            excluded = owner[begin:end] - rows.start, items[begin:end]
+            if categories is not None:
+                others = categories != categories[targets[:, :1]]  # (B, I + 1)
+                others[excluded], others[:, 0] = True, False
+                excluded = divmod(np.flatnonzero(others), others.shape[1])
+            return rank_all(scores, excluded, targets, k)
 
-        return rank
+        return Ranker(None, rank)
 
 
 @dataclass(frozen=True)
@@ -95,10 +119,10 @@ class SampledNegatives:
         history = "" if self.exclude_history else ", history not excluded"
         return f"{self.num_negatives} {self.distribution} negatives{history}"
 
-    def ranker(self, split: Split, part: str) -> Ranker:
-        """The function that ranks scores of some queries of ``split.queries(part)``."""
-        negatives = self.sample(split, part)
-        return lambda scores, rows, targets, k: rank_sampled(scores, negatives[rows], targets, k)
+    def ranker(self, split: Split, part: str, targets: np.ndarray) -> Ranker:
+        """The protocol for the queries of ``split.queries(part)`` with (N, M) targets."""
+        candidates = np.concatenate([targets, self.sample(split, part)], axis=1)  # (N, M + num_negatives)
+        return Ranker(candidates, lambda scores, rows, targets, k: rank_sampled(scores, candidates[rows], targets, k))
 
     def sample(self, split: Split, part: str) -> np.ndarray:
         """(N, num_negatives) the negatives of each query of ``split.queries(part)``.
@@ -148,6 +172,18 @@ def training_counts(split: Split) -> np.ndarray:
     return np.bincount(split.interactions("train")["item"], minlength=split.dataset.num_items + 1)
 
 
+def _category_numbers(split: Split, targets: np.ndarray) -> np.ndarray:
+    """(I + 1,) the number of each item's category.
+
+    Raises:
+        NotAvailable: an item among the (N,) targets has no category.
+    """
+    numbers = pd.factorize(split.dataset.column("category"))[0]  # -1 without one
+    if (lacking := targets[numbers[targets] < 0]).any():
+        raise NotAvailable(f"{split.dataset.name}: item {lacking[0]} has no category to rank it in")
+    return numbers
+
+
 def _repeated(rows: np.ndarray) -> np.ndarray:
     """(N, T) bool: the entry occurs earlier in its row."""
     order = np.argsort(rows, axis=1, kind="stable")
@@ -185,7 +221,10 @@ def evaluate_protocols(
     num_targets: int = 1,
     max_len: int = 50,
 ) -> list[list[Run]]:
-    """The runs of several systems for all users of a part; each system is scored once for all protocols.
+    """The runs of several systems for all users of a part.
+
+    With a full ranking among the protocols, each system scores all items once, for all protocols. Otherwise it scores
+    the candidates of each protocol only.
 
     A target that is in the user's history is unreachable under full ranking, which excludes the history: a miss. An
     item that is repeated among a user's targets counts once.
@@ -209,12 +248,12 @@ def evaluate_protocols(
     if not len(queries):
         raise ValueError(f"{split.dataset.name}, {split.name}: no user has interactions in the {part} part")
     targets = _first_occurrences(queries.targets)[:, :num_targets]
-    rankers = [protocol.ranker(split, part) for protocol in protocols]
+    rankers = [protocol.ranker(split, part, targets) for protocol in protocols]
     runs: list[list[Run]] = []
     for recommender in recommenders:
         rankings, seconds = _rankings(recommender, queries, split.dataset.num_items, targets, rankers, k)
         runs.append([])
-        for protocol, (lists, *counts) in zip(protocols, rankings, strict=True):
+        for protocol, (lists, *counts), time_taken in zip(protocols, rankings, seconds, strict=True):
             stamp = {
                 "system": recommender.name,
                 "dataset": split.dataset.name,
@@ -224,11 +263,8 @@ def evaluate_protocols(
                 "protocol": protocol.name,
                 "protocol options": asdict(protocol),
                 "targets": num_targets,
-                "cost": {"score seconds": round(seconds, 3)},
-                "profile": load_settings().profile,
                 "seed": getattr(recommender, "seed", None),
-                "device": f"{platform.system()} {platform.machine()}",
-                "versions": {name: version(name) for name in ("mmrec-helpers", "numpy", "torch")},
+                "cost": {"score seconds": round(time_taken, 3)},
             }
             runs[-1].append(Run(queries.users, lists, targets, TargetRanks(*counts), stamp))
     return runs
@@ -241,26 +277,40 @@ def _rankings(
     targets: np.ndarray,
     rankers: Sequence[Ranker],
     k: int,
-) -> tuple[list[list[np.ndarray]], float]:
-    """One ranking of all queries for each ranker, and the seconds of the scoring."""
+) -> tuple[list[list[np.ndarray]], list[float]]:
+    """One ranking of all queries for each ranker, and the seconds of the scoring that it took."""
     batches: list[list[Ranking]] = [[] for _ in rankers]
-    size, seconds = max(1, SCORES_AT_ONCE // (num_items + 1)), 0.0
+    size, seconds = max(1, SCORES_AT_ONCE // (num_items + 1)), [0.0] * len(rankers)
+    all_scored = any(ranker.candidates is None for ranker in rankers)
     for first in range(0, len(queries), size):
         rows = slice(first, first + size)
-        start = time.perf_counter()
-        scores = torch.as_tensor(recommender.score(queries.take(rows))).detach()
-        seconds += time.perf_counter() - start
-        _check_scores(scores, (len(targets[rows]), num_items + 1), recommender.name)
-        for ranker, parts in zip(rankers, batches, strict=True):
-            parts.append(ranker(scores, rows, targets[rows], k))
+        some = queries.take(rows)
+        everything, taken = _scores(recommender, some, num_items) if all_scored else (None, 0.0)
+        for number, ranker in enumerate(rankers):
+            candidates = None if ranker.candidates is None else ranker.candidates[rows]
+            if everything is None:
+                scores, taken = _scores(recommender, some, num_items, candidates)
+            else:
+                scores = everything if candidates is None else everything.gather(1, torch.from_numpy(candidates))
+            seconds[number] += taken
+            batches[number].append(ranker.rank(scores, rows, targets[rows], k))
     return [[np.concatenate(arrays) for arrays in zip(*parts, strict=True)] for parts in batches], seconds
 
 
-def _check_scores(scores: torch.Tensor, shape: tuple[int, int], name: str) -> None:
+def _scores(
+    recommender: FittedRecommender, queries: Queries, num_items: int, candidates: np.ndarray | None = None
+) -> tuple[torch.Tensor, float]:
+    """(B, I + 1) scores, or (B, C) of the candidates, and the seconds that they took; checked."""
+    start = time.perf_counter()
+    scores = torch.as_tensor(recommender.score(queries, candidates)).detach()
+    seconds = time.perf_counter() - start
+    shape = (len(queries), num_items + 1) if candidates is None else candidates.shape
     if scores.shape != shape:
-        raise ValueError(f"{name} gives scores of the shape {tuple(scores.shape)}, not (queries, items + 1) {shape}")
-    if not torch.isfinite(scores[:, 1:].sum()):
-        raise ValueError(f"{name} gives scores that are not finite, so they cannot be ranked")
+        expected = f"(queries, {'items + 1' if candidates is None else 'candidates'}) {shape}"
+        raise ValueError(f"{recommender.name} gives scores of the shape {tuple(scores.shape)}, not {expected}")
+    if not torch.isfinite((scores[:, 1:] if candidates is None else scores).sum()):
+        raise ValueError(f"{recommender.name} gives scores that are not finite, so they cannot be ranked")
+    return scores, seconds
 
 
 def rank_all(scores: torch.Tensor, excluded: tuple[np.ndarray, np.ndarray], targets: np.ndarray, k: int) -> Ranking:
@@ -288,11 +338,9 @@ def rank_all(scores: torch.Tensor, excluded: tuple[np.ndarray, np.ndarray], targ
     return top_k(scores, k), num_higher, num_tied, num_candidates
 
 
-def rank_sampled(scores: torch.Tensor, negatives: np.ndarray, targets: np.ndarray, k: int) -> Ranking:
-    """Rank the targets among their negatives (B, C); otherwise as ``rank_all``."""
-    candidates = np.concatenate([targets, negatives], axis=1)  # (B, M + C)
-    values = scores.numpy()[np.arange(len(scores))[:, None], candidates].astype(float)
-    values[candidates == 0] = -np.inf
+def rank_sampled(scores: torch.Tensor, candidates: np.ndarray, targets: np.ndarray, k: int) -> Ranking:
+    """Rank the targets by the scores (B, C) of candidates (B, C), of which they are the first; see ``rank_all``."""
+    values = np.where(candidates == 0, -np.inf, scores.numpy().astype(float))
     target_values = values[:, : targets.shape[1], None]  # (B, M, 1)
     num_higher = np.where(targets > 0, (values[:, None] > target_values).sum(axis=2), 0)
     num_tied = np.where(targets > 0, (values[:, None] == target_values).sum(axis=2), 0)

@@ -1,7 +1,8 @@
-"""Runs: the lists and target ranks of a system for each query, from which all tables are made."""
+"""Runs: what a system did for each query, from which all tables are made; files of recorded runs."""
 
 import json
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmrec_helpers.data.dataset import RecDataset
+from mmrec_helpers.data.dataset import Split
 from mmrec_helpers.evaluation import metrics
 from mmrec_helpers.evaluation.metrics import TargetRanks
 from mmrec_helpers.files import atomic
@@ -23,6 +24,24 @@ METRICS = {
     "MAP": metrics.average_precision,
 }
 """Short names of the metrics with a cut-off, as tables print them: NDCG@10."""
+CELL = ("study", "data", "seed", "split", "part", "protocol", "system", "hyperparameters")
+"""Fields of a stamp that name a recorded run: two runs of a record differ in one of them."""
+RANKS = tuple(one.name for one in fields(TargetRanks))
+_TEXTS = tuple(name for name in CELL if name not in ("seed", "hyperparameters"))
+Value = str | int
+_INTS = pa.list_(pa.int32())
+_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in _TEXTS),
+        ("seed", pa.int32()),
+        ("stamp", pa.string()),
+        ("scalars", pa.string()),
+        ("users", _INTS),
+        ("targets", _INTS),
+        *((name, _INTS) for name in RANKS),
+        ("values", pa.map_(pa.string(), pa.list_(pa.float64()))),
+    ]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,17 +50,22 @@ class Run:
 
     Attributes:
         users: (N,) user numbers.
-        lists: (N, K) the K candidates with the highest scores, best first; 0 if there are fewer.
+        lists: (N, K) the K candidates with the highest scores, best first; 0 if there are fewer. A recorded run has
+            none, K = 0: what needs them is in ``scalars``.
         targets: (N, M) items, 0 for padding.
-        target_ranks: the ranks of the targets among the candidates.
+        target_ranks: the ranks of the targets among the candidates; None if nothing was ranked.
         stamp: the system, data, protocol, cost and versions.
+        values: other numbers of each user by name, (N,).
+        scalars: numbers of the whole run by name, such as the coverage of its lists.
     """
 
     users: np.ndarray
     lists: np.ndarray
     targets: np.ndarray
-    target_ranks: TargetRanks
+    target_ranks: TargetRanks | None
     stamp: dict = field(default_factory=dict)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    scalars: dict = field(default_factory=dict)
 
     @property
     def system(self) -> str:
@@ -49,48 +73,115 @@ class Run:
         return self.stamp["system"]
 
     def metric(self, name: str) -> np.ndarray:
-        """(N,) a metric by its short name, such as ``NDCG@10``, ``MRR`` (without cut-off) or ``AUC``.
+        """(N,) one of ``values``, or a metric by its short name: ``NDCG@10``, ``MRR`` (without cut-off) or ``AUC``.
 
         Raises:
             ValueError: there is no such metric.
         """
+        if name in self.values:
+            return self.values[name]
+        if self.target_ranks is None:
+            raise ValueError(f"{self.system} ranks nothing and has no {name!r}; it has {', '.join(self.values)}")
         if name == "AUC":
             return metrics.auc(self.target_ranks)
         if name == "MRR":
             return metrics.reciprocal_rank(self.target_ranks)
         short, _, k = name.partition("@")
         if short not in METRICS or not re.fullmatch(r"[1-9]\d*", k):
-            raise ValueError(f"there is no metric {name!r}; there are AUC, MRR and, as in HR@10, {', '.join(METRICS)}")
+            known = ", ".join([*METRICS, *self.values])
+            raise ValueError(f"there is no metric {name!r}; there are AUC, MRR and, as in HR@10, {known}")
         return METRICS[short](self.target_ranks, int(k))
 
-    def save(self, folder: Path) -> None:
-        """Write ``users.parquet`` and ``stamp.json``, both or neither; an older run in the folder is replaced."""
-        columns = {"user": self.users, "list": self.lists, "target": self.targets}
-        columns |= {one.name: getattr(self.target_ranks, one.name) for one in fields(TargetRanks)}
-        with atomic(folder) as part:
-            part.mkdir()
-            pq.write_table(
-                pa.table({name: pa.array(list(column)) for name, column in columns.items()}), part / "users.parquet"
-            )
-            (part / "stamp.json").write_text(json.dumps(self.stamp, indent=1) + "\n")
+
+def list_metrics(run: Run, split: Split, vectors: np.ndarray, k: int = 10) -> dict[str, float]:
+    """Metrics beyond accuracy of a run's lists, which a record keeps in place of the lists.
+
+    Args:
+        run: with lists of at least k items.
+        split: whose training part the system learnt from.
+        vectors: (I + 1, D) by which two items are similar.
+        k: cut-off.
+    """
+    pairs = split.interactions("train")[["user", "item"]].drop_duplicates()
+    num_users = np.bincount(pairs["item"], minlength=split.dataset.num_items + 1)
+    lists = run.lists[:, :k]
+    return {
+        f"coverage@{k}": metrics.coverage(lists, split.dataset.num_items),
+        f"intra-list diversity@{k}": float(np.nanmean(metrics.intra_list_diversity(lists, vectors))),
+        f"inter-list diversity@{k}": metrics.inter_list_diversity(lists),
+        f"novelty@{k}": float(np.nanmean(metrics.novelty(lists, num_users, pairs["user"].nunique()))),
+    }
 
 
-def load_run(folder: Path, dataset: RecDataset) -> Run:
-    """Read a saved run.
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def save_runs(path: Path, runs: Sequence[Run]) -> None:
+    """Write runs, without their lists, into one Parquet file; an older file is replaced, whole or not at all."""
+    table = pa.Table.from_pylist([_row(run) for run in runs], schema=_SCHEMA)
+    with atomic(path) as part:
+        pq.write_table(
+            table, part, compression="zstd", compression_level=19, row_group_size=64, write_page_checksum=True
+        )
+
+
+def load_runs(path: str | Path, **where: Value | Collection[Value] | dict) -> list[Run]:
+    """Read recorded runs.
+
+    Args:
+        path: a file of ``book/results``.
+        where: fields of the stamp (CELL) and their values, or a collection of values: only these runs are read, as in
+            ``load_runs(path, data="pocket", system=("SASRec", "popularity"))``.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it was made on other data.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no record or is damaged; a field is unknown; no run is left.
     """
-    if not (folder / "stamp.json").exists():
-        raise FileNotFoundError(f"{folder}: there is no run, which would be stamp.json and users.parquet")
-    stamp = json.loads((folder / "stamp.json").read_text())
-    if stamp["fingerprint"] != dataset.fingerprint:
-        raise ValueError(
-            f"{folder}: the run was made on {stamp['dataset']} with the fingerprint {stamp['fingerprint']}, and "
-            f"{dataset.name} has {dataset.fingerprint}: make the run again, or open the data it was made on"
-        )
-    table = pq.read_table(folder / "users.parquet")
-    columns = {name: np.array(table[name].to_pylist()) for name in table.column_names}
-    users, lists, targets = (columns.pop(name) for name in ("user", "list", "target"))
-    return Run(users, lists, targets, TargetRanks(**columns), stamp)
+    path = Path(path)
+    if unknown := [name for name in where if name not in CELL]:
+        raise ValueError(f"runs are not chosen by {', '.join(unknown)}; there are {', '.join(CELL)}")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there are no recorded runs; `make results` makes them")
+    columns = [(name, value) for name, value in where.items() if name != "hyperparameters"]
+    filters = [(name, *_condition(value)) for name, value in columns] or None
+    try:
+        table = pq.read_table(path, filters=filters, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path} is damaged ({error}): make it again by `make results`") from error
+    if missing := set(_SCHEMA.names) - set(table.column_names):
+        raise ValueError(f"{path} has no columns {', '.join(sorted(missing))}: make it again by `make results`")
+    runs = [_run({name: table[name][row] for name in table.column_names}) for row in range(len(table))]
+    if "hyperparameters" in where:
+        runs = [run for run in runs if run.stamp["hyperparameters"] == where["hyperparameters"]]
+    if where and not runs:
+        chosen = ", ".join(f"{name}={value!r}" for name, value in where.items())
+        raise ValueError(f"{path} has no runs with {chosen}")
+    return runs
+
+
+def _condition(value: Value | Collection[Value]) -> tuple[str, Value | list[Value]]:
+    """Equality with a value, or membership of a collection."""
+    return ("==", value) if isinstance(value, str | int) else ("in", list(value))
+
+
+def _row(run: Run) -> dict:
+    ranks = run.target_ranks
+    row = {name: run.stamp[name] for name in (*_TEXTS, "seed")}
+    row |= {"stamp": json.dumps(run.stamp), "scalars": json.dumps(run.scalars)}
+    row |= {"users": run.users, "targets": run.targets.ravel()}
+    for name in RANKS:
+        row[name] = None if ranks is None else getattr(ranks, name).ravel()
+    return row | {"values": list(run.values.items())}
+
+
+def _run(row: dict[str, pa.Scalar]) -> Run:
+    """The run of a row of the file."""
+    users, targets = (row[name].values.to_numpy() for name in ("users", "targets"))
+    shape = (len(users), len(targets) // max(len(users), 1))
+    ranks = None
+    if row["num_candidates"].is_valid:
+        higher, tied, candidates = (row[name].values.to_numpy() for name in RANKS)
+        ranks = TargetRanks(higher.reshape(shape), tied.reshape(shape), candidates)
+    values = {name: np.array(numbers, float) for name, numbers in row["values"].as_py()}
+    stamp, scalars = (json.loads(row[name].as_py()) for name in ("stamp", "scalars"))
+    return Run(users, np.zeros((len(users), 0), np.int32), targets.reshape(shape), ranks, stamp, values, scalars)

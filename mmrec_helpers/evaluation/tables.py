@@ -1,15 +1,18 @@
-"""Tables of runs: leaderboards with paired intervals, groups of users and items."""
+"""Tables of runs: leaderboards with paired intervals, comparisons, curves, groups of users and items."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import ttest_1samp
 
 from mmrec_helpers.data.dataset import RecDataset, Split
 from mmrec_helpers.evaluation.intervals import mean_interval
 from mmrec_helpers.evaluation.protocols import training_counts
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.lessons.exploration import bootstrap_interval
+
+INTERVAL = ["mean", "ci_low", "ci_high"]
 
 
 def leaderboard(
@@ -20,57 +23,146 @@ def leaderboard(
 ) -> pd.DataFrame:
     """Means with 95 % bootstrap intervals, one row a system, the best by the last metric first.
 
-    Runs of one system with several seeds are averaged user by user. Differences are paired: they are of the same users
+    Runs of one system are pooled, see ``pooled``. Differences are paired: they are of the same users
     {cite}`efron1979bootstrap`.
 
     Args:
-        runs: of the same users under the same protocol.
+        runs: under the same protocol, of each system on the same data.
         metrics: names, see ``Run.metric``.
         reference: system to which the difference of the others is taken.
         ceiling: system whose means are taken as 100 %.
 
     Returns:
         A table indexed by system, with columns (metric, statistic): ``mean``, ``ci_low``, ``ci_high``; with a reference
-        ``difference``, ``difference_ci_low``, ``difference_ci_high``; with a ceiling ``share_of_ceiling``.
+        ``difference``, ``difference_ci_low``, ``difference_ci_high`` and ``p``, of paired t-tests corrected for the
+        number of systems by ``holm``; with a ceiling ``share_of_ceiling``, over the users whom the ceiling has.
 
     Raises:
         ValueError: the runs cannot be compared, or the reference or ceiling is not among them.
     """
-    _check_comparable(runs)
     systems = list(dict.fromkeys(run.system for run in runs))
     for role, name in (("reference", reference), ("ceiling", ceiling)):
         if name is not None and name not in systems:
             raise ValueError(f"the {role} {name!r} is not among the systems: {', '.join(systems)}")
-    columns = {}
+    of = {name: [run for run in runs if run.system == name] for name in systems}
+    ceilings = [] if ceiling is None else of.pop(ceiling)
+    _check_comparable(runs)
+    columns: dict[tuple[str, str], dict[str, float]] = {}
     for metric in metrics:
-        by_system = [np.mean([run.metric(metric) for run in runs if run.system == name], axis=0) for name in systems]
-        values = np.stack(by_system, axis=1)  # (N, S)
-        columns[metric, "mean"] = values.mean(axis=0)
-        columns[metric, "ci_low"], columns[metric, "ci_high"] = bootstrap_interval(values)
+        values = {name: pooled(own, metric) for name, own in of.items()}
+        means = pd.DataFrame({name: mean_interval(own.to_numpy()) for name, own in values.items()}, INTERVAL).T
         if reference is not None:
-            differences = values - values[:, [systems.index(reference)]]
-            columns[metric, "difference"] = differences.mean(axis=0)
-            interval = bootstrap_interval(differences)
-            columns[metric, "difference_ci_low"], columns[metric, "difference_ci_high"] = interval
+            _check_same_users(values)
+            means = means.join(_differences(values, reference))
         if ceiling is not None:
-            means = columns[metric, "mean"]
-            columns[metric, "share_of_ceiling"] = means / means[systems.index(ceiling)]
-    table = pd.DataFrame(columns, index=pd.Index(systems, name="system"))
+            upper = pooled(ceilings, metric)
+            means.loc[ceiling, INTERVAL] = mean_interval(upper.to_numpy())
+            shares = {name: own.reindex(upper.index).mean() / upper.mean() for name, own in values.items()}
+            means["share_of_ceiling"] = pd.Series({**shares, ceiling: 1.0})
+        columns |= {(metric, statistic): column for statistic, column in means.items()}
+    table = pd.DataFrame(columns).rename_axis("system")
     return table.sort_values((metrics[-1], "mean"), ascending=False, kind="stable")
 
 
+def _differences(values: dict[str, pd.Series], reference: str) -> pd.DataFrame:
+    """System -> mean difference to the reference, its interval, and p by Holm."""
+    others = {name: (own - values[reference]).to_numpy() for name, own in values.items() if name != reference}
+    differences = np.stack([np.zeros(len(values[reference])), *others.values()], axis=1)  # (N, S)
+    low, high = bootstrap_interval(differences)
+    columns = {"difference": differences.mean(axis=0), "difference_ci_low": low, "difference_ci_high": high}
+    return pd.DataFrame(columns | {"p": [1.0, *holm([p_value(own) for own in others.values()])]}, [reference, *others])
+
+
+def compare(runs: Sequence[Run], one: str, other: str, metric: str = "NDCG@10") -> pd.Series:
+    """How much more one system has than another: ``mean``, ``ci_low``, ``ci_high``, ``p``, and ``users`` compared."""
+    values = {name: pooled([run for run in runs if run.system == name], metric) for name in (one, other)}
+    _check_comparable([run for run in runs if run.system in values])
+    _check_same_users(values)
+    difference = (values[one] - values[other]).to_numpy()
+    row = [*mean_interval(difference), p_value(difference), len(difference)]
+    return pd.Series(row, [*INTERVAL, "p", "users"], name=f"{one} - {other}")
+
+
+def pooled(runs: Sequence[Run], metric: str) -> pd.Series:
+    """A metric of one system for every user of all its runs, indexed by data fingerprint, split and user.
+
+    Runs on the same data, with several training seeds, are averaged user by user. Runs on several data sets, such as
+    three Pocket Shops, and on several splits, such as five folds, have their users side by side.
+
+    Raises:
+        ValueError: there is no run.
+    """
+    if not runs:
+        raise ValueError("there are no runs of that system to compare")
+    keys = [(run.stamp["fingerprint"], run.stamp["split"], run.users) for run in runs]
+    parts = [
+        pd.Series(run.metric(metric), pd.MultiIndex.from_product([[data], [split], users]))
+        for run, (data, split, users) in zip(runs, keys, strict=True)
+    ]
+    return pd.concat(parts).groupby(level=[0, 1, 2]).mean()
+
+
+def p_value(differences: np.ndarray) -> float:
+    """Two-sided p of the paired t-test that (N,) differences have the mean 0; 1 if all of them are 0."""
+    return float(ttest_1samp(differences, 0).pvalue) if differences.any() else 1.0
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """P-values corrected for their number, so that rejecting those below alpha errs once in 1 / alpha tables.
+
+    The k-th smallest of m is multiplied by m - k + 1 and made no smaller than the one before {cite}`holm1979simple`.
+    """
+    order = np.argsort(p_values)
+    scaled = np.asarray(p_values, float)[order] * np.arange(len(order), 0, -1)
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1)
+    return corrected
+
+
+def curve(runs: Sequence[Run], metric: str, hyperparameter: str) -> pd.DataFrame:
+    """A metric by the value of a hyperparameter of one system: ``mean``, ``ci_low``, ``ci_high``, rows in its order."""
+    values = sorted({run.stamp["hyperparameters"][hyperparameter] for run in runs})
+    by_value = {
+        value: pooled([run for run in runs if run.stamp["hyperparameters"][hyperparameter] == value], metric)
+        for value in values
+    }
+    rows = [mean_interval(own.to_numpy()) for own in by_value.values()]
+    return pd.DataFrame(rows, pd.Index(values, name=hyperparameter), INTERVAL)
+
+
+def by_group(runs: Sequence[Run], metric: str, group: str = "warmth") -> pd.DataFrame:
+    """A metric of one system in each group of users: columns ``users``, ``mean``, ``ci_low``, ``ci_high``.
+
+    Args:
+        runs: of one system.
+        metric: name, see ``Run.metric``.
+        group: which of the runs' ``values`` numbers the groups.
+    """
+    values, groups = pooled(runs, metric), pooled(runs, group)
+    rows = {number: [len(own), *mean_interval(own.to_numpy())] for number, own in values.groupby(groups)}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["users", *INTERVAL])
+
+
 def _check_comparable(runs: Sequence[Run]) -> None:
-    """Refuse runs of different data, parts, protocols or targets."""
+    """Refuse runs of different parts, protocols or targets."""
     if not runs:
         raise ValueError("there are no runs to compare")
     first = runs[0]
     for run in runs[1:]:
-        for key in ("fingerprint", "split", "part", "protocol", "protocol options", "targets"):
-            if run.stamp[key] != first.stamp[key]:
+        for key in ("part", "protocol", "protocol options", "targets"):
+            own, wanted = run.stamp.get(key), first.stamp.get(key)  # some runs rank nothing
+            if own != wanted:
                 raise ValueError(
-                    f"{run.system} and {first.system} cannot be compared: their {key} differ, "
-                    f"{run.stamp[key]} and {first.stamp[key]}"
+                    f"{run.system} and {first.system} cannot be compared: their {key} differ, {own} and {wanted}"
                 )
+
+
+def _check_same_users(values: dict[str, pd.Series]) -> None:
+    """Refuse systems that were run on different data, splits or users."""
+    (first, index), *others = ((name, own.index) for name, own in values.items())
+    for name, other in others:
+        if not index.equals(other):
+            raise ValueError(f"{name} and {first} cannot be compared: their data, splits or users differ")
 
 
 def liked_targets(dataset: RecDataset, users: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -110,10 +202,3 @@ def item_quintiles(split: Split) -> np.ndarray:
     rank = np.empty(len(counts), int)
     rank[np.argsort(counts, kind="stable")] = np.arange(len(counts))
     return np.concatenate([[-1], rank * 5 // len(counts)])
-
-
-def by_group(run: Run, metric: str, groups: np.ndarray) -> pd.DataFrame:
-    """A metric in each group (N,) of users: columns ``users``, ``mean``, ``ci_low``, ``ci_high``."""
-    values = pd.Series(run.metric(metric)).groupby(groups)
-    rows = {group: [len(members), *mean_interval(members.to_numpy())] for group, members in values}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["users", "mean", "ci_low", "ci_high"])

@@ -13,7 +13,10 @@ def bootstrap_interval(
 ) -> np.ndarray:
     """95 % interval of the mean of (N,) or (N, S) per-user values; resamples users."""
     rng, N = np.random.default_rng(seed), len(values)
-    means = [values[rng.integers(N, size=N)].mean(axis=0) for _ in range(draws)]
+    means = []
+    for _ in range(draws):
+        times = np.bincount(rng.integers(N, size=N), minlength=N)  # each is drawn
+        means.append(times @ values / N)
     return np.percentile(means, [2.5, 97.5], axis=0)
 
 # %% ../../notebooks/01_data_exploration.ipynb #cell-38

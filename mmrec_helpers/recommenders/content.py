@@ -1,16 +1,19 @@
 """Recommenders on item content alone, and weighted hybrids."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
 from mmrec_helpers.data.dataset import Queries, Split
-from mmrec_helpers.evaluation.protocols import Recommender
+from mmrec_helpers.recommenders.base import BaseRecommender, part_checkpoint
 from mmrec_helpers.recommenders.matrices import check_rows, directions, history_counts, unit
 
 
-class ContentBased:
+@dataclass(eq=False)
+class ContentBased(BaseRecommender):
     """Cosine similarity between an item and the mean of the history's items {cite}`pazzani2007content`.
 
     The features are centred and normalised by ``directions``. Nothing is learnt from interactions, so items without any
@@ -22,19 +25,21 @@ class ContentBased:
         name: of the system in tables.
     """
 
-    def __init__(self, features: np.ndarray | sparse.sparray, name: str = "content") -> None:
-        self.features, self.name = directions(features), name
+    features: np.ndarray | sparse.sparray = field(repr=False)
+    name: str = "content"
 
-    def fit(self, split: Split) -> "ContentBased":
+    def __post_init__(self) -> None:
+        self.features = directions(self.features)
+
+    def learn(self, split: Split, checkpoint: Path | None) -> None:
         """Check the features.
 
         Raises:
             ValueError: there is not one row for the padding and one for each item.
         """
         check_rows(self.features, split, self.name)
-        return self
 
-    def score(self, queries: Queries) -> np.ndarray:
+    def score_all(self, queries: Queries) -> np.ndarray:
         """(N, I + 1) cosine similarities."""
         profiles = unit(history_counts(queries, self.features.shape[0] - 1) @ self.features)  # (N, F)
         if isinstance(profiles, np.ndarray):
@@ -42,30 +47,32 @@ class ContentBased:
         return np.ascontiguousarray((self.features @ profiles.T.toarray()).T)  # most scores are not 0: dense product
 
 
-class Hybrid:
+@dataclass(eq=False)
+class Hybrid(BaseRecommender):
     """Weighted hybrid: the weighted mean of other systems' scores, standardised for each query {cite}`burke2002hybrid`.
 
     Args:
         parts: the systems.
-        weights: one for each part; equal if None.
+        weights: one for each part; equal if empty.
         name: of the system in tables.
     """
 
-    def __init__(
-        self, parts: Sequence[Recommender], weights: Sequence[float] | None = None, name: str = "hybrid"
-    ) -> None:
-        self.parts, self.name = list(parts), name
-        self.weights = [1.0] * len(self.parts) if weights is None else list(weights)
+    parts: Sequence[BaseRecommender]
+    weights: Sequence[float] = ()
+    name: str = "hybrid"
+
+    def __post_init__(self) -> None:
+        self.weights = self.weights or [1.0] * len(self.parts)
         if len(self.weights) != len(self.parts) or not sum(self.weights) > 0:
-            raise ValueError(f"{name}: {len(self.parts)} parts need as many weights with a sum above 0, not {weights}")
+            fault = f"{len(self.parts)} parts need as many weights with a sum above 0, not {self.weights}"
+            raise ValueError(f"{self.name}: {fault}")
 
-    def fit(self, split: Split) -> "Hybrid":
-        """Fit every part."""
-        for part in self.parts:
-            part.fit(split)
-        return self
+    def learn(self, split: Split, checkpoint: Path | None) -> None:
+        """Fit every part, each with a checkpoint of its own."""
+        for number, part in enumerate(self.parts):
+            part.fit(split, part_checkpoint(checkpoint, str(number)))
 
-    def score(self, queries: Queries) -> np.ndarray:
+    def score_all(self, queries: Queries) -> np.ndarray:
         """(N, I + 1) weighted means; a part with equal scores for all items of a query contributes 0."""
         total = sum(self.weights)
         scores = (_standardise(np.asarray(part.score(queries))) for part in self.parts)

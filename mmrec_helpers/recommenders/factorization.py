@@ -1,6 +1,7 @@
 """Matrix factorization by alternating least squares, BPR, and VBPR, which also uses item features."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,12 +11,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from mmrec_helpers.data.dataset import Queries, Split
+from mmrec_helpers.recommenders.base import BaseRecommender
 from mmrec_helpers.recommenders.matrices import check_rows, directions, history_counts, interaction_counts
 from mmrec_helpers.recommenders.pairwise import INIT_STD, Pairs, PairwiseRecommender
 
 
 @dataclass(eq=False, kw_only=True)
-class MatrixFactorization:
+class MatrixFactorization(BaseRecommender):
     """Implicit-feedback matrix factorization by alternating least squares {cite}`hu2008implicit`.
 
     An item with r interactions is a positive with confidence 1 + alpha r, every other item a negative with confidence
@@ -31,6 +33,7 @@ class MatrixFactorization:
         name: of the system in tables.
     """
 
+    FITTED = ("item_factors",)
     dim: int = 32
     alpha: float = 5.0
     regularization: float = 30.0
@@ -38,25 +41,31 @@ class MatrixFactorization:
     seed: int = 0
     name: str = "matrix factorization"
 
-    def fit(self, split: Split) -> "MatrixFactorization":
+    def learn(self, split: Split, checkpoint: Path | None) -> None:
         """Solve for the item embeddings."""
         with threadpool_limits(1, "blas"):  # implicit has threads of its own
-            self.solver = AlternatingLeastSquares(
-                factors=self.dim,
-                regularization=self.regularization,
-                use_cg=False,  # exact, unlike conjugate gradients
-                iterations=self.iterations,
-                random_state=self.seed,
-            )
-            self.solver.fit(self._confidence(interaction_counts(split)), show_progress=False)
-        return self
+            solver = self._solver()
+            solver.fit(self._confidence(interaction_counts(split)), show_progress=False)
+        self.item_factors = solver.item_factors
 
-    def score(self, queries: Queries) -> np.ndarray:
+    def score_all(self, queries: Queries) -> np.ndarray:
         """(N, I + 1) dot products."""
-        history = self._confidence(history_counts(queries, len(self.solver.item_factors) - 1))
+        history = self._confidence(history_counts(queries, len(self.item_factors) - 1))
         with threadpool_limits(1, "blas"):
-            users = self.solver.recalculate_user(np.arange(len(queries)), history)
-        return users @ self.solver.item_factors.T
+            solver = self._solver()
+            solver.item_factors = self.item_factors
+            users = solver.recalculate_user(np.arange(len(queries)), history)
+        return users @ self.item_factors.T
+
+    def _solver(self) -> AlternatingLeastSquares:
+        """The solver, without embeddings."""
+        return AlternatingLeastSquares(
+            factors=self.dim,
+            regularization=self.regularization,
+            use_cg=False,  # exact, unlike conjugate gradients
+            iterations=self.iterations,
+            random_state=self.seed,
+        )
 
     def _confidence(self, counts: sparse.csr_array) -> sparse.csr_matrix:
         """The confidences that differ from 1, as ``implicit`` expects them."""
@@ -107,6 +116,7 @@ class VBPR(BPR):
         feature_dim: dimension of t_u and E f_i.
     """
 
+    NOT_SAVED = ("features",)
     features: np.ndarray = field(repr=False)
     feature_dim: int = 64
     name: str = "VBPR"

@@ -154,8 +154,12 @@ class MMGPT2Rec(CausalRecommender):
         dims: F of each modality; ``features`` holds them side by side. By default all columns are one modality.
         num_heads: H of self-attention, a divisor of ``dim``.
         config: the design choices.
+
+    Attributes:
+        gpt2_sizes: layers, heads and positions of the backbone, once fitted.
     """
 
+    FITTED = ("gpt2_sizes", *CausalRecommender.FITTED)
     dims: tuple[int, ...] = ()
     num_heads: int = 4
     config: MMGPT2Config = field(default_factory=MMGPT2Config)
@@ -164,6 +168,7 @@ class MMGPT2Rec(CausalRecommender):
     epochs: int = 30
     lr: float = 4e-3
     weight_decay: float = 0.05
+    gpt2_sizes: tuple[int, int, int] = field(init=False, repr=False)
     network: DecoderNetwork = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -202,46 +207,65 @@ class MMGPT2Rec(CausalRecommender):
             if occurs:
                 raise ValueError(f"{self.name}: {problem}")
 
-    def build_model(self, split: Split) -> DecoderNetwork:
-        """A model for the split's items, randomly initialised but for its backbone and ID embeddings as configured."""
-        config, item_embedding = self.config, self._item_embedding(split)
+    def initial_model(self, split: Split) -> SequenceModel:
+        """The model that training begins with, with the configured backbone's weights.
+
+        Raises:
+            ValueError: a pretrained backbone has another dimension or too few positions.
+        """
+        if not self.config.backbone:  # one position more than items, for the BOS token
+            self.gpt2_sizes = (self.num_layers, self.num_heads, self.max_len + 1)
+            return super().initial_model(split)
+        pretrained = load_backbone(self.config.backbone)
+        positions, dim = pretrained.positions.weight.shape
+        if dim != self.dim or positions <= self.max_len:
+            raise ValueError(
+                f"{self.name}: {self.config.backbone} has dim {dim} and {positions} positions; "
+                f"this system needs dim {self.dim} and more than {self.max_len} positions"
+            )
+        sizes = backbone_sizes(self.config.backbone)
+        self.gpt2_sizes = (sizes["num_layers"], sizes["num_heads"], positions)
+        network, weights = super().initial_model(split), pretrained.state_dict()
+        for name, weight in network.backbone.named_parameters():
+            if (name := name.replace("base_layer.", "")) in weights:  # not LoRA's own matrices
+                weight.data.copy_(weights[name])
+        return network
+
+    def build_model(self, features: Tensor | None) -> DecoderNetwork:
+        """See ``SequentialRecommender``; ID embeddings are initialised as configured."""
+        config, item_embedding = self.config, self._item_embedding(features)
         decoder = ItemDecoder(item_embedding, self.backbone(), config.tie_weights)
-        network = DecoderNetwork(decoder, split.dataset.num_users if config.bos == "user" else 0, config.eos)
+        network = DecoderNetwork(decoder, self.num_users if config.bos == "user" else 0, config.eos)
         for bias in (item_embedding.bias, network.eos_bias):
             if bias is not None:
                 bias.requires_grad_(config.use_bias)
         return network
 
-    def _item_embedding(self, split: Split) -> ItemEmbedding:
-        columns, features, fusion, ids = self.item_features(split), None, None, None
+    def item_features(self, num_items: int) -> Tensor | None:
+        """(I, F) standardised features, or (I, D) principal components for ID embeddings, as configured."""
+        features = super().item_features(num_items)
+        if self.config.id_init != "features":
+            return features
+        components = principal_components(np.asarray(self.features), self.dim)
+        return torch.as_tensor(standardise(components[1:]), dtype=torch.float32)
+
+    def _item_embedding(self, columns: Tensor | None) -> ItemEmbedding:
+        features, fusion, ids = None, None, None
         if columns is not None and self.config.id_init == "random":
             dims = self.dims or (columns.shape[1],)
             if sum(dims) != columns.shape[1]:
                 raise ValueError(f"{self.name}: dims {dims} do not sum to the {columns.shape[1]} columns of features")
             fusion, features = FUSIONS[self.config.fusion](dims, self.dim), columns.split(dims, dim=1)
         if self.use_ids:
-            ids = INIT_STD * torch.randn(split.dataset.num_items, self.dim)
+            ids = INIT_STD * torch.randn(self.special_token_id - 1, self.dim)
         if self.config.id_init == "features":
-            components = principal_components(np.asarray(self.features), self.dim)
-            ids = torch.as_tensor(standardise(components[1:]), dtype=torch.float32)
+            ids = columns
         return ItemEmbedding(self.dim, features, fusion, ids)
 
     def backbone(self) -> GPT2:
-        """The configured GPT-2.
-
-        Raises:
-            ValueError: a pretrained one has another dimension or too few positions.
-        """
-        if self.config.backbone:
-            gpt2 = load_backbone(self.config.backbone, self.dropout)
-            positions, dim = gpt2.positions.weight.shape
-            if dim != self.dim or positions <= self.max_len:
-                raise ValueError(
-                    f"{self.name}: {self.config.backbone} has dim {dim} and {positions} positions; "
-                    f"this system needs dim {self.dim} and more than {self.max_len} positions"
-                )
-        else:  # one position more than items, for the BOS token
-            gpt2 = GPT2(self.dim, self.num_layers, self.num_heads, self.max_len + 1, self.dropout)
+        """A randomly initialised GPT-2 of the configured sizes, with LoRA where configured."""
+        num_layers, num_heads, num_positions = self.gpt2_sizes
+        gpt2 = GPT2(self.dim, num_layers, num_heads, num_positions, self.dropout)
         if self.config.tuning == "lora":
             add_lora(gpt2)
         return gpt2

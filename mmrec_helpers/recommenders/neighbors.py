@@ -1,16 +1,18 @@
 """Neighbourhood recommenders: item-kNN and user-kNN on interactions, without training."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
 from mmrec_helpers.data.dataset import Queries, Split
+from mmrec_helpers.recommenders.base import BaseRecommender
 from mmrec_helpers.recommenders.matrices import history_counts, interaction_counts, nearest, presence
 
 
 @dataclass(eq=False)
-class ItemKNN:
+class ItemKNN(BaseRecommender):
     """Items with the same users as the history's items {cite}`sarwar2001item,deshpande2004itembased`.
 
     The similarity of items i and j with n_i and n_j users, n_ij of them in common, is
@@ -22,11 +24,12 @@ class ItemKNN:
         shrinkage: constant in the denominator, which lowers the similarity of rare items.
     """
 
+    FITTED = ("similarity",)
     num_neighbors: int = 100
     shrinkage: float = 10.0
     name: str = "item-kNN"
 
-    def fit(self, split: Split) -> "ItemKNN":
+    def learn(self, split: Split, checkpoint: Path | None) -> None:
         """Count users in common, and keep the nearest items of each."""
         interactions = presence(interaction_counts(split))
         common = (interactions.T @ interactions).tocoo()
@@ -35,15 +38,14 @@ class ItemKNN:
         similarity.data[row == column] = 0
         similarity.eliminate_zeros()
         self.similarity = nearest(similarity.tocsr(), self.num_neighbors)
-        return self
 
-    def score(self, queries: Queries) -> np.ndarray:
+    def score_all(self, queries: Queries) -> np.ndarray:
         """(N, I + 1) sums of similarity over the history; 0 where no user has both."""
         return (history_counts(queries, self.similarity.shape[0] - 1) @ self.similarity).toarray()
 
 
 @dataclass(eq=False)
-class UserKNN:
+class UserKNN(BaseRecommender):
     """Items of the users whose training items are most similar to the history {cite}`herlocker1999framework`.
 
     The similarity of a history of n items and a user of m items, c of them in common, is
@@ -55,16 +57,16 @@ class UserKNN:
         shrinkage: constant in the denominator, which lowers the similarity of short histories.
     """
 
+    FITTED = ("interactions",)
     num_neighbors: int = 100
     shrinkage: float = 10.0
     name: str = "user-kNN"
 
-    def fit(self, split: Split) -> "UserKNN":
+    def learn(self, split: Split, checkpoint: Path | None) -> None:
         """Keep the interactions."""
         self.interactions = presence(interaction_counts(split))
-        return self
 
-    def score(self, queries: Queries) -> np.ndarray:
+    def score_all(self, queries: Queries) -> np.ndarray:
         """(N, I + 1) sums of similarity over the neighbours that have an item."""
         histories = presence(history_counts(queries, self.interactions.shape[1] - 1))
         common = (histories @ self.interactions.T).tocoo()  # (N, U)

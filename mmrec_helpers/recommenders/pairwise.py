@@ -1,14 +1,17 @@
 """Pairwise recommenders: an item that a user interacted with is trained to score above a sampled negative."""
 
 from dataclasses import dataclass, field
-from typing import Self
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 
 from mmrec_helpers.data.dataset import Queries, Split
 from mmrec_helpers.evaluation.validation import validation_ndcg
+from mmrec_helpers.recommenders.base import BaseRecommender
 from mmrec_helpers.recommenders.matrices import history_counts, interaction_counts, presence
 from mmrec_helpers.settings import load_settings
 from mmrec_helpers.training.loop import TrainingConfig, TrainingHistory, batch_rows, train
@@ -63,18 +66,27 @@ class Pairs:
         return number + skipped + 1
 
 
+@dataclass(frozen=True, eq=False)
 class UserEmbeddings:
     """Embeddings of the users of N queries: their own if they are in the training part.
 
     Any other user gets the mean over the history's items of the mean embedding of the training users who interacted
     with the item; without any such item, the mean of all training users.
+
+    Attributes:
+        known: (U,) whether a user is in the training part.
+        item_users: (I + 1, U) weights of an item's users; they sum to 1, or to 0 for items without users.
     """
 
-    def __init__(self, split: Split) -> None:
+    known: np.ndarray
+    item_users: sparse.csr_array
+
+    @classmethod
+    def of_training(cls, split: Split) -> "UserEmbeddings":
+        """Those of the training part."""
         interacted = presence(interaction_counts(split))
-        self.known = interacted.sum(axis=1) > 0  # (U,)
         share = 1 / np.maximum(interacted.sum(axis=0), 1)
-        self.item_users = (interacted * share).T.tocsr()  # (I + 1, U), rows sum to 1, or 0 for items without users
+        return cls(interacted.sum(axis=1) > 0, (interacted * share).T.tocsr())
 
     def of(self, queries: Queries, embeddings: np.ndarray) -> np.ndarray:
         """(N, D) out of the (U, D) learnt embeddings."""
@@ -89,7 +101,7 @@ class UserEmbeddings:
 
 
 @dataclass(eq=False, kw_only=True)
-class PairwiseRecommender:
+class PairwiseRecommender(BaseRecommender):
     """Base class of the recommenders trained by BPR's loss {cite}`rendle2009bpr`.
 
     Args:
@@ -102,9 +114,12 @@ class PairwiseRecommender:
 
     Attributes:
         model: the network, once fitted.
+        users: see ``UserEmbeddings``, once fitted.
+        fitted: what ``embeddings`` gave, once fitted.
         training: the history of the training, once fitted.
     """
 
+    FITTED: ClassVar[tuple[str, ...]] = ("users", "fitted")
     epochs: int = 100
     lr: float = 5e-3
     weight_decay: float = 1.0
@@ -135,11 +150,11 @@ class PairwiseRecommender:
 
     # Shared -------------------------------------------------------------------------------------------------------
 
-    def fit(self, split: Split) -> Self:
+    def learn(self, split: Split, checkpoint: Path | None) -> None:
         """Train on the training part; NDCG@10 on the valid part, if there is one, chooses the best weights."""
         torch.manual_seed(self.seed)
         self.model = self.build_model(split).to(load_settings().device)
-        self.users, pairs = UserEmbeddings(split), Pairs(split)
+        self.users, pairs = UserEmbeddings.of_training(split), Pairs(split)
         steps_per_epoch = -(-len(pairs) // self.batch_size)
         validate = validation_ndcg(
             lambda queries: self._scores(queries, self.embeddings()), split, VALIDATION_QUERIES, self.seed
@@ -158,12 +173,11 @@ class PairwiseRecommender:
             rows = batch_rows(len(pairs), self.batch_size, step, self.seed)
             return bpr_loss(self.score_differences(pairs, rows, np.random.default_rng([self.seed, step])))
 
-        self.training = train(self.model, loss_of, config, validate, name=self.name)
+        self.training = train(self.model, loss_of, config, validate, checkpoint, self.name)
         with torch.no_grad():
             self.fitted = self.embeddings()
-        return self
 
-    def score(self, queries: Queries) -> np.ndarray:
+    def score_all(self, queries: Queries) -> np.ndarray:
         """(N, I + 1) scores."""
         return self._scores(queries, self.fitted)
 

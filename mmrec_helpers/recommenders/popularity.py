@@ -1,32 +1,34 @@
 """Random scores and popularity: two baselines without a model."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from mmrec_helpers.data.dataset import NotAvailable, Queries, Split
+from mmrec_helpers.recommenders.base import BaseRecommender
 
 DAY = 86_400
 """Seconds."""
 
 
 @dataclass(eq=False)
-class Random:
+class Random(BaseRecommender):
     """The random baseline: a uniform score for each user and item.
 
     Args:
         seed: of the scores; they do not depend on the batch in which a user comes.
     """
 
+    FITTED = ("num_items",)
     seed: int = 0
     name: str = "random"
 
-    def fit(self, split: Split) -> "Random":
+    def learn(self, split: Split, checkpoint: Path | None) -> None:
         """Keep the number of items."""
         self.num_items = split.dataset.num_items
-        return self
 
-    def score(self, queries: Queries) -> np.ndarray:
+    def score_all(self, queries: Queries) -> np.ndarray:
         """(N, I + 1) uniform numbers."""
         scores = np.empty((len(queries), self.num_items + 1), np.float32)
         for row, user in zip(scores, queries.users, strict=True):
@@ -35,7 +37,7 @@ class Random:
 
 
 @dataclass(eq=False)
-class Popularity:
+class Popularity(BaseRecommender):
     """The number of training interactions of each item: the same list for everyone.
 
     Args:
@@ -44,6 +46,7 @@ class Popularity:
             the list knows the future {cite}`ji2023leakage`.
     """
 
+    FITTED = ("items", "times", "num_items")
     days: float | None = None
     name: str = ""
 
@@ -52,7 +55,7 @@ class Popularity:
             raise ValueError(f"popularity is counted over a positive number of days, not over {self.days}")
         self.name = self.name or ("popularity" if self.days is None else "recent popularity")
 
-    def fit(self, split: Split) -> "Popularity":
+    def learn(self, split: Split, checkpoint: Path | None) -> None:
         """Keep the training interactions in order of time.
 
         Raises:
@@ -63,9 +66,8 @@ class Popularity:
         frame = split.interactions("train").sort_values("time")
         self.items, self.times = frame["item"].to_numpy(), frame["time"].to_numpy()
         self.num_items = split.dataset.num_items
-        return self
 
-    def score(self, queries: Queries) -> np.ndarray:
+    def score_all(self, queries: Queries) -> np.ndarray:
         """(N, I + 1) counts."""
         if self.days is None:
             counts = np.bincount(self.items, minlength=self.num_items + 1)

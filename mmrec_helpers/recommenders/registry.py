@@ -1,11 +1,12 @@
-"""The systems of the benchmark: which apply to a data set, and the grids by which their families are tuned."""
+"""The systems of the benchmark: what each is built from, and which apply to a data set."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import product
+from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.evaluation.protocols import Recommender
@@ -19,31 +20,8 @@ from mmrec_helpers.recommenders.popularity import Popularity, Random
 from mmrec_helpers.recommenders.reviews import DeepCoNN, NeuralReviews
 from mmrec_helpers.recommenders.sasrec import SASRec
 
-
-def grid(**values: tuple) -> list[dict]:
-    """Every combination of some hyperparameters' values."""
-    return [dict(zip(values, combination, strict=True)) for combination in product(*values.values())]
-
-
-GRIDS = {
-    "recent popularity": grid(days=(7, 14, 30, 60, 90, 180)),
-    "item-kNN": grid(num_neighbors=(20, 100, 300), shrinkage=(0.0, 10.0)),
-    "user-kNN": grid(num_neighbors=(30, 100, 300), shrinkage=(0.0, 10.0)),
-    "hybrid": grid(weights=((1, 0), (1, 0.25), (1, 0.5), (1, 1), (1, 2), (0, 1))),
-    "matrix factorization": grid(dim=(16, 32, 64), regularization=(10.0, 30.0)),
-    "BPR": grid(lr=(2e-3, 5e-3, 1e-2), weight_decay=(1.0, 3.0)),
-    "VBPR": grid(lr=(2e-3, 5e-3, 1e-2), weight_decay=(1.0, 3.0)),
-    "DeepCoNN": grid(lr=(2e-3, 3e-3, 5e-3), epochs=(6, 12), max_len=(200,)),
-    "NRMF (our reading)": grid(lr=(3e-3, 1e-2, 2e-2), weight_decay=(1.0, 3.0)),
-    "BERT4Rec": grid(lr=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.4), epochs=(100,), patience=(10,)),
-    "GRU4Rec": grid(lr=(2e-3, 4e-3, 8e-3), dropout=(0.2, 0.4)),
-    "GRU4Rec_F": grid(lr=(2e-3, 4e-3, 8e-3), dropout=(0.2, 0.4)),
-    "SASRec": grid(lr=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
-    "SASRec, BCE": grid(lr=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
-    "SASRec, gBCE": grid(lr=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
-    "SASRec_F": grid(lr=(2e-3, 4e-3), dropout=(0.2, 0.3, 0.5)),
-}
-"""Family -> six settings of its hyperparameters: the same tuning budget for all. Other families have none to tune."""
+Inputs = Mapping[str, np.ndarray | sparse.sparray]
+"""Name -> (I + 1, F) features of the items, see ``system_inputs``."""
 
 
 @dataclass(frozen=True)
@@ -52,61 +30,109 @@ class SystemSpec:
 
     Attributes:
         name: of the system in tables.
-        family: whose grid it takes, see GRIDS. A family is tuned by its last system in ``benchmark_systems``.
-        build: the system, given hyperparameters.
+        build: the system, from hyperparameters and, where they are named below, ``features`` and ``seed``.
+        family: whose space of hyperparameters it has, see ``tuning.SPACES``. A family is tuned by its last system.
+        features: its item features, a key of ``system_inputs``; none if empty.
+        is_seeded: whether anything in it is random.
+        needs: what the data set must have: ``times``, ``images``, ``reviews``.
     """
 
     name: str
-    family: str
     build: Callable[..., Recommender]
+    family: str = ""
+    features: str = ""
+    is_seeded: bool = False
+    needs: frozenset[str] = field(default_factory=frozenset)
 
 
-def benchmark_systems(dataset: RecDataset, encoder: str, seed: int = 0) -> list[SystemSpec]:
-    """Every system of the book that a data set has the data for: times, images, reviews.
+def _hybrid(features: np.ndarray | sparse.sparray, weights: tuple[float, float] = (1, 1)) -> Hybrid:
+    return Hybrid([ItemKNN(), ContentBased(features)], weights)
+
+
+def _needs(modality: str) -> frozenset[str]:
+    return frozenset() if modality == "text" else frozenset({"images"})
+
+
+def _with_features(family: str, build: Callable[..., Recommender]) -> list[SystemSpec]:
+    return [
+        SystemSpec(name, partial(build, name=name), family, modality, True, _needs(modality))
+        for modality, name in ((modality, f"{family}, {modality}") for modality in ("text", "image", "both"))
+    ]
+
+
+def _content(modality: str) -> SystemSpec:
+    name = f"content, {modality}"
+    return SystemSpec(name, partial(ContentBased, name=name), "content", f"content {modality}", needs=_needs(modality))
+
+
+_REVIEWS = frozenset({"reviews"})
+_BCE, _GBCE = (partial(SASRec, loss=loss, name=f"SASRec, {name}") for loss, name in (("bce", "BCE"), ("gbce", "gBCE")))
+SYSTEMS = (
+    SystemSpec("random", Random, is_seeded=True),
+    SystemSpec("popularity", Popularity),
+    SystemSpec("item-kNN", ItemKNN, "item-kNN"),
+    SystemSpec("user-kNN", UserKNN, "user-kNN"),
+    SystemSpec("recent popularity", Popularity, "recent popularity", needs=frozenset({"times"})),
+    *(_content(modality) for modality in ("text", "image", "both")),
+    SystemSpec("hybrid", _hybrid, "hybrid", "content richest"),
+    SystemSpec("matrix factorization", MatrixFactorization, "matrix factorization", is_seeded=True),
+    SystemSpec("BPR", BPR, "BPR", is_seeded=True),
+    *_with_features("VBPR", VBPR),
+    SystemSpec("DeepCoNN", partial(DeepCoNN, max_len=200), "DeepCoNN", is_seeded=True, needs=_REVIEWS),
+    SystemSpec("NRMF (our reading)", NeuralReviews, "NRMF (our reading)", is_seeded=True, needs=_REVIEWS),
+    SystemSpec("GRU4Rec", GRU4Rec, "GRU4Rec", is_seeded=True),
+    SystemSpec("BERT4Rec", partial(BERT4Rec, epochs=100, patience=10), "BERT4Rec", is_seeded=True),
+    SystemSpec("SASRec", SASRec, "SASRec", is_seeded=True),
+    SystemSpec("SASRec, BCE", _BCE, "SASRec, BCE", is_seeded=True),
+    SystemSpec("SASRec, gBCE", _GBCE, "SASRec, gBCE", is_seeded=True),
+    *_with_features("GRU4Rec_F", GRU4Rec),
+    *_with_features("SASRec_F", SASRec),
+)
+"""Every system of the benchmark, in the order of the tables."""
+
+
+def available_systems(dataset: RecDataset) -> list[SystemSpec]:
+    """The systems that a data set has the data for."""
+    has_reviews = any(isinstance(review, str) and review.strip() for review in dataset.interactions["review"])
+    known = {"times": dataset.timed, "images": dataset.has_image.any(), "reviews": has_reviews}
+    return [system for system in SYSTEMS if all(known[need] for need in system.needs)]
+
+
+def system_inputs(dataset: RecDataset, encoder: str) -> Inputs:
+    """The item features of all systems.
 
     Args:
         dataset: the data set.
         encoder: of the images.
-        seed: of everything random.
+
+    Returns:
+        ``text``, ``image``, ``both``: dense, to learn from; ``content text``, ..., of content-based systems, by words;
+        ``content richest``: both, or only texts. Without images, those with images are missing.
     """
-    words = tfidf(dataset)
-    content, features = {"text": words}, {"text": text_features(dataset)}
-    if dataset.has_image.any():
-        images = image_features(dataset, encoder)
-        content |= {"image": images, "both": concatenate_normalised(words, images)}
-        features |= {"image": images, "both": np.concatenate([features["text"], images], axis=1)}
+    words, text = tfidf(dataset), text_features(dataset)
+    if not dataset.has_image.any():
+        return {"text": text, "content text": words, "content richest": words}
+    images = image_features(dataset, encoder)
+    content = concatenate_normalised(words, images)
+    learnt = {"text": text, "image": images, "both": np.concatenate([text, images], axis=1)}
+    return learnt | {
+        "content text": words,
+        "content image": images,
+        "content both": content,
+        "content richest": content,
+    }
 
-    def spec(name: str, build: Callable[..., Recommender], family: str = "", /, **fixed: object) -> SystemSpec:
-        return SystemSpec(name, family or name, partial(build, **fixed))
 
-    def with_features(family: str, build: Callable[..., Recommender]) -> list[SystemSpec]:
-        named = {f"{family}, {modality}": columns for modality, columns in features.items()}
-        return [spec(name, build, family, features=columns, name=name, seed=seed) for name, columns in named.items()]
+def build_system(name: str, inputs: Inputs, seed: int = 0, **hyperparameters: Any) -> Recommender:  # noqa: ANN401
+    """A system of the benchmark, not yet fitted.
 
-    recent = [spec("recent popularity", Popularity)] if dataset.timed else []
-    reviews = [spec("DeepCoNN", DeepCoNN, seed=seed), spec("NRMF (our reading)", NeuralReviews, seed=seed)]
-    has_reviews = any(isinstance(review, str) and review.strip() for review in dataset.interactions["review"])
-    richest = list(content.values())[-1]
-    return [
-        spec("random", Random, seed=seed),
-        spec("popularity", Popularity),
-        spec("item-kNN", ItemKNN),
-        spec("user-kNN", UserKNN),
-        *recent,
-        *(
-            spec(f"content, {modality}", ContentBased, "content", features=columns, name=f"content, {modality}")
-            for modality, columns in content.items()
-        ),
-        spec("hybrid", lambda **weights: Hybrid([ItemKNN(), ContentBased(richest)], **weights)),
-        spec("matrix factorization", MatrixFactorization, seed=seed),
-        spec("BPR", BPR, seed=seed),
-        *with_features("VBPR", VBPR),
-        *(reviews if has_reviews else []),
-        spec("GRU4Rec", GRU4Rec, seed=seed),
-        spec("BERT4Rec", BERT4Rec, seed=seed),
-        spec("SASRec", SASRec, seed=seed),
-        spec("SASRec, BCE", SASRec, loss="bce", name="SASRec, BCE", seed=seed),
-        spec("SASRec, gBCE", SASRec, loss="gbce", name="SASRec, gBCE", seed=seed),
-        *with_features("GRU4Rec_F", GRU4Rec),
-        *with_features("SASRec_F", SASRec),
-    ]
+    Args:
+        name: of SYSTEMS.
+        inputs: of ``system_inputs``.
+        seed: of everything random.
+        hyperparameters: of the system.
+    """
+    spec = next(system for system in SYSTEMS if system.name == name)
+    features = {"features": inputs[spec.features]} if spec.features else {}
+    seeded = {"seed": seed} if spec.is_seeded else {}
+    return spec.build(**features, **seeded, **hyperparameters)

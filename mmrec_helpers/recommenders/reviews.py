@@ -204,6 +204,7 @@ class NeuralReviews(PairwiseRecommender):
         name: of the system in tables.
     """
 
+    FITTED = (*PairwiseRecommender.FITTED, "sizes", "model")
     dim: int = 32
     topics: int = 64
     hidden: int = 64
@@ -217,8 +218,13 @@ class NeuralReviews(PairwiseRecommender):
     def build_model(self, split: Split) -> nn.Module:
         """See ``PairwiseRecommender``."""
         self.reviews = ReviewVectors(split, self.topics, self.seed)
-        counts = (split.dataset.num_users, split.dataset.num_items)
-        return _NeuralFactors(*counts, self.dim, self.reviews.users.shape[1], self.hidden, self.dropout)
+        self.sizes = (split.dataset.num_users, split.dataset.num_items, self.reviews.users.shape[1])
+        return self.empty_network()
+
+    def empty_network(self) -> nn.Module:
+        """See ``BaseRecommender``."""
+        num_users, num_items, topics = self.sizes
+        return _NeuralFactors(num_users, num_items, self.dim, topics, self.hidden, self.dropout)
 
     def score_differences(self, pairs: Pairs, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
         """See ``PairwiseRecommender``."""

@@ -5,8 +5,10 @@ They differ in their backbone and in what is masked. Batches inside a network ar
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from math import log, sqrt
-from typing import Self
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from mmrec_helpers.data.dataset import Queries, Split
 from mmrec_helpers.evaluation.validation import validation_ndcg
 from mmrec_helpers.lessons.decoder import Add, ItemEmbedding
+from mmrec_helpers.recommenders.base import BaseRecommender
 from mmrec_helpers.settings import load_settings
 from mmrec_helpers.training.loop import TrainingConfig, TrainingHistory, batch_rows, train
 from mmrec_helpers.training.losses import catalogue_cross_entropy, gbce_beta, gbce_loss, sample_negatives
@@ -156,7 +159,7 @@ def standardise(features: np.ndarray) -> np.ndarray:
 
 
 @dataclass(eq=False, kw_only=True)
-class SequentialRecommender:
+class SequentialRecommender(BaseRecommender):
     """Base class of the sequential recommenders.
 
     Args:
@@ -183,10 +186,14 @@ class SequentialRecommender:
 
     Attributes:
         special_token_id: I + 1: BOS, or [MASK] of BERT4Rec.
+        num_users: U.
+        num_features: F of what ``item_features`` gives; None without features.
         network: the model, once fitted.
         training: the history of the training, once fitted.
     """
 
+    FITTED: ClassVar[tuple[str, ...]] = ("special_token_id", "num_users", "num_features", "network")
+    NOT_SAVED = ("features",)
     features: np.ndarray | None = field(default=None, repr=False)
     use_ids: bool = True
     name: str = ""
@@ -205,6 +212,8 @@ class SequentialRecommender:
     patience: int = 5
     seed: int = 0
     special_token_id: int = field(init=False, repr=False)
+    num_users: int = field(init=False, repr=False)
+    num_features: int | None = field(init=False, repr=False)
     network: SequenceModel = field(init=False, repr=False)
     training: TrainingHistory = field(init=False, repr=False)
 
@@ -231,17 +240,29 @@ class SequentialRecommender:
 
     # Shared, and overridden by some -------------------------------------------------------------------------------
 
-    def build_model(self, split: Split) -> SequenceModel:
-        """A randomly initialised model for the split's items."""
-        features, ids = self.item_features(split), None
-        backbone = self.backbone()
+    def build_model(self, features: Tensor | None) -> SequenceModel:
+        """A randomly initialised model for items with these (I, F) features."""
+        backbone, ids = self.backbone(), None
         if self.use_ids:
-            ids = INIT_STD * torch.randn(split.dataset.num_items, self.dim)
+            ids = INIT_STD * torch.randn(self.special_token_id - 1, self.dim)
         embedding = ItemEmbedding(self.dim, None if features is None else [features], None, ids)
         nn.init.normal_(embedding.special_token, std=INIT_STD)
         if features is not None:  # initialised last, so that all other weights are those of a model without features
             embedding.fusion = Add([features.shape[1]], self.dim, bias=False)
         return SequenceModel(backbone, embedding)
+
+    def initial_model(self, split: Split) -> SequenceModel:
+        """The model that training begins with."""
+        self.special_token_id, self.num_users = split.dataset.num_items + 1, split.dataset.num_users
+        features = self.item_features(split.dataset.num_items)
+        self.num_features = None if features is None else features.shape[1]
+        torch.manual_seed(self.seed)
+        return self.build_model(features)
+
+    def empty_network(self) -> SequenceModel:
+        """See ``BaseRecommender``."""
+        num_items, num_features = self.special_token_id - 1, self.num_features
+        return self.build_model(None if num_features is None else torch.zeros(num_items, num_features))
 
     def training_rows(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(W, length + 1) training windows of (R,) users and items, see ``windows``."""
@@ -265,9 +286,7 @@ class SequentialRecommender:
 
     def prepare(self, split: Split) -> Tensor:
         """Initialise the model; return the (W, length + 1) training windows."""
-        self.special_token_id = split.dataset.num_items + 1
-        torch.manual_seed(self.seed)
-        self.network = self.build_model(split).to(load_settings().device)
+        self.network = self.initial_model(split).to(load_settings().device)
         if self.loss in ("bce", "gbce"):  # initial bias: the prior odds that an item is the target, not a negative
             num_negatives, beta = self._sampling(split.dataset.num_items)
             nn.init.constant_(self.network.item_embedding.bias, log(beta / num_negatives))
@@ -275,16 +294,16 @@ class SequentialRecommender:
         rows = self.training_rows(frame["user"].to_numpy(), frame["item"].to_numpy())
         return torch.from_numpy(rows).to(self.device)
 
-    def fit(self, split: Split) -> Self:
+    def learn(self, split: Split, checkpoint: Path | None) -> None:
         """Train on the training part; the valid part, if there is one, chooses the best weights."""
         rows = self.prepare(split)
         validate = validation_ndcg(self.score, split, VALIDATION_QUERIES, self.seed, self.max_len)
         config = self.training_config(-(-len(rows) // self.batch_size), validate is not None)
-        self.training = train(self.network, lambda step: self.loss_of(rows, step), config, validate, name=self.name)
-        return self
+        loss_of = partial(self.loss_of, rows)
+        self.training = train(self.network, loss_of, config, validate, checkpoint, self.name)
 
     @torch.no_grad()
-    def score(self, queries: Queries) -> np.ndarray:
+    def score_all(self, queries: Queries) -> np.ndarray:
         """(N, I + 1) scores of the next item; column 0, the padding, is 0."""
         self.network.eval()
         num_items = self.special_token_id - 1
@@ -322,7 +341,7 @@ class SequentialRecommender:
         num_negatives, calibration = (1, 0.0) if is_bce else (min(self.num_negatives, num_items - 1), self.calibration)
         return num_negatives, gbce_beta(num_negatives, num_items, calibration)
 
-    def item_features(self, split: Split) -> Tensor | None:
+    def item_features(self, num_items: int) -> Tensor | None:
         """(I, F) standardised features, or None without any.
 
         Raises:
@@ -330,10 +349,10 @@ class SequentialRecommender:
         """
         if self.features is None:
             return None
-        features, num_rows = np.asarray(self.features, float), split.dataset.num_items + 1
+        features, num_rows = np.asarray(self.features, float), num_items + 1
         if features.ndim != 2 or len(features) != num_rows or not np.isfinite(features).all():
             fault = f"{self.name}: features of shape {features.shape} are not {num_rows} rows of finite numbers"
-            raise ValueError(f"{fault}, a row for the padding and one for each of the {num_rows - 1} items")
+            raise ValueError(f"{fault}, a row for the padding and one for each of the {num_items} items")
         return torch.as_tensor(standardise(features[1:]), dtype=torch.float32)
 
 

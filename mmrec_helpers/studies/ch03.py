@@ -13,8 +13,7 @@ from matplotlib.axes import Axes
 
 from mmrec_helpers.data.dataset import NotAvailable, RecDataset, Split
 from mmrec_helpers.display.cards import STYLE, data_uri
-from mmrec_helpers.evaluation.intervals import format_interval, mean_interval
-from mmrec_helpers.evaluation.metrics import TargetRanks, auc, hit_rate, reciprocal_rank
+from mmrec_helpers.evaluation.metrics import TargetRanks
 from mmrec_helpers.evaluation.protocols import FullRanking, Recommender, SampledNegatives, evaluate_protocols
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.recommenders.sasrec import SASRec
@@ -107,8 +106,8 @@ def popularity_ranks(sequences: np.ndarray, targets: np.ndarray, num_items: int,
     return TargetRanks(num_higher[:, None], num_tied[:, None], np.full(len(targets), NUM_NEGATIVES + 1))
 
 
-def study_preprocessing(dataset: RecDataset, users: int = 7, items: int = 5) -> dict:
-    """Popularity's metrics among 21 candidates after MLLM-MSR's released preprocessing, and on the true last item.
+def preprocessing_runs(dataset: RecDataset, users: int = 7, items: int = 5) -> list[Run]:
+    """Popularity's ranks among 21 candidates after MLLM-MSR's released preprocessing, and on the true last item.
 
     Args:
         dataset: all of it.
@@ -116,35 +115,30 @@ def study_preprocessing(dataset: RecDataset, users: int = 7, items: int = 5) -> 
         items: least number of interactions of an item.
 
     Returns:
-        ``users`` and ``items`` that remain, ``same target``: the share of users for whom both targets are one item; and
-        for ``released`` and ``last item``: AUC, HR@5 and MRR@5 as [mean, low, high] with 95 % intervals.
+        The runs of ``popularity, released target`` and ``popularity, last item``. Their scalars are the ``users`` and
+        ``items`` that remain and ``same target``, the share of users for whom both targets are one item.
 
     Raises:
         NotAvailable: no users and items remain, or too few items.
     """
-    dataset = dataset.k_core(users, items)
-    sequences = item_sequences(dataset)
+    core = dataset.k_core(users, items)
+    sequences = item_sequences(core)
     last = sequences[np.arange(len(sequences)), (sequences > 0).sum(axis=1) - 1]
     released = most_popular_items(sequences)[:, -1]
-    study: dict = {"users": dataset.num_users, "items": dataset.num_items}
-    study["same target"] = float((released == last).mean())
-    for name, targets in (("released", released), ("last item", last)):
-        ranks = popularity_ranks(sequences, targets, dataset.num_items)
-        metrics = {"AUC": auc(ranks), "HR@5": hit_rate(ranks, 5), "MRR@5": reciprocal_rank(ranks, 5)}
-        study[name] = {metric: mean_interval(values) for metric, values in metrics.items()}
-    return study
-
-
-def preprocessing_table(studies: Mapping[str, dict | None]) -> pd.DataFrame:
-    """The ``study_preprocessing`` of each data set, two rows each; none where it is None."""
-    return pd.DataFrame(
-        {
-            f"{name}: {kind}": {metric: format_interval(interval) for metric, interval in study[kind].items()}
-            for name, study in studies.items()
-            if study is not None
-            for kind in ("released", "last item")
-        }
-    ).T
+    scalars = {"users": core.num_users, "items": core.num_items, "same target": float((released == last).mean())}
+    stamp = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "split": "", "part": "", "targets": 1}
+    stamp |= {"protocol": "released preprocessing", "protocol options": {}}
+    return [
+        Run(
+            users=np.arange(core.num_users),
+            lists=np.zeros((core.num_users, 0), np.int64),
+            targets=targets[:, None],
+            target_ranks=popularity_ranks(sequences, targets, core.num_items),
+            stamp=stamp | {"system": f"popularity, {name}"},
+            scalars=scalars,
+        )
+        for name, targets in (("released target", released), ("last item", last))
+    ]
 
 
 def next_items(dataset: RecDataset, num: int = 5) -> np.ndarray:
@@ -156,27 +150,28 @@ def next_items(dataset: RecDataset, num: int = 5) -> np.ndarray:
     return following
 
 
-# Recorded benchmark ---------------------------------------------------------------------------------------------------
+# Confidence -----------------------------------------------------------------------------------------------------------
 
 
-def confidence(system: SASRec, split: Split) -> dict[str, float]:
-    """The mean probability that a SASRec gives to its first item on the test part, and how often that item is next.
+def first_item_confidence(system: SASRec, split: Split) -> dict[str, np.ndarray]:
+    """What a SASRec says of its first item for each test query: (N,) ``confidence``, (N,) ``first is next`` (0 or 1).
 
-    With full cross-entropy it is a softmax over the catalogue, with the binary losses a sigmoid of the item's score.
+    The confidence is a probability: with full cross-entropy a softmax over the catalogue, with the binary losses a
+    sigmoid of the item's score.
     """
     queries = split.queries("test")
     probabilities, correct = [], []
     for start in range(0, len(queries), 1000):  # bounds memory
         batch = queries.take(slice(start, start + 1000))
-        scores = system.score(batch)[:, 1:].astype(float)
+        scores = np.asarray(system.score(batch))[:, 1:].astype(float)
         first = scores.argmax(axis=1)
         best = scores[np.arange(len(first)), first]
         inverse = np.exp(scores - best[:, None]).sum(axis=1) if system.loss == "ce" else 1 + np.exp(-best)
         probabilities.append(1 / inverse)
         correct.append(first + 1 == batch.targets[:, 0])
     return {
-        "says of its first": float(np.concatenate(probabilities).mean()),
-        "and it is right": float(np.concatenate(correct).mean()),
+        "confidence": np.concatenate(probabilities),
+        "first is next": np.concatenate(correct).astype(float),
     }
 
 

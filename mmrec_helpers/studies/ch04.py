@@ -10,7 +10,6 @@ from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.llm.backbones import backbone_sizes
 from mmrec_helpers.recommenders.features import image_features, principal_components, text_features
 from mmrec_helpers.recommenders.mmgpt2rec import MMGPT2Config, MMGPT2Rec
-from mmrec_helpers.recommenders.registry import grid
 from mmrec_helpers.recommenders.sasrec import SASRec
 from mmrec_helpers.settings import Settings
 
@@ -39,22 +38,22 @@ class Variant:
     is_sasrec: bool = False
 
 
-GRIDS = {name: grid(lr=(2e-3, 4e-3), dropout=(0.1, 0.2, 0.3)) for name in ("MM-GPT2Rec", "SASRec on text and picture")}
-"""The same tuning budget for the two that are compared. The ablations take what is best for MM-GPT2Rec."""
+TUNED_ABLATIONS = ("MM-GPT2Rec", "SASRec on text and image")
+"""The two that are compared, each with a search of its own. The other ablations take what is best for MM-GPT2Rec."""
 
 ABLATIONS = {
     "MM-GPT2Rec": Variant(),
-    "text alone": Variant(inputs="text"),
-    "picture alone": Variant(inputs="image"),
-    "ids alone": Variant(inputs="none", hyperparameters={"use_ids": True}),
-    "both and ids": Variant(hyperparameters={"use_ids": True}),
-    "both, shuffled": Variant(inputs="shuffled"),
-    "weighted": Variant(config=MMGPT2Config(fusion="weighted")),
-    "attention": Variant(config=MMGPT2Config(fusion="attention")),
-    "64 + 64 columns, add": Variant(inputs="64 + 64 columns"),
-    "64 + 64 columns, identity": Variant(inputs="64 + 64 columns", config=MMGPT2Config(fusion="concat")),
-    "not tied": Variant(config=MMGPT2Config(tie_weights=False)),
-    "SASRec on text and picture": Variant(hyperparameters={"use_ids": False, "weight_decay": 0.05}, is_sasrec=True),
+    "text only": Variant(inputs="text"),
+    "image only": Variant(inputs="image"),
+    "IDs only": Variant(inputs="none", hyperparameters={"use_ids": True}),
+    "features and IDs": Variant(hyperparameters={"use_ids": True}),
+    "shuffled features": Variant(inputs="shuffled"),
+    "weighted fusion": Variant(config=MMGPT2Config(fusion="weighted")),
+    "attention fusion": Variant(config=MMGPT2Config(fusion="attention")),
+    "64 + 64 features, add": Variant(inputs="64 + 64 features"),
+    "64 + 64 features, concat": Variant(inputs="64 + 64 features", config=MMGPT2Config(fusion="concat")),
+    "untied": Variant(config=MMGPT2Config(tie_weights=False)),
+    "SASRec on text and image": Variant(hyperparameters={"use_ids": False, "weight_decay": 0.05}, is_sasrec=True),
 }
 """The decoder, its ablations and SASRec on the same features."""
 
@@ -77,29 +76,27 @@ def _pretrained(tuning: str = "full", backbone: str = "gpt2") -> Variant:
 
 DESIGN_CHOICES = {
     "MM-GPT2Rec": ABLATIONS["MM-GPT2Rec"],
-    "not tied": ABLATIONS["not tied"],
-    "no token at the start": Variant(config=MMGPT2Config(bos="none")),
-    "user's token at the start": Variant(config=MMGPT2Config(bos="user")),
-    "stop token": Variant(config=MMGPT2Config(eos=True)),
-    "no biases": Variant(config=MMGPT2Config(use_bias=False)),
-    "free table that begins at the features": Variant(
-        config=MMGPT2Config(id_init="features"), hyperparameters={"use_ids": True}
-    ),
+    "untied": ABLATIONS["untied"],
+    "no BOS token": Variant(config=MMGPT2Config(bos="none")),
+    "user BOS token": Variant(config=MMGPT2Config(bos="user")),
+    "EOS token": Variant(config=MMGPT2Config(eos=True)),
+    "no item biases": Variant(config=MMGPT2Config(use_bias=False)),
+    "ID embeddings from features": Variant(config=MMGPT2Config(id_init="features"), hyperparameters={"use_ids": True}),
     "pretrained backbone": _pretrained(),
     "pretrained backbone, unfreezing": _pretrained("unfreezing"),
     "pretrained backbone, LoRA": _pretrained("lora"),
     "random backbone, LoRA": _pretrained("lora", backbone=""),
     "contrastive loss": Variant(config=MMGPT2Config(contrastive_weight=0.1)),
-    "not tied, alignment loss": Variant(config=MMGPT2Config(tie_weights=False, alignment_weight=1.0)),
+    "untied, alignment loss": Variant(config=MMGPT2Config(tie_weights=False, alignment_weight=1.0)),
     "BCE": Variant(hyperparameters={"loss": "bce"}),
     "gBCE": Variant(hyperparameters={"loss": "gbce"}),
     "sampled softmax, 3 negatives": Variant(hyperparameters={"loss": "ssm", "num_negatives": 3}),
     "sampled softmax, 256 negatives": Variant(hyperparameters={"loss": "ssm", "num_negatives": 256}),
-    "1 block": Variant(hyperparameters={"num_layers": 1}),
-    "4 blocks": Variant(hyperparameters={"num_layers": 4}),
-    "width 32": Variant(hyperparameters={"dim": 32}),
-    "width 128": Variant(hyperparameters={"dim": 128}),
-    "last 12 items": Variant(hyperparameters={"max_len": 12}),
+    "1 layer": Variant(hyperparameters={"num_layers": 1}),
+    "4 layers": Variant(hyperparameters={"num_layers": 4}),
+    "dim 32": Variant(hyperparameters={"dim": 32}),
+    "dim 128": Variant(hyperparameters={"dim": 128}),
+    "max_len 12": Variant(hyperparameters={"max_len": 12}),
     "appendix's schedule": Variant(config=MMGPT2Config(training=APPENDIX)),
     "appendix as printed": Variant(config=MMGPT2Config(training=APPENDIX), hyperparameters=PRINTED),
 }
@@ -138,7 +135,7 @@ def decoder_inputs(dataset: RecDataset, settings: Settings) -> dict[str, dict[st
         "image": {"features": image},
         "both": both,
         "shuffled": both | {"features": np.concatenate([features[:1], features[1:][order]])},
-        "64 + 64 columns": narrow | {"dim": sum(narrow["dims"])},
+        "64 + 64 features": narrow | {"dim": sum(narrow["dims"])},
     }
 
 

@@ -30,8 +30,9 @@ class Scores:
     def __init__(self, scores: np.ndarray, name: str = "scores"):
         self.scores, self.name = scores, name
 
-    def score(self, queries):
-        return self.scores[queries.users]
+    def score(self, queries, candidates=None):
+        scores = self.scores[queries.users]
+        return scores if candidates is None else np.take_along_axis(scores, candidates, axis=1)
 
 
 def random_scores(seed: int = 0, num_items: int = NUM_ITEMS, levels: int = 10**6) -> np.ndarray:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mmrec_helpers.data.dataset import ITEM_FEATURES, RecDataset, Split
+from mmrec_helpers.data.dataset import ITEM_FEATURES, NotAvailable, RecDataset, Split
 from mmrec_helpers.evaluation import protocols
 from mmrec_helpers.evaluation.metrics import TargetRanks
 from mmrec_helpers.evaluation.protocols import (
@@ -22,6 +22,7 @@ from mmrec_helpers.evaluation.protocols import (
     top_k,
     training_counts,
 )
+from mmrec_helpers.evaluation.runs import Run
 from tests.evaluation.random_data import NUM_ITEMS, NUM_USERS, Scores, random_scores, random_split
 
 # Ranking --------------------------------------------------------------------------------------------------------------
@@ -98,7 +99,7 @@ def test_the_scores_of_a_system_are_left_as_they_are(split):
     scores = random_scores()
     before = scores.copy()
     system = Scores(scores)
-    system.score = lambda queries: scores[: len(queries)]
+    system.score = lambda queries, candidates: scores[: len(queries)]
     evaluate(system, split)
     np.testing.assert_array_equal(scores, before)
 
@@ -228,7 +229,7 @@ def test_protocols_have_names():
 
 
 def test_several_systems_and_protocols_are_those_of_one_at_a_time(split, monkeypatch):
-    """Each system is scored once for a batch of queries, and each protocol samples once."""
+    """With a full ranking each system is scored once for a batch of queries; each protocol samples once."""
     monkeypatch.setattr(protocols, "SCORES_AT_ONCE", 7 * (NUM_ITEMS + 1))
     systems = [Scores(random_scores(seed, levels=9), name) for seed, name in enumerate("ab")]
     asked = [SampledNegatives(9), FullRanking(), SampledNegatives(9, "popularity")]
@@ -239,7 +240,8 @@ def test_several_systems_and_protocols_are_those_of_one_at_a_time(split, monkeyp
         calls[protocol.name] += 1
         return sample(protocol, *args)
 
-    def count_score(system, queries):
+    def count_score(system, queries, candidates=None):
+        assert candidates is None
         calls[system.name] += len(queries)
         return score(system, queries)
 
@@ -252,3 +254,76 @@ def test_several_systems_and_protocols_are_those_of_one_at_a_time(split, monkeyp
         assert np.array_equal(one.lists, other.lists)
         for counts, others in zip(vars(one.target_ranks).values(), vars(other.target_ranks).values(), strict=False):
             assert np.array_equal(counts, others)
+
+
+def equal_runs(one: Run, other: Run) -> bool:
+    """Whether the rankings are the same."""
+    pairs = zip(vars(one.target_ranks).values(), vars(other.target_ranks).values(), strict=True)
+    return np.array_equal(one.lists, other.lists) and all(np.array_equal(*pair) for pair in pairs)
+
+
+def test_sampled_protocols_alone_ask_for_their_candidates_and_nothing_else(split):
+    """And rank them as beside a full ranking, ties and items of the history included."""
+    asked = Counter()
+
+    class Counting(Scores):
+        def score(self, queries, candidates=None):
+            asked["items"] += len(queries) * (NUM_ITEMS + 1 if candidates is None else candidates.shape[1])
+            asked["queries"] += len(queries)
+            return super().score(queries, candidates)
+
+    system, few = Counting(random_scores(levels=9)), SampledNegatives(9, exclude_history=False)
+    alone = evaluate(system, split, protocol=few)
+    assert asked == {"queries": NUM_USERS, "items": 10 * NUM_USERS}
+    beside = evaluate_protocols([system], split, [FullRanking(), few])[0][1]
+    assert asked == {"queries": 2 * NUM_USERS, "items": (10 + NUM_ITEMS + 1) * NUM_USERS}
+    assert equal_runs(alone, beside)
+    both = evaluate_protocols([system], split, [few, SampledNegatives(20)], num_targets=3)[0]
+    beside = evaluate_protocols([system], split, [few, FullRanking(), SampledNegatives(20)], num_targets=3)[0]
+    assert equal_runs(both[0], beside[0])
+    assert equal_runs(both[1], beside[2])
+
+
+def test_wrong_scores_of_candidates_are_refused(split):
+    system = Scores(random_scores(), "broken")
+    system.score = lambda queries, candidates: system.scores[queries.users]
+    with pytest.raises(ValueError, match=r"broken gives scores .* \(60, 41\), not \(queries, candidates\) \(60, 10\)"):
+        evaluate(system, split, protocol=SampledNegatives(9))
+
+
+def with_categories(split: Split, categories: list) -> Split:
+    """The split with a category for each item."""
+    items = split.dataset.items.remove_columns("category").add_column("category", categories)
+    return replace(split, dataset=replace(split.dataset, items=items))
+
+
+def test_within_the_category_other_items_are_as_if_they_did_not_exist(split):
+    category = np.array([None, *(f"c{item % 3}" for item in range(1, NUM_ITEMS + 1))], object)
+    split = with_categories(split, category[1:].tolist())
+    scores = random_scores(levels=9)
+    run = evaluate(Scores(scores), split, protocol=FullRanking(same_category=True), num_targets=2)
+    assert run.stamp["protocol"] == "full ranking within the category"
+    rows, items = split.interacted("test")
+    for row, (user, targets, listed) in enumerate(zip(run.users, run.targets, run.lists, strict=True)):
+        pool = set(np.flatnonzero(category == category[targets[0]])) - set(items[rows == row])
+        assert run.target_ranks.num_candidates[row] == len(pool)
+        assert set(listed) - {0} == pool if len(pool) <= 20 else set(listed) <= pool
+        if targets[0] in pool:
+            others = scores[user, sorted(pool)]
+            assert run.target_ranks.num_higher[row, 0] == (others > scores[user, targets[0]]).sum()
+            assert run.target_ranks.num_tied[row, 0] == (others == scores[user, targets[0]]).sum()
+    one = with_categories(split, ["all"] * NUM_ITEMS)
+    within, full = (evaluate(Scores(scores), one, protocol=FullRanking(same)) for same in (True, False))
+    assert equal_runs(within, full)
+
+
+def test_a_target_without_a_category_is_refused(split):
+    with pytest.raises(NotAvailable, match=r"random: item \d+ has no category"):
+        evaluate(Scores(random_scores()), split, protocol=FullRanking(same_category=True))
+
+
+def test_a_stamp_says_what_was_ranked_and_what_it_cost(split):
+    stamp = evaluate(Scores(random_scores()), split, protocol=SampledNegatives(9)).stamp
+    assert set(stamp["cost"]) == {"score seconds"}
+    identity = {"system", "dataset", "fingerprint", "split", "part", "protocol", "protocol options", "targets", "seed"}
+    assert set(stamp) == identity | {"cost"}

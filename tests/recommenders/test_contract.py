@@ -1,18 +1,35 @@
-"""What every baseline promises: it reads the training part alone, whatever users it is asked for together."""
+"""What every system promises.
 
+Baselines: they read the training part alone, whatever users they are asked for together. Every system: some items
+score as among all, and a new process that loads what was saved scores the same to the bit.
+"""
+
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mmrec_helpers.data.dataset import TEST, TRAIN, UNUSED, VALID, Queries, Split
+from mmrec_helpers.encoders.checkpoints import find_checkpoint
+from mmrec_helpers.recommenders.base import load_recommender
+from mmrec_helpers.recommenders.bert4rec import BERT4Rec
 from mmrec_helpers.recommenders.content import ContentBased, Hybrid
 from mmrec_helpers.recommenders.factorization import BPR, VBPR, MatrixFactorization
 from mmrec_helpers.recommenders.features import tfidf
+from mmrec_helpers.recommenders.gru4rec import GRU4Rec
+from mmrec_helpers.recommenders.mmgpt2rec import MMGPT2Config, MMGPT2Rec
 from mmrec_helpers.recommenders.neighbors import ItemKNN, UserKNN
 from mmrec_helpers.recommenders.popularity import Popularity, Random
+from mmrec_helpers.recommenders.registry import SYSTEMS as REGISTERED
+from mmrec_helpers.recommenders.reranker import Reranker
 from mmrec_helpers.recommenders.reviews import DeepCoNN, NeuralReviews
+from mmrec_helpers.recommenders.sasrec import SASRec
 
 VECTORS = {"epochs": 30, "batch_size": 64, "lr": 2e-2, "weight_decay": 0.1}
 SYSTEMS: dict[str, Callable] = {
@@ -33,6 +50,43 @@ SYSTEMS: dict[str, Callable] = {
     "NRMF": lambda split, features: NeuralReviews(dim=4, topics=6, hidden=8, **VECTORS),
 }
 """Name -> a small one, made for a split and features."""
+SEQUENCE = {"dim": 16, "max_len": 10, "batch_size": 20, "epochs": 1, "num_layers": 1}
+DECODERS = {
+    "both": {"dims": (2, 2)},
+    "concat, user's token, EOS": {"dims": (1, 3), "config": MMGPT2Config(fusion="concat", bos="user", eos=True)},
+    "weighted, no token, no biases": {
+        "dims": (2, 2),
+        "config": MMGPT2Config(fusion="weighted", bos="none", use_bias=False),
+    },
+    "attention, ids, untied": {
+        "dims": (2, 2),
+        "use_ids": True,
+        "config": MMGPT2Config(fusion="attention", tie_weights=False),
+    },
+    "ids that begin at features": {"use_ids": True, "dim": 4, "config": MMGPT2Config(id_init="features")},
+    "LoRA": {"config": MMGPT2Config(tuning="lora", training={"accumulation_steps": 2})},
+    "unfreezing": {"config": MMGPT2Config(tuning="unfreezing")},
+    "pretrained": {"dim": 64, "config": MMGPT2Config(backbone="pocket-gpt2")},
+    "pretrained, LoRA": {"dim": 64, "config": MMGPT2Config(backbone="pocket-gpt2", tuning="lora")},
+}
+ALL: dict[str, Callable] = SYSTEMS | {
+    "GRU4Rec": lambda split, features: GRU4Rec(**SEQUENCE),
+    "BERT4Rec": lambda split, features: BERT4Rec(**SEQUENCE),
+    "SASRec": lambda split, features: SASRec(loss="gbce", **SEQUENCE),
+    "SASRec_F": lambda split, features: SASRec(features=features, **SEQUENCE),
+    "GRU4Rec_F, no ids": lambda split, features: GRU4Rec(features=features, use_ids=False, **SEQUENCE),
+    "hybrid of networks": lambda split, features: Hybrid(
+        [BPR(dim=8, epochs=2), SASRec(**SEQUENCE), Hybrid([Random(3), Popularity()])], (3, 2, 1)
+    ),
+    "two stages": lambda split, features: Reranker(ItemKNN(), SASRec(**SEQUENCE), top=5),
+    **{
+        f"MM-GPT2Rec, {name}": partial(
+            lambda split, features, options: MMGPT2Rec(features=features, **SEQUENCE | options), options=options
+        )
+        for name, options in DECODERS.items()
+    },
+}
+"""Those, and what learns from sequences, systems of systems, and every design choice of MM-GPT2Rec."""
 IMPERSONAL = ("random", "popularity", "recent popularity")
 """Systems that cannot tell the planted groups apart."""
 
@@ -131,3 +185,81 @@ def test_new_users_are_served_by_their_history_and_unknown_ones_too(fitted, plan
         left = np.setdiff1d(np.arange(1, 25), items[user])
         own = planted_group[left] == user % 2
         assert row[left[own]].mean() > row[left[~own]].mean()
+
+
+# Every system ---------------------------------------------------------------------------------------------------------
+
+LOAD = """
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from mmrec_helpers.data.dataset import Queries
+from mmrec_helpers.recommenders.base import load_recommender
+
+folder = Path(sys.argv[1])
+queries = Queries(**np.load(folder / "queries.npz"))
+scores = {path.name: load_recommender(path).score(queries) for path in sorted(folder.iterdir()) if path.is_dir()}
+np.savez(folder / "scores.npz", **scores)
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(planted, planted_features, tmp_path_factory):
+    """Name -> the fitted system, and its scores by a new process that knows only what was saved."""
+    folder = tmp_path_factory.mktemp("saved")
+    queries, systems = planted.queries("test"), {}
+    weights = tmp_path_factory.mktemp("pretrained") / "gpt2"
+    shutil.copytree(find_checkpoint("pocket-gpt2"), weights)
+    for name, make in ALL.items():
+        system = make(planted, planted_features)
+        if isinstance(system, MMGPT2Rec) and system.config.backbone:
+            system.config = replace(system.config, backbone=str(weights))
+        systems[name] = system.fit(planted)
+        system.save(folder / name)
+    shutil.rmtree(weights)  # whoever loads needs it no more
+    np.savez(folder / "queries.npz", **vars(queries))
+    subprocess.run([sys.executable, "-c", LOAD, str(folder)], check=True)
+    return systems, np.load(folder / "scores.npz"), folder
+
+
+def test_every_class_of_the_registry_is_among_those(planted_features):
+    classes = {type(make(None, planted_features)) for name, make in ALL.items() if name != "words"}
+    features = {True: {"features": planted_features}, False: {}}
+    registered = {type(spec.build(**features[bool(spec.features)])) for spec in REGISTERED}
+    assert registered | {MMGPT2Rec, Reranker} == classes
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_some_items_score_as_among_all(name, saved, planted):
+    system, queries = saved[0][name], planted.queries("test")
+    scores = system.score(queries)
+    candidates = np.random.default_rng(0).integers(0, scores.shape[1], (len(queries), 7))
+    assert np.array_equal(system.score(queries, candidates), np.take_along_axis(scores, candidates, axis=1))
+    assert np.isfinite(scores).all()  # the padding's, too
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_new_process_that_loads_it_scores_the_same(name, saved, planted):
+    systems, scores, _ = saved
+    expected = systems[name].score(planted.queries("test"))
+    assert scores[name].dtype == expected.dtype
+    assert np.array_equal(scores[name], expected)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_is_loaded_can_be_saved_again_and_keeps_name_and_hyperparameters(name, saved, tmp_path):
+    systems, _, folder = saved
+    load_recommender(folder / name).save(tmp_path / "again")
+    again, first = load_recommender(tmp_path / "again"), systems[name]
+    assert repr(again) == repr(first)
+    for path in filter(Path.is_file, (folder / name).rglob("*")):
+        assert path.read_bytes() == (tmp_path / "again" / path.relative_to(folder / name)).read_bytes()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_is_not_fitted_is_not_saved(name, planted, planted_features, tmp_path):
+    with pytest.raises(ValueError, match=r"is not fitted, so it cannot be saved: call fit\(split\) first"):
+        ALL[name](planted, planted_features).save(tmp_path / "system")
+    assert not list(tmp_path.iterdir())

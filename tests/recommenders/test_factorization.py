@@ -22,7 +22,7 @@ SMALL = {"epochs": 30, "batch_size": 64, "lr": 2e-2, "weight_decay": 0.1}
 @pytest.mark.parametrize(("alpha", "regularization"), [(5.0, 3.0), (40.0, 0.1)])
 def test_user_vectors_solve_the_equations_of_the_paper(planted, alpha, regularization):
     system = MatrixFactorization(dim=4, alpha=alpha, regularization=regularization).fit(planted)
-    items, moments = system.solver.item_factors.astype(float), planted.queries("test")
+    items, moments = system.item_factors.astype(float), planted.queries("test")
     scores = system.score(moments)
     for row, history in zip(scores, moments.histories, strict=True):
         preference = np.zeros(len(items))
@@ -33,7 +33,10 @@ def test_user_vectors_solve_the_equations_of_the_paper(planted, alpha, regulariz
 
 
 def test_item_vectors_solve_the_equations_of_the_paper(planted):
-    solver = MatrixFactorization(dim=4, alpha=5.0, regularization=3.0).fit(planted).solver
+    system = MatrixFactorization(dim=4, alpha=5.0, regularization=3.0)
+    solver = system._solver()
+    system._solver = lambda: solver  # the system keeps the items' vectors only
+    system.fit(planted)
     users, frame = solver.user_factors.astype(float), planted.interactions("train")
     for item in range(planted.dataset.num_items + 1):
         preference = np.zeros(len(users))
@@ -91,7 +94,7 @@ def test_a_new_user_is_the_mean_of_who_took_the_history(planted):
     vectors = np.random.default_rng(0).normal(size=(planted.dataset.num_users, 3))
     moments = split.queries("test").take(slice(3))
     moments = replace(moments, histories=np.array([[0, 4, 7], [0, 0, 26], [4, 7, 9]]))
-    found, frame = UserEmbeddings(split).of(moments, vectors), split.interactions("train")
+    found, frame = UserEmbeddings.of_training(split).of(moments, vectors), split.interactions("train")
     takers = [vectors[frame["user"][frame["item"] == item]].mean(axis=0) for item in (4, 7)]
     assert np.allclose(found[0], np.mean(takers, axis=0))
     assert np.allclose(found[1], vectors[2:].mean(axis=0))

@@ -159,8 +159,7 @@ def test_items_without_a_vector_of_their_own_are_as_like_as_their_features(use_i
 
 def test_features_do_not_learn(planted, features):
     system = MMGPT2Rec(features=features, dims=DIMS, **QUICK)
-    torch.manual_seed(0)
-    before = [part.clone() for part in system.build_model(planted).item_embedding.features]
+    before = [part.clone() for part in system.initial_model(planted).item_embedding.features]
     after = list(system.fit(planted).network.item_embedding.features)
     assert [part.shape[1] for part in after] == list(DIMS)
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
@@ -172,9 +171,7 @@ def test_features_do_not_learn(planted, features):
 def randomly_initialised(split, features, **options):
     """A system before its first step, with weights large enough that all that matters shows."""
     system = MMGPT2Rec(features=features, dims=DIMS, **QUICK | options)
-    system.special_token_id = split.dataset.num_items + 1
-    torch.manual_seed(0)
-    system.network = system.build_model(split).eval()
+    system.network = system.initial_model(split).eval()
     with torch.no_grad():
         for weight in system.network.parameters():
             if weight.requires_grad:
@@ -263,15 +260,15 @@ def test_wrong_hyperparameters_and_features_are_refused(planted, features):
 
 def test_columns_are_one_modality_unless_told_otherwise(planted, features):
     assert [
-        part.shape for part in MMGPT2Rec(features=features, **QUICK).build_model(planted).item_embedding.features
+        part.shape for part in MMGPT2Rec(features=features, **QUICK).initial_model(planted).item_embedding.features
     ] == [(ITEMS, 16)]
-    network = MMGPT2Rec(features=features, dims=DIMS, **QUICK).build_model(planted)
+    network = MMGPT2Rec(features=features, dims=DIMS, **QUICK).initial_model(planted)
     assert [part.shape for part in network.item_embedding.features] == [(ITEMS, 4), (ITEMS, 12)]
 
 
 def test_the_settings_reach_the_network(planted, features):
     options = QUICK | {"num_layers": 3, "num_heads": 4, "max_len": 6, "dropout": 0.35}
-    gpt2 = MMGPT2Rec(features=features, **options).build_model(planted).decoder.gpt2
+    gpt2 = MMGPT2Rec(features=features, **options).initial_model(planted).decoder.gpt2
     assert [block.attention.num_heads for block in gpt2.blocks] == [4] * 3
     assert {block.dropout.p for block in gpt2.blocks} == {gpt2.dropout.p} == {0.35}
     assert gpt2.positions.weight.shape == (7, 16)  # the token stands before the items

@@ -96,17 +96,9 @@ def larger(module):
 def randomly_initialised(split, name="", **config):
     """A system before its first step; user embeddings are zeros."""
     system = MMGPT2Rec(use_ids=True, name=name, config=MMGPT2Config(**config), **QUICK)
-    system.special_token_id = TOKEN
-    torch.manual_seed(0)
-    system.network = system.build_model(split).eval()
+    system.network = system.initial_model(split).eval()
     larger(system.network.decoder)
     return system
-
-
-def built(system, split):
-    """The network that ``fit`` begins with."""
-    torch.manual_seed(system.seed)
-    return system.build_model(split)
 
 
 # What begins and what ends a history ----------------------------------------------------------------------------------
@@ -247,7 +239,7 @@ def test_without_biases_no_item_is_popular(loss, circle, features):
 def test_ids_initialised_with_features_start_at_their_principal_components_and_are_trained(circle, features):
     config = MMGPT2Config(id_init="features")
     system = MMGPT2Rec(features=features, dims=DIMS, use_ids=True, config=config, **QUICK | {"dim": 8})
-    before = built(system, circle).item_embedding.id_embeddings.detach().numpy()
+    before = system.initial_model(circle).item_embedding.id_embeddings.detach().numpy()
     np.testing.assert_allclose(before, standardise(principal_components(features, 8)[1:]), atol=1e-6)
     fitted = system.fit(circle).network.item_embedding
     assert np.abs(fitted.id_embeddings.detach().numpy() - before).max(1).min() > 0
@@ -255,7 +247,7 @@ def test_ids_initialised_with_features_start_at_their_principal_components_and_a
     features = features.copy()
     features[0] = 99  # the padding is not read
     other = MMGPT2Rec(features=features, dims=DIMS, use_ids=True, config=config, **QUICK | {"dim": 8})
-    np.testing.assert_array_equal(built(other, circle).item_embedding.id_embeddings.detach().numpy(), before)
+    np.testing.assert_array_equal(other.initial_model(circle).item_embedding.id_embeddings.detach().numpy(), before)
 
 
 # Pretrained backbones -------------------------------------------------------------------------------------------------
@@ -291,7 +283,7 @@ def test_training_starts_from_the_pretrained_backbone(stored, circle):
     folder = next(iter(stored))
     config = MMGPT2Config(backbone=folder)
     system = MMGPT2Rec(use_ids=True, config=config, **QUICK | {"dropout": 0.35, "num_layers": 7})
-    mine, theirs = built(system, circle).decoder.gpt2, load_backbone(folder)
+    mine, theirs = system.initial_model(circle).decoder.gpt2, load_backbone(folder)
     assert {block.dropout.p for block in mine.blocks} == {mine.dropout.p} == {0.35}
     assert [block.attention.num_heads for block in mine.blocks] == [2, 2]
     for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
@@ -311,8 +303,8 @@ def test_training_starts_from_the_pretrained_backbone(stored, circle):
 def test_a_backbone_that_does_not_fit_is_refused_with_both_sizes(changed, message, stored, circle):
     config = MMGPT2Config(backbone=next(iter(stored)))
     with pytest.raises(ValueError, match=f"MM-GPT2Rec: .* {message}"):
-        MMGPT2Rec(use_ids=True, config=config, **QUICK | changed).build_model(circle)
-    assert MMGPT2Rec(use_ids=True, config=config, **QUICK | {"max_len": 11}).build_model(circle)
+        MMGPT2Rec(use_ids=True, config=config, **QUICK | changed).initial_model(circle)
+    assert MMGPT2Rec(use_ids=True, config=config, **QUICK | {"max_len": 11}).initial_model(circle)
 
 
 # Fine-tuning ----------------------------------------------------------------------------------------------------------
@@ -321,7 +313,7 @@ def test_a_backbone_that_does_not_fit_is_refused_with_both_sizes(changed, messag
 def test_lora_leaves_the_backbone_as_it_was(stored, circle):
     for backbone in (next(iter(stored)), ""):
         system = MMGPT2Rec(use_ids=True, config=MMGPT2Config(backbone=backbone, tuning="lora"), **QUICK)
-        before, after = built(system, circle).decoder, system.fit(circle).network.decoder
+        before, after = system.initial_model(circle).decoder, system.fit(circle).network.decoder
         for name, weight in before.gpt2.named_parameters():
             assert torch.equal(weight, after.gpt2.get_parameter(name)) != ("lora_" in name), name
         assert not torch.equal(before.item_embedding.id_embeddings, after.item_embedding.id_embeddings)
@@ -332,7 +324,7 @@ def test_blocks_are_unfrozen_from_the_last_to_the_first_and_then_the_positions(c
     """Frozen weights stay equal to the bit, and all are trained in the end."""
     assert UNFREEZING_STAGES == 10
     system = MMGPT2Rec(use_ids=True, **UNFREEZING)
-    before, moved, loss_of = built(system, circle).decoder, [], system.loss_of
+    before, moved, loss_of = system.initial_model(circle).decoder, [], system.loss_of
 
     def parts(decoder):
         first, middle, last = decoder.gpt2.blocks
@@ -357,7 +349,7 @@ def test_blocks_are_unfrozen_from_the_last_to_the_first_and_then_the_positions(c
 def before_training(split, **arguments):
     """A system that was not fitted, and its training windows."""
     system, train = MMGPT2Rec(use_ids=True, **arguments), split.interactions("train")
-    system.special_token_id, system.network = TOKEN, built(system, split)
+    system.network = system.initial_model(split)
     return system, torch.from_numpy(system.training_rows(train["user"].to_numpy(), train["item"].to_numpy()))
 
 

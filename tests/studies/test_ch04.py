@@ -34,27 +34,27 @@ NAMES = """
 NAMES = [name.strip() for name in NAMES.split("|")]
 CHANGES = {
     "MM-GPT2Rec": set(),
-    "not tied": {"tie_weights"},
-    "no token at the start": {"bos"},
-    "user's token at the start": {"bos"},
-    "stop token": {"eos"},
-    "no biases": {"use_bias"},
-    "free table that begins at the features": {"use_ids", "id_init"},
+    "untied": {"tie_weights"},
+    "no BOS token": {"bos"},
+    "user BOS token": {"bos"},
+    "EOS token": {"eos"},
+    "no item biases": {"use_bias"},
+    "ID embeddings from features": {"use_ids", "id_init"},
     "pretrained backbone": {"backbone"},
     "pretrained backbone, unfreezing": {"backbone", "tuning"},
     "pretrained backbone, LoRA": {"backbone", "tuning"},
     "random backbone, LoRA": {"tuning"},
     "contrastive loss": {"contrastive_weight"},
-    "not tied, alignment loss": {"tie_weights", "alignment_weight"},
+    "untied, alignment loss": {"tie_weights", "alignment_weight"},
     "BCE": {"loss"},
     "gBCE": {"loss"},
     "sampled softmax, 3 negatives": {"loss", "num_negatives"},
     "sampled softmax, 256 negatives": {"loss"},
-    "1 block": {"num_layers"},
-    "4 blocks": {"num_layers"},
-    "width 32": {"dim"},
-    "width 128": {"dim"},
-    "last 12 items": {"max_len"},
+    "1 layer": {"num_layers"},
+    "4 layers": {"num_layers"},
+    "dim 32": {"dim"},
+    "dim 128": {"dim"},
+    "max_len 12": {"max_len"},
     "appendix's schedule": {"training"},
     "appendix as printed": {"training", "lr", "dropout", "weight_decay", "batch_size", "epochs", "max_len"},
 }
@@ -91,7 +91,7 @@ def test_the_ablations_have_their_names_and_the_seed(ablations):
     assert list(ablations) == NAMES
     assert [system.name for system in ablations.values()] == NAMES
     assert {system.seed for system in ablations.values()} == {3}
-    assert {name: len(grid) for name, grid in GRIDS.items()} == {"MM-GPT2Rec": 6, "SASRec on text and picture": 6}
+    assert {name: len(grid) for name, grid in GRIDS.items()} == {"MM-GPT2Rec": 6, "SASRec on text and image": 6}
     assert set(GRIDS) <= set(ABLATIONS)
 
 
@@ -100,23 +100,23 @@ def test_each_ablation_differs_in_what_its_name_says(ablations):
     both, (text, image) = full.features, full.dims
     assert both.shape[1] == text + image
     assert not both[0].any()
-    assert np.array_equal(ablations["text alone"].features, both[:, :text])
-    assert np.array_equal(ablations["picture alone"].features, both[:, text:])
-    assert ablations["ids alone"].features is None
-    assert np.array_equal(ablations["SASRec on text and picture"].features, both)
-    assert isinstance(ablations["SASRec on text and picture"], SASRec)
-    assert {name for name, system in ablations.items() if system.use_ids} == {"ids alone", "both and ids"}
+    assert np.array_equal(ablations["text only"].features, both[:, :text])
+    assert np.array_equal(ablations["image only"].features, both[:, text:])
+    assert ablations["IDs only"].features is None
+    assert np.array_equal(ablations["SASRec on text and image"].features, both)
+    assert isinstance(ablations["SASRec on text and image"], SASRec)
+    assert {name for name, system in ablations.items() if system.use_ids} == {"IDs only", "features and IDs"}
     decoders = {name: system for name, system in ablations.items() if isinstance(system, MMGPT2Rec)}
-    assert {name for name, system in decoders.items() if not system.config.tie_weights} == {"not tied"}
+    assert {name for name, system in decoders.items() if not system.config.tie_weights} == {"untied"}
     fusions = {name: system.config.fusion for name, system in decoders.items() if system.config.fusion != "add"}
-    assert fusions == {"weighted": "weighted", "attention": "attention", "64 + 64 columns, identity": "concat"}
-    for name in ("weighted", "attention", "not tied", "both and ids"):
+    assert fusions == {"weighted": "weighted", "attention": "attention", "64 + 64 features, concat": "concat"}
+    for name in ("weighted", "attention", "untied", "features and IDs"):
         assert np.array_equal(decoders[name].features, both)
         assert decoders[name].dims == full.dims
 
 
 def test_shuffled_features_are_the_same_rows_at_other_items(ablations):
-    both, shuffled = ablations["MM-GPT2Rec"].features, ablations["both, shuffled"].features
+    both, shuffled = ablations["MM-GPT2Rec"].features, ablations["shuffled features"].features
     assert not shuffled[0].any()
     assert np.array_equal(np.sort(both[1:], axis=0), np.sort(shuffled[1:], axis=0))
     assert sorted(map(tuple, both)) == sorted(map(tuple, shuffled))
@@ -124,7 +124,7 @@ def test_shuffled_features_are_the_same_rows_at_other_items(ablations):
 
 
 def test_as_in_the_paper_both_side_by_side_are_as_wide_as_gpt2(ablations):
-    add, identity = ablations["64 + 64 columns, add"], ablations["64 + 64 columns, identity"]
+    add, identity = ablations["64 + 64 features, add"], ablations["64 + 64 features, concat"]
     for system in (add, identity):
         assert system.dims == (64, 64)
         assert system.dim == system.features.shape[1] == 128
@@ -134,11 +134,11 @@ def test_as_in_the_paper_both_side_by_side_are_as_wide_as_gpt2(ablations):
 
 def test_texts_are_encoded_by_what_the_settings_name(ablations, shop):
     inputs = decoder_inputs(shop, load_settings({"MMREC_MODELS": "text=pocket-sbert"}))
-    for name in ("MM-GPT2Rec", "text alone", "64 + 64 columns, add"):
+    for name in ("MM-GPT2Rec", "text only", "64 + 64 features, add"):
         features, other = inputs[ABLATIONS[name].inputs]["features"], ablations[name].features
         assert features.shape == other.shape
         assert not np.array_equal(features, other)
-    both, dim = inputs["both"]["features"], ablations["text alone"].features.shape[1]
+    both, dim = inputs["both"]["features"], ablations["text only"].features.shape[1]
     assert np.array_equal(both[:, dim:], ablations["MM-GPT2Rec"].features[:, dim:])
 
 

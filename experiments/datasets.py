@@ -1,0 +1,81 @@
+"""The data sets and splits of the cells, by name."""
+
+import os
+from functools import cache
+
+import numpy as np
+
+from mmrec_helpers.data.dataset import RecDataset, Split
+from mmrec_helpers.data.report import CleaningReport
+from mmrec_helpers.loading import load_data
+from mmrec_helpers.pocket_shop.shop import Truth, load_shop
+from mmrec_helpers.settings import load_settings
+
+SEEDS = (0, 1, 2)
+POCKET = "pocket"
+LEAVE_ONE_OUT, TEMPORAL, NEXT_DAY, UNSEEN_CATEGORY = "leave-one-out", "temporal", "next day", "unseen category"
+REAL_DATA = {
+    "movielens": "folder:{home}/movielens-posters",
+    "gift-cards": "amazon:{home}/amazon-2018-raw/Gift_Cards_5.json.gz",
+    "magazines": "amazon:{home}/amazon-2018-raw/Magazine_Subscriptions_5.json.gz",
+    "microlens": "microlens:{home}/microlens-50k",
+    "hm-week": "folder:{home}/hm-week",
+}
+"""``MMREC_DATA`` of each real data set in the folder ``MMREC_DATA_HOME``."""
+NUM_MICROLENS = 2_000
+"""Users of MicroLens in the benchmark."""
+NUM_FOLDS = 5
+
+
+class NoRealData(Exception):
+    """The run needs real data, and ``MMREC_DATA_HOME`` is not set."""
+
+
+@cache
+def open_data(name: str, seed: int) -> tuple[RecDataset, Truth | None, CleaningReport | None]:
+    """A data set, the truth of a Pocket Shop, and the report of a real set's cleaning.
+
+    Raises:
+        NoRealData: ``MMREC_DATA_HOME`` is not set.
+    """
+    if name == POCKET:
+        return *load_shop(seed), None
+    if "MMREC_DATA_HOME" not in os.environ:
+        raise NoRealData("set MMREC_DATA_HOME to the folder that holds the real data sets")
+    data = REAL_DATA[name].format(home=os.environ["MMREC_DATA_HOME"])
+    return load_data(load_settings({**os.environ, "MMREC_DATA": data}))
+
+
+@cache
+def benchmark_data(name: str, seed: int) -> RecDataset:
+    """A data set as systems are trained on it.
+
+    MovieLens is its 5-core. MicroLens is reduced to the users with 7 and the items with 5 interactions or more, and to
+    NUM_MICROLENS random users of these: all of them would train for hours.
+    """
+    dataset = open_data(name, seed if name == POCKET else 0)[0]
+    if name == "movielens":
+        dataset = dataset.k_core(5)
+    if name == "microlens":
+        dataset = dataset.k_core(users=7, items=5)
+        sampled = np.random.default_rng(0).permutation(dataset.num_users)[:NUM_MICROLENS]
+        dataset = dataset.select_interactions(dataset.interactions["user"].isin(sampled).to_numpy())
+    return dataset
+
+
+@cache
+def benchmark_split(name: str, seed: int, split: str) -> Split:
+    """One of the splits of ``benchmark_data``: ``leave-one-out``, ``temporal``, ``next day``, ``fold 1 of 5``, ....
+
+    ``unseen category`` holds out the seed's category, in alphabetical order.
+    """
+    dataset = benchmark_data(name, seed)
+    if split.startswith("fold"):
+        return dataset.by_user_folds(NUM_FOLDS)[int(split.split()[1]) - 1]
+    if split == UNSEEN_CATEGORY:
+        return dataset.hold_out_category(sorted(set(dataset.column("category")[1:]))[seed])
+    return {
+        LEAVE_ONE_OUT: dataset.leave_one_out,
+        TEMPORAL: dataset.temporal_split,
+        NEXT_DAY: dataset.next_day_split,
+    }[split]()

@@ -1,0 +1,128 @@
+"""Cells of recommenders: fit one, evaluate it on the parts and under the protocols of its cells."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.cells import TIMING, Cell
+from experiments.datasets import LEAVE_ONE_OUT, POCKET, benchmark_data, benchmark_split
+from mmrec_helpers.data.dataset import Split
+from mmrec_helpers.evaluation.protocols import FullRanking, Recommender, SampledNegatives, evaluate_protocols
+from mmrec_helpers.evaluation.runs import Run, list_metrics
+from mmrec_helpers.evaluation.tables import item_quintiles
+from mmrec_helpers.recommenders.features import text_features
+from mmrec_helpers.recommenders.tuning import SPACES, Settings, Trial, best_settings
+
+PROTOCOLS: dict[str, tuple[FullRanking | SampledNegatives, int]] = {
+    "full": (FullRanking(), 1),
+    "full, next 5": (FullRanking(), 5),
+    "full, basket": (FullRanking(), 100),
+    "same category": (FullRanking(same_category=True), 1),
+    "100 uniform": (SampledNegatives(100), 1),
+    "100 by popularity": (SampledNegatives(100, "popularity"), 1),
+    "20 uniform": (SampledNegatives(20), 1),
+    "100 uniform, next 5": (SampledNegatives(100), 5),
+    "20 uniform, next 5": (SampledNegatives(20), 5),
+}
+"""Protocol of a cell -> what the targets are ranked against, and how many of a user's next items are targets."""
+VALID, TEST = ("valid", "full"), ("test", "full")
+"""Part and protocol by which settings are chosen, and the headline of every table."""
+
+
+# Plans ----------------------------------------------------------------------------------------------------------------
+
+
+def trials(study: str, runs: Sequence[Run], system: str) -> list[Trial]:
+    """The settings of a system that a study has validated, with their NDCG@10."""
+    return [
+        (run.stamp["hyperparameters"], float(run.metric("NDCG@10").mean()))
+        for run in runs
+        if (run.stamp["study"], run.system) == (study, system) and (run.stamp["part"], run.stamp["protocol"]) == VALID
+    ]
+
+
+def plan_tuning(study: str, runs: Sequence[Run], families: Mapping[str, str]) -> list[Cell]:
+    """The validation cells of some systems, each with the space of a family; more as earlier ones are recorded."""
+    cells = []
+    for system, family in families.items():
+        visited, missing = SPACES[family].search(trials(study, runs, system))
+        cells += [
+            Cell(study=study, data=POCKET, split=LEAVE_ONE_OUT, part=VALID[0], protocol=VALID[1], system=system,
+                 hyperparameters=settings)
+            for settings in [*(own for own, _ in visited), *missing]
+        ]  # fmt: skip
+    return cells
+
+
+def chosen_settings(study: str, runs: Sequence[Run], system: str, family: str) -> Settings | None:
+    """The best settings of a system in validation; None while the search goes on."""
+    visited, missing = SPACES[family].search(trials(study, runs, system))
+    return None if missing else best_settings(visited)
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+
+def run_system(
+    build: Callable[[], Recommender],
+    cells: Sequence[Cell],
+    checkpoint: Path,
+    values_of: Callable[[Any, Split], dict[str, np.ndarray]] | None = None,
+) -> Iterator[tuple[Cell, Run]]:
+    """Fit a system once, and evaluate it for each cell.
+
+    Args:
+        build: the system with the cells' hyperparameters.
+        cells: with the same ``Cell.fit``.
+        checkpoint: of the training.
+        values_of: more numbers of each test query, from the fitted system and the split.
+    """
+    split = benchmark_split(cells[0].data, cells[0].seed, cells[0].split)
+    start, is_resumed = time.perf_counter(), checkpoint.exists()
+    system: Any = build()
+    system.fit(split, checkpoint=checkpoint)
+    cost = {"fit seconds": time.perf_counter() - start, "resumed": is_resumed, "parameters": num_parameters(system)}
+    training = getattr(system, "training", None)
+    for cell in cells:
+        if cell.protocol == TIMING:
+            yield cell, timing(system, split, cost)
+            continue
+        protocol, num_targets = PROTOCOLS[cell.protocol]
+        run = evaluate_protocols([system], split, [protocol], cell.part, num_targets=num_targets)[0][0]
+        values, scalars = {}, {}
+        if (cell.part, cell.protocol) == TEST:
+            values = {"warmth": item_quintiles(split)[run.targets[:, 0]].astype(float)}
+            values |= values_of(system, split) if values_of else {}
+            scalars = list_metrics(run, split, text_vectors(cell.data, cell.seed))
+            if training is not None:
+                scalars |= {"best step": training.best_step, "validations": training.validations.to_dict("list")}
+        stamp = run.stamp | {"cost": cost | run.stamp["cost"]}
+        yield cell, replace(run, stamp=stamp, values=values, scalars=scalars)
+
+
+def timing(system: Recommender, split: Split, cost: dict[str, float]) -> Run:
+    """Seconds of a fit, and milliseconds to score one query of a batch; meaningful if nothing else runs."""
+    queries, start = split.queries("test"), time.perf_counter()
+    system.score(queries)
+    milliseconds = 1e3 * (time.perf_counter() - start) / len(queries)
+    none = np.zeros((0, 0), np.int64)
+    stamp = {"fingerprint": split.dataset.fingerprint, "dataset": split.dataset.name, "cost": cost}
+    scalars = {"fit seconds": cost["fit seconds"], "score ms": milliseconds, "parameters": cost["parameters"]}
+    return Run(none[:, 0:0].ravel(), none, none, None, stamp, scalars=scalars)
+
+
+def num_parameters(system: Any) -> int:  # noqa: ANN401, systems hold their network in different places
+    """Learnt numbers of a system with a network; 0 of others."""
+    network = getattr(system, "network", None) or getattr(system, "model", None)
+    return sum(weight.numel() for weight in network.parameters() if weight.requires_grad) if network else 0
+
+
+@cache
+def text_vectors(data: str, seed: int) -> np.ndarray:
+    """(I + 1, D) by which the diversity of a list is measured."""
+    return text_features(benchmark_data(data, seed))
