@@ -56,9 +56,10 @@ class DotProduct:
     def __init__(self, num_users: int) -> None:
         self.users, self.items = vectors(num_users, 0), vectors(NUM_ITEMS + 1, 1)
 
-    def score(self, queries: Queries) -> torch.Tensor:
-        """(N, I + 1)."""
-        return self.users[torch.from_numpy(queries.users)] @ self.items.T
+    def score(self, queries: Queries, candidates: np.ndarray | None = None) -> torch.Tensor:
+        """(N, I + 1) scores of all items, or (N, C) of some."""
+        scores = self.users[torch.from_numpy(queries.users)] @ self.items.T
+        return scores if candidates is None else scores.gather(1, torch.from_numpy(candidates))
 
 
 def ours(split: Split) -> Callable[[], None]:

@@ -61,10 +61,15 @@ class Trained:
     name = "SASRec"
 
     def __init__(self, split: Split, score: Callable[[Queries], np.ndarray], network: torch.nn.Module) -> None:
-        self.split, self.score, self.network = split, score, network
+        self.split, self.score_all, self.network = split, score, network
         self.curve: list[tuple[float, float]] = []
         self.start = time.process_time()
         self.best: dict[str, torch.Tensor] = {}
+
+    def score(self, queries: Queries, candidates: np.ndarray | None = None) -> np.ndarray:
+        """(N, I + 1) scores of all items, or (N, C) of some."""
+        scores = self.score_all(queries)
+        return scores if candidates is None else np.take_along_axis(scores, candidates, axis=1)
 
     def validate(self) -> bool:
         """Score the network; whether its training is over."""

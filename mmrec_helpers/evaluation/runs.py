@@ -167,7 +167,7 @@ def _condition(value: Value | Collection[Value]) -> tuple[str, Value | list[Valu
 def _row(run: Run) -> dict:
     ranks = run.target_ranks
     row = {name: run.stamp[name] for name in (*_TEXTS, "seed")}
-    row |= {"stamp": json.dumps(run.stamp), "scalars": json.dumps(run.scalars)}
+    row |= {"stamp": json.dumps(run.stamp), "scalars": json.dumps(run.scalars, default=float)}  # numpy's numbers
     row |= {"users": run.users, "targets": run.targets.ravel()}
     for name in RANKS:
         row[name] = None if ranks is None else getattr(ranks, name).ravel()

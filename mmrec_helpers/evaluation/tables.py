@@ -51,11 +51,13 @@ def leaderboard(
     for metric in metrics:
         values = {name: pooled(own, metric) for name, own in of.items()}
         means = pd.DataFrame({name: mean_interval(own.to_numpy()) for name, own in values.items()}, INTERVAL).T
+        _check_same_users(values)
         if reference is not None:
-            _check_same_users(values)
             means = means.join(_differences(values, reference))
         if ceiling is not None:
             upper = pooled(ceilings, metric)
+            if lacking := [name for name, own in values.items() if not upper.index.isin(own.index).all()]:
+                raise ValueError(f"{lacking[0]} and {ceiling} cannot be compared: it lacks users of the ceiling")
             means.loc[ceiling, INTERVAL] = mean_interval(upper.to_numpy())
             shares = {name: own.reindex(upper.index).mean() / upper.mean() for name, own in values.items()}
             means["share_of_ceiling"] = pd.Series({**shares, ceiling: 1.0})
@@ -159,9 +161,9 @@ def _check_comparable(runs: Sequence[Run]) -> None:
 
 def _check_same_users(values: dict[str, pd.Series]) -> None:
     """Refuse systems that were run on different data, splits or users."""
-    (first, index), *others = ((name, own.index) for name, own in values.items())
-    for name, other in others:
-        if not index.equals(other):
+    first, *others = values or [""]
+    for name in others:
+        if not values[first].index.equals(values[name].index):
             raise ValueError(f"{name} and {first} cannot be compared: their data, splits or users differ")
 
 

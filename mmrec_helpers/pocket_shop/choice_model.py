@@ -12,6 +12,7 @@ Both steps are mixed with a uniform distribution. A user's taste has at most one
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -173,7 +174,7 @@ class Purchases:
     days: np.ndarray
     """(U, T) days since the opening, ascending."""
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """(U,) number of purchases."""
         return (self.rows >= 0).sum(axis=1)

@@ -39,7 +39,7 @@ def directions(features: np.ndarray | sparse.sparray) -> np.ndarray | sparse.csr
     """
     if sparse.issparse(features):
         return unit(sparse.csr_array(features))
-    features = np.asarray(features, float)
+    features = np.ascontiguousarray(features, float)
     known = features.any(axis=1)
     centred = np.zeros_like(features)
     if known.any():

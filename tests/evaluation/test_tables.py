@@ -1,20 +1,49 @@
-"""tables.py: paired leaderboards, comparable runs, groups of users and items."""
+"""tables.py: paired leaderboards and comparisons, corrected p-values, curves, groups of users and items."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from mmrec_helpers.evaluation.protocols import SampledNegatives, evaluate, training_counts
-from mmrec_helpers.evaluation.tables import by_group, item_quintiles, leaderboard, liked_targets
+from mmrec_helpers.evaluation.runs import RANKS, Run
+from mmrec_helpers.evaluation.tables import (
+    INTERVAL,
+    by_group,
+    compare,
+    curve,
+    holm,
+    item_quintiles,
+    leaderboard,
+    liked_targets,
+    p_value,
+    pooled,
+)
 from mmrec_helpers.lessons.exploration import bootstrap_interval
 from tests.evaluation.random_data import NUM_ITEMS, NUM_USERS, Scores, random_scores, random_split
+
+DIFFERENCE = ["difference", "difference_ci_low", "difference_ci_high"]
+
+
+def subset(run: Run, rows: slice | np.ndarray) -> Run:
+    """The run of some of its users."""
+    ranks = replace(run.target_ranks, **{name: getattr(run.target_ranks, name)[rows] for name in RANKS})
+    values = {name: numbers[rows] for name, numbers in run.values.items()}
+    return replace(run, users=run.users[rows], targets=run.targets[rows], target_ranks=ranks, values=values)
+
 
 # Leaderboards ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_leaderboard_compares_user_by_user(split):
-    runs = [evaluate(Scores(random_scores(seed), name), split) for seed, name in enumerate(("a", "b", "b", "c"))]
+@pytest.fixture(scope="module")
+def runs(split):
+    """Systems a, b with two training seeds, and c, the ceiling."""
+    return [evaluate(Scores(random_scores(seed), name), split) for seed, name in enumerate(("a", "b", "b", "c"))]
+
+
+def test_a_leaderboard_compares_user_by_user(runs):
     table = leaderboard(runs, ["HR@10", "NDCG@10"], reference="a", ceiling="c")
     a, c = (runs[place].metric("NDCG@10") for place in (0, 3))
     b = (runs[1].metric("NDCG@10") + runs[2].metric("NDCG@10")) / 2
@@ -22,11 +51,44 @@ def test_a_leaderboard_compares_user_by_user(split):
     assert column["mean"].is_monotonic_decreasing
     assert column.loc["b", "mean"] == pytest.approx(b.mean())
     assert column.loc["b", "difference"] == pytest.approx((b - a).mean())
-    np.testing.assert_allclose(column.loc["b", ["difference_ci_low", "difference_ci_high"]], bootstrap_interval(b - a))
-    np.testing.assert_allclose(column.loc["c", ["ci_low", "ci_high"]], bootstrap_interval(c))
+    np.testing.assert_allclose(column.loc["b", DIFFERENCE[1:]].astype(float), bootstrap_interval(b - a))
+    np.testing.assert_allclose(column.loc["c", INTERVAL[1:]].astype(float), bootstrap_interval(c))
     assert column.loc["b", "share_of_ceiling"] == pytest.approx(b.mean() / c.mean())
-    assert (column.loc["a", ["difference", "difference_ci_low", "difference_ci_high"]] == 0).all()
+    assert column.loc["c", "share_of_ceiling"] == 1
+    assert (column.loc["a", DIFFERENCE] == 0).all()
+    assert column.loc[["a", "b"], "p"].tolist() == pytest.approx([1, ttest_1samp(b - a, 0).pvalue])
     assert "difference" not in leaderboard(runs)["NDCG@10"]
+
+
+def test_several_data_sets_stand_side_by_side(runs):
+    """Each user of each data set counts once, however many training seeds a data set has."""
+    other = random_split(1)
+    more = [evaluate(Scores(random_scores(seed), name), other) for seed, name in ((4, "a"), (5, "b"))]
+    a, b = (np.concatenate([runs[place].metric("MRR"), more[place].metric("MRR")]) for place in (0, 1))
+    b[:NUM_USERS] = (runs[1].metric("MRR") + runs[2].metric("MRR")) / 2
+    table = leaderboard([*more, *runs[:3]], ["MRR"], reference="b")["MRR"]
+    assert table.loc["a", "mean"] == pytest.approx(a.mean())
+    assert table.loc["b", "mean"] == pytest.approx(b.mean())
+    assert table.loc["a", "difference"] == pytest.approx((a - b).mean())
+    assert len(pooled([runs[1], runs[2], more[1]], "MRR")) == 2 * NUM_USERS
+    folds = [replace(run, stamp=run.stamp | {"split": f"fold {number}"}) for number, run in enumerate(runs[1:3])]
+    assert len(pooled(folds, "MRR")) == 2 * NUM_USERS
+
+
+def test_the_order_of_the_runs_changes_nothing_but_that_of_equals(runs):
+    one, other = (leaderboard(some, reference="a", ceiling="c") for some in (runs, runs[::-1]))
+    np.testing.assert_allclose(one.to_numpy(float), other.loc[one.index, one.columns].to_numpy(float))
+
+
+def test_a_ceiling_may_have_some_of_the_users(runs):
+    few = subset(runs[3], slice(5, 25))
+    table = leaderboard([*runs[:3], few], ["NDCG@10"], ceiling="c")["NDCG@10"]
+    own = few.metric("NDCG@10").mean()
+    assert table.loc["c", "mean"] == pytest.approx(own)
+    assert table.loc["a", "share_of_ceiling"] == pytest.approx(runs[0].metric("NDCG@10")[5:25].mean() / own)
+    assert table.loc["a", "mean"] == pytest.approx(runs[0].metric("NDCG@10").mean())
+    with pytest.raises(ValueError, match="a and c cannot be compared: it lacks users of the ceiling"):
+        leaderboard([subset(runs[0], slice(40)), runs[3]], ceiling="c")
 
 
 def test_runs_that_answer_other_questions_are_refused(split):
@@ -36,7 +98,6 @@ def test_runs_that_answer_other_questions_are_refused(split):
         (evaluate(system, split, part="valid"), "part"),
         (evaluate(system, split, protocol=SampledNegatives(5)), "protocol"),
         (evaluate(system, split, num_targets=3), "targets"),
-        (evaluate(system, random_split(1)), "fingerprint"),
     ):
         with pytest.raises(ValueError, match=f"cannot be compared: their {said} differ"):
             leaderboard([run, other])
@@ -45,11 +106,117 @@ def test_runs_that_answer_other_questions_are_refused(split):
         leaderboard([one, two])
     with pytest.raises(ValueError, match="reference 'best' is not among the systems: scores"):
         leaderboard([run], reference="best")
+    with pytest.raises(ValueError, match="ceiling 'best' is not among the systems: scores"):
+        leaderboard([run], ceiling="best")
     with pytest.raises(ValueError, match="no runs"):
         leaderboard([])
 
 
-# Groups ---------------------------------------------------------------------------------------------------------------
+def test_systems_with_other_users_are_refused(split):
+    run = evaluate(Scores(random_scores(), "a"), split)
+    twice = evaluate(Scores(random_scores(), "b"), random_split(1))
+    fold = replace(run, stamp=run.stamp | {"system": "b", "split": "fold 1 of 5"})
+    fewer = subset(replace(run, stamp=run.stamp | {"system": "b"}), slice(1, None))
+    for others in ([twice], [fold], [fewer], [fewer, twice]):
+        for table in (leaderboard, lambda runs: leaderboard(runs, reference="a"), lambda runs: compare(runs, "a", "b")):
+            with pytest.raises(ValueError, match=r"(a and b|b and a) cannot be compared: their data, splits or users"):
+                table([run, *others])
+
+
+# Comparisons ----------------------------------------------------------------------------------------------------------
+
+
+def test_two_are_compared_as_in_a_leaderboard(runs):
+    found = compare(runs, "b", "a", "HR@10")
+    table = leaderboard(runs[:3], ["HR@10"], reference="a")["HR@10"]
+    assert found[[*INTERVAL, "p"]].tolist() == pytest.approx(table.loc["b", [*DIFFERENCE, "p"]].tolist())
+    assert found["users"] == NUM_USERS
+    other = compare(runs, "a", "b", "HR@10")
+    assert [-other["mean"], -other["ci_high"], -other["ci_low"]] == pytest.approx(found[INTERVAL].tolist(), abs=0.02)
+    assert other["p"] == pytest.approx(found["p"])
+    with pytest.raises(ValueError, match="no runs of that system"):
+        compare(runs, "a", "best")
+
+
+def test_equal_systems_differ_by_nothing(runs):
+    same = replace(runs[0], stamp=runs[0].stamp | {"system": "same"})
+    assert compare([runs[0], same], "a", "same").tolist() == [0, 0, 0, 1, NUM_USERS]
+    assert leaderboard([runs[0], same], reference="a")["NDCG@10"]["p"].tolist() == [1, 1]
+
+
+def rejected(p_values: Sequence[float], alpha: float) -> list[bool]:
+    """Holm's definition: from the smallest up, reject while p is at most alpha by the number that are left."""
+    left, found = sorted(range(len(p_values)), key=lambda place: p_values[place]), [False] * len(p_values)
+    while left and p_values[left[0]] <= alpha / len(left):
+        found[left.pop(0)] = True
+    return found
+
+
+def test_holm_rejects_what_the_definition_rejects():
+    rng = np.random.default_rng(0)
+    for num in (1, 2, 3, 7, 12):
+        for _ in range(40):
+            p_values = rng.random(num) ** rng.integers(1, 8)
+            p_values[rng.integers(num)] = p_values[0]  # ties
+            corrected = holm(p_values)
+            assert ((corrected >= p_values) & (corrected <= 1)).all()
+            assert (np.diff(corrected[np.argsort(p_values)]) >= 0).all()
+            for alpha in rng.random(20) ** 3:
+                assert (corrected <= alpha).tolist() == rejected(p_values, alpha)
+    assert holm([]).tolist() == []
+
+
+def test_a_table_of_equals_seldom_has_a_significant_difference():
+    """Of 300 tables of 8 systems that are noise beside a reference that is, too."""
+    rng, alpha, families = np.random.default_rng(0), 0.05, []
+    for _ in range(300):
+        differences = rng.normal(size=(8, 40)) - rng.normal(size=40)
+        families.append([p_value(own) for own in differences])
+    corrected = np.array([holm(family) for family in families])
+    error = np.sqrt(alpha * (1 - alpha) / len(families))  # of a share among so many tables
+    assert (corrected < alpha).any(axis=1).mean() < alpha + 2 * error
+    assert (np.array(families) < alpha).any(axis=1).mean() > 3 * alpha  # without the correction
+
+
+def test_a_real_difference_is_found():
+    rng = np.random.default_rng(0)
+    p_values = holm([p_value(rng.normal(shift, size=200)) for shift in (0.5, 0.4, 0, 0, 0)])
+    assert (p_values < 0.01).tolist() == [True, True, False, False, False]
+
+
+# Curves and groups ----------------------------------------------------------------------------------------------------
+
+
+def test_a_curve_has_a_row_a_value_in_order(split):
+    values = {0.3: [3], 0.1: [1, 4], 0.2: [2]}  # value of the hyperparameter -> seeds
+    runs = []
+    for value, seeds in values.items():
+        for seed in seeds:
+            run = evaluate(Scores(random_scores(seed)), split)
+            runs.append(replace(run, stamp=run.stamp | {"hyperparameters": {"dropout": value, "lr": 1}}))
+    table = curve(runs, "MRR", "dropout")
+    assert table.index.tolist() == [0.1, 0.2, 0.3]
+    assert table.index.name == "dropout"
+    first = (runs[1].metric("MRR") + runs[2].metric("MRR")) / 2
+    assert table.loc[0.1].tolist() == pytest.approx([first.mean(), *bootstrap_interval(first)])
+    assert table.loc[0.3, "mean"] == pytest.approx(runs[0].metric("MRR").mean())
+
+
+def test_groups_add_up(split):
+    groups = item_quintiles(split).astype(float)
+    runs = [evaluate(Scores(random_scores(seed)), split) for seed in (0, 1)]
+    runs = [replace(run, values={"warmth": groups[run.targets[:, 0]]}) for run in runs]
+    table, both = by_group(runs, "HR@10"), (runs[0].metric("HR@10") + runs[1].metric("HR@10")) / 2
+    assert table["users"].sum() == NUM_USERS
+    assert (table["mean"] * table["users"]).sum() / NUM_USERS == pytest.approx(both.mean())
+    assert ((table["ci_low"] <= table["mean"]) & (table["mean"] <= table["ci_high"])).all()
+    mine = both[runs[0].values["warmth"] == 4]
+    assert table.loc[4].tolist() == pytest.approx([len(mine), mine.mean(), *bootstrap_interval(mine)])
+    halves = [replace(run, values={"half": (run.users % 2).astype(float)}) for run in runs]
+    assert by_group(halves, "HR@10", "half")["users"].tolist() == [NUM_USERS / 2] * 2
+
+
+# Items ----------------------------------------------------------------------------------------------------------------
 
 
 def test_quintiles_are_of_one_size_from_cold_to_warm(split):
@@ -73,14 +240,3 @@ def test_liked_targets_are_at_least_the_users_mean(split):
     never = np.setdiff1d(np.arange(1, NUM_ITEMS + 1), frame["item"][frame["user"] == 3])[None, :1]
     with pytest.raises(ValueError, match=f"no rating for 1 targets, the first is user 3, item {never[0, 0]}"):
         liked_targets(rated, users[:1], never)
-
-
-def test_groups_add_up(split):
-    run = evaluate(Scores(random_scores()), split)
-    groups = item_quintiles(split)[run.targets[:, 0]]
-    table = by_group(run, "HR@10", groups)
-    assert table["users"].sum() == NUM_USERS
-    assert (table["mean"] * table["users"]).sum() / NUM_USERS == pytest.approx(run.metric("HR@10").mean())
-    assert ((table["ci_low"] <= table["mean"]) & (table["mean"] <= table["ci_high"])).all()
-    mine = run.metric("HR@10")[groups == 4]
-    np.testing.assert_allclose(table.loc[4, ["ci_low", "ci_high"]], bootstrap_interval(mine))

@@ -1,7 +1,7 @@
 """What every system promises.
 
-Baselines: they read the training part alone, whatever users they are asked for together. Every system: some items
-score as among all, and a new process that loads what was saved scores the same to the bit.
+Baselines: they read the training part alone. Every system: a query scores the same whatever is asked beside it, some
+items as among all, and to the bit in a new process that loads what was saved.
 """
 
 import shutil
@@ -17,6 +17,7 @@ import pytest
 
 from mmrec_helpers.data.dataset import TEST, TRAIN, UNUSED, VALID, Queries, Split
 from mmrec_helpers.encoders.checkpoints import find_checkpoint
+from mmrec_helpers.evaluation.protocols import FullRanking, SampledNegatives, evaluate, evaluate_protocols
 from mmrec_helpers.recommenders.base import load_recommender
 from mmrec_helpers.recommenders.bert4rec import BERT4Rec
 from mmrec_helpers.recommenders.content import ContentBased, Hybrid
@@ -38,7 +39,7 @@ SYSTEMS: dict[str, Callable] = {
     "recent popularity": lambda split, features: Popularity(days=30),
     "item-kNN": lambda split, features: ItemKNN(20, 1.0),
     "user-kNN": lambda split, features: UserKNN(20, 1.0),
-    "content": lambda split, features: ContentBased(features),
+    "content": lambda split, features: ContentBased(np.asfortranarray(features)),
     "words": lambda split, features: ContentBased(tfidf(split.dataset), "words"),
     "hybrid": lambda split, features: Hybrid([ItemKNN(), ContentBased(features)]),
     "ALS": lambda split, features: MatrixFactorization(dim=4, regularization=3.0),
@@ -114,13 +115,6 @@ def test_scores_are_finite_float32_of_all_users_and_items(fitted, planted):
     assert np.isfinite(fitted.scores).all()
     assert fitted.system.name
     assert fitted.system.score(moments.take(slice(0, 0))).shape == (0, planted.dataset.num_items + 1)
-
-
-def test_what_others_are_in_the_batch_changes_nothing(fitted, planted):
-    moments = planted.queries("test")
-    order = np.random.default_rng(0).permutation(len(moments))
-    for rows in np.split(order, [1, 8, 11]):
-        assert np.allclose(fitted.system.score(moments.take(rows)), fitted.scores[rows], atol=1e-5)
 
 
 def test_what_came_next_is_not_looked_at(fitted, planted):
@@ -238,6 +232,24 @@ def test_some_items_score_as_among_all(name, saved, planted):
     candidates = np.random.default_rng(0).integers(0, scores.shape[1], (len(queries), 7))
     assert np.array_equal(system.score(queries, candidates), np.take_along_axis(scores, candidates, axis=1))
     assert np.isfinite(scores).all()  # the padding's, too
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_sampled_protocols_rank_as_beside_a_full_ranking(name, saved, planted):
+    system, few = saved[0][name], SampledNegatives(6)
+    alone = evaluate(system, planted, protocol=few)
+    _, beside = evaluate_protocols([system], planted, [FullRanking(), few])[0]
+    assert np.array_equal(alone.lists, beside.lists)
+    for counts, others in zip(vars(alone.target_ranks).values(), vars(beside.target_ranks).values(), strict=True):
+        assert np.array_equal(counts, others)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_others_are_in_the_batch_changes_nothing(name, saved, planted):
+    system, queries = saved[0][name], planted.queries("test")
+    scores, order = system.score(queries), np.random.default_rng(0).permutation(len(queries))
+    for rows in np.split(order, [1, 8, 11]):
+        assert np.allclose(system.score(queries.take(rows)), scores[rows], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -1,72 +1,87 @@
-"""registry.py: which systems a data set has, their grids, the records."""
+"""registry.py: which systems a data set has, what they are built from, what is recorded of them."""
 
 import json
-import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from bench_sasrec import SEEDS
 
-from experiments import benchmarks
-from experiments.ch03 import REAL_BENCHMARKS
-from experiments.record import RESULTS
 from mmrec_helpers.evaluation.protocols import evaluate
 from mmrec_helpers.pocket_shop.shop import load_shop
+from mmrec_helpers.recommenders.content import ContentBased
 from mmrec_helpers.recommenders.popularity import Popularity
-from mmrec_helpers.recommenders.registry import GRIDS, benchmark_systems
+from mmrec_helpers.recommenders.registry import SYSTEMS, available_systems, build_system, system_inputs
+from mmrec_helpers.recommenders.tuning import SPACES
 
 COUNTING = ("random", "popularity", "recent popularity", "item-kNN", "user-kNN", "hybrid", "matrix factorization")
-CEILINGS = {"omniscient oracle", "Bayes ceiling"}
 
 
 @pytest.fixture(scope="module")
-def shop():
-    return load_shop(0, "tiny")
+def dataset():
+    return load_shop(0, "tiny")[0]
 
 
 @pytest.fixture(scope="module")
-def dataset(shop):
-    return shop[0]
+def inputs(dataset):
+    return system_inputs(dataset, "pocket-clip")
 
 
-def recorded(name):
-    return json.loads((RESULTS / f"{name}.json").read_text())
+@pytest.fixture(scope="module")
+def bare(dataset):
+    """The shop without pictures, times and reviews."""
+    items = dataset.items.select(range(dataset.num_items)).map(lambda row: row | {"image": None})
+    return replace(dataset, items=items, interactions=dataset.interactions.assign(review=None), timed=False)
 
 
 # Systems --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_system_has_its_entrys_name_and_takes_its_familys_settings(dataset):
-    found = benchmark_systems(dataset, "pocket-clip")
-    assert len({entry.name for entry in found}) == len(found)
-    assert set(GRIDS) <= {entry.family for entry in found}
-    for entry in found:
-        for settings in GRIDS.get(entry.family, [{}]):
-            system = entry.build(**settings)
-            assert system.name == entry.name
-            assert all(list(np.ravel(getattr(system, key))) == list(np.ravel(value)) for key, value in settings.items())
+@pytest.mark.parametrize("name", [system.name for system in SYSTEMS])
+def test_a_system_has_its_name_its_seed_and_the_settings_of_its_space(name, inputs):
+    (spec,) = [system for system in SYSTEMS if system.name == name]
+    space = SPACES.get(spec.family)
+    for settings in [space.start, *space.neighbors(space.start)] if space else [{}]:
+        system = build_system(name, inputs, 3, **settings)
+        assert system.name == name
+        assert getattr(system, "seed", None) == (3 if spec.is_seeded else None)
+        assert all(list(np.ravel(getattr(system, key))) == list(np.ravel(value)) for key, value in settings.items())
+        if spec.features and spec.family != "hybrid":
+            features = inputs[spec.features]
+            wanted = ContentBased(features).features if spec.family == "content" else features
+            assert abs(system.features - wanted).max() == 0
 
 
-def test_every_family_is_tuned_with_as_many_settings():
-    assert {len(tried) for tried in GRIDS.values()} == {6}
-    assert all(len({str(settings) for settings in tried}) == 6 for tried in GRIDS.values())
+def test_every_space_is_of_a_family_of_systems_or_of_the_decoder():
+    assert set(SPACES) - {system.family for system in SYSTEMS} == {"MM-GPT2Rec"}
+    assert {system.name for system in SYSTEMS if system.family in ("", "content")} == {
+        *("random", "popularity", "content, text", "content, image", "content, both")
+    }
 
 
-def test_without_pictures_times_and_reviews_there_are_fewer_systems(dataset):
-    items = dataset.items.select(range(dataset.num_items)).map(lambda row: row | {"image": None})
-    bare = replace(dataset, items=items, interactions=dataset.interactions.assign(review=None), timed=False)
-    names = {entry.name for entry in benchmark_systems(bare, "pocket-clip")}
-    gone = {entry.name for entry in benchmark_systems(dataset, "pocket-clip")} - names
+def test_without_pictures_times_and_reviews_there_are_fewer_systems(dataset, bare):
+    assert available_systems(dataset) == list(SYSTEMS)
+    gone = {system.name for system in SYSTEMS} - {system.name for system in available_systems(bare)}
     assert {name.rpartition(", ")[2] for name in gone if ", " in name} == {"image", "both"}
     assert {name for name in gone if ", " not in name} == {"recent popularity", "DeepCoNN", "NRMF (our reading)"}
 
 
-def test_systems_that_count_rank_every_user(dataset):
+def test_what_is_available_can_be_built_from_the_data_sets_inputs(bare, inputs):
+    few = system_inputs(bare, "pocket-clip")
+    assert {system.features for system in available_systems(bare)} - {""} == set(few)
+    assert {system.features for system in SYSTEMS} - {""} == set(inputs)
+    assert np.array_equal(few["text"], inputs["text"])
+    assert (few["content richest"] != inputs["content text"]).sum() == 0
+    for made in (few, inputs):
+        assert all(features.shape[0] == bare.num_items + 1 for features in made.values())
+
+
+def test_systems_that_count_rank_every_user(dataset, inputs):
     split = dataset.leave_one_out()
-    for entry in benchmark_systems(dataset, "pocket-clip"):
-        if entry.name in COUNTING or entry.family == "content":
-            assert len(evaluate(entry.build().fit(split), split).users) == len(split.queries("test"))
+    for system in SYSTEMS:
+        if system.name in COUNTING or system.family == "content":
+            run = evaluate(build_system(system.name, inputs).fit(split), split)
+            assert len(run.users) == len(split.queries("test"))
 
 
 def test_validation_reads_the_valid_part_alone(dataset):
@@ -84,51 +99,8 @@ def test_validation_reads_the_valid_part_alone(dataset):
 # Records --------------------------------------------------------------------------------------------------------------
 
 
-def test_recorded_tuning_tried_these_settings_and_no_other():
-    tuning = recorded("tuning")
-    assert tuning["fingerprint"] == load_shop(0)[0].fingerprint
-    for family, settings in GRIDS.items():
-        tried = [
-            {key: value for key, value in found.items() if key not in ("valid NDCG@10", "CPU seconds")}
-            for found in tuning["tried"][family]
-        ]
-        assert tried == json.loads(json.dumps(settings)), family
-
-
-@pytest.mark.parametrize("seed", benchmarks.SEEDS)
-def test_every_system_of_the_shops_league_beats_chance_and_is_beaten_by_the_ceilings(seed):
-    league = recorded("league-pocket")["shops"][str(seed)]
-    dataset, _ = load_shop(seed)
-    assert league["fingerprint"] == dataset.fingerprint
-    systems = league["systems"]
-    assert set(systems) == {entry.name for entry in benchmark_systems(dataset, "pocket-clip")} | CEILINGS
-    ceiling = min(systems[name]["NDCG@10"][1] for name in CEILINGS)
-    for name, row in systems.items():
-        mean, low, high = row["NDCG@10"]
-        assert low < mean < high
-        if name not in {"random"} | CEILINGS:
-            assert low > systems["random"]["NDCG@10"][2], name
-            assert high < ceiling, name
-
-
-@pytest.mark.parametrize("name", REAL_BENCHMARKS)
-def test_every_system_of_a_real_league_is_there(name):
-    systems = recorded("league-real")["sets"][name]["systems"]
-    assert {*COUNTING, "BPR", "SASRec", "BERT4Rec", "GRU4Rec_F, text"} - set(systems) <= {"recent popularity"}
-    assert all(
-        row["NDCG@10"][0] > systems["random"]["NDCG@10"][0] for row in systems.values() if row != systems["random"]
-    )
-    popularity = Popularity().fit(benchmarks.benchmark_split(name, 0)) if os.environ.get("MMREC_DATA_HOME") else None
-    if popularity is None:
-        pytest.skip("set MMREC_DATA_HOME to the folder that holds the real data sets")
-    assert recorded("league-real")["sets"][name]["fingerprint"] == benchmarks.benchmark_data(name, 0)[0].fingerprint
-    reached = evaluate(popularity, benchmarks.benchmark_split(name, 0)).metric("NDCG@10").mean()
-    assert round(float(reached), 4) == systems["popularity"]["NDCG@10"][0]
-
-
-def test_recorded_peers_are_of_one_data_set_and_one_budget():
-    peers = recorded("sasrec-peers")
-    assert [{name: run[name] for name in ("lr", "dropout")} for run in peers["ours"]["tried"]] == GRIDS["SASRec"]
+def test_recorded_peers_are_of_one_data_set_and_one_budget(root):
+    peers = json.loads((root / "book" / "results" / "sasrec-peers.json").read_text())
     for package in ("ours", "rectools", "recbole"):
         found = peers[package]
         assert sum(run["seconds"] for run in found["tried"]) < 1_800

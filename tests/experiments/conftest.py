@@ -1,0 +1,31 @@
+"""Fixtures of the tests of experiments."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments import ch03, ch04, datasets, record, systems
+from mmrec_helpers.pocket_shop.shop import load_shop
+
+
+@pytest.fixture
+def results(monkeypatch, tmp_path) -> Path:
+    """Where cells are recorded: in a folder of this test."""
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(record, "RUNNING", tmp_path / "running")
+    return tmp_path / "results"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """The tiny Pocket Shop under the name of the laptop's."""
+    cached = (datasets.benchmark_data, datasets.benchmark_split, systems.text_vectors, ch03.inputs, ch04.inputs)
+    cached = (*cached, ch04.variants)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (datasets, ch03):
+            patch.setattr(module, "open_data", lambda name, seed: (*load_shop(seed, "tiny"), None))
+        for function in cached:
+            function.cache_clear()
+        yield load_shop(0, "tiny")[0]
+        for function in cached:
+            function.cache_clear()
