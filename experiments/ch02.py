@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.cells import Cell
-from experiments.datasets import POCKET, SEEDS, NoRealData, open_data
+from experiments.datasets import POCKET, SEEDS, Unavailable, open_data
 from mmrec_helpers.encoders.models import load_encoder
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.settings import load_settings
@@ -51,7 +51,7 @@ def study(cell: Cell) -> dict:
     """What a cell has found."""
     if cell.data == FLICKR:
         if "MMREC_DATA_HOME" not in os.environ:
-            raise NoRealData("set MMREC_DATA_HOME to the folder that holds the real data sets")
+            raise Unavailable("set MMREC_DATA_HOME to the folder that holds the real data sets")
         return study_captions(Path(os.environ["MMREC_DATA_HOME"]) / "flickr8k-captions", load_encoder(cell.system))
     if cell.hyperparameters:
         ((name, value),) = cell.hyperparameters.items()

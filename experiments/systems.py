@@ -14,7 +14,6 @@ from experiments.datasets import LEAVE_ONE_OUT, POCKET, benchmark_data, benchmar
 from mmrec_helpers.data.dataset import Split
 from mmrec_helpers.evaluation.protocols import FullRanking, Recommender, SampledNegatives, evaluate_protocols
 from mmrec_helpers.evaluation.runs import Run, list_metrics
-from mmrec_helpers.evaluation.tables import item_quintiles
 from mmrec_helpers.recommenders.features import text_features
 from mmrec_helpers.recommenders.tuning import SPACES, Settings, Trial, best_settings
 
@@ -30,8 +29,8 @@ PROTOCOLS: dict[str, tuple[FullRanking | SampledNegatives, int]] = {
     "20 uniform, next 5": (SampledNegatives(20), 5),
 }
 """Protocol of a cell -> what the targets are ranked against, and how many of a user's next items are targets."""
-VALID, TEST = ("valid", "full"), ("test", "full")
-"""Part and protocol by which settings are chosen, and the headline of every table."""
+VALID, TEST = ("valid", "full"), [("test", "full"), ("test", "full, basket")]
+"""Part and protocol by which settings are chosen; those of every table's headline, whose runs have the most to tell."""
 
 
 # Plans ----------------------------------------------------------------------------------------------------------------
@@ -96,9 +95,8 @@ def run_system(
         protocol, num_targets = PROTOCOLS[cell.protocol]
         run = evaluate_protocols([system], split, [protocol], cell.part, num_targets=num_targets)[0][0]
         values, scalars = {}, {}
-        if (cell.part, cell.protocol) == TEST:
-            values = {"warmth": item_quintiles(split)[run.targets[:, 0]].astype(float)}
-            values |= values_of(system, split) if values_of else {}
+        if (cell.part, cell.protocol) in TEST:
+            values = run.values | (values_of(system, split) if values_of else {})
             scalars = list_metrics(run, split, text_vectors(cell.data, cell.seed))
             if training is not None:
                 scalars |= {"best step": training.best_step, "validations": training.validations.to_dict("list")}

@@ -235,7 +235,8 @@ class RecDataset:
         """Test on everything that each user with two or more days did on the last one.
 
         Validate on the last but one of users with three or more, train on the rest. For baskets: where times are days,
-        the order within one is not known. Here it is random, so that no system can learn the order of the file.
+        the order within one is not known. Here it is random, so that no system can learn the order of the file,
+        and times are those when days begin.
 
         Args:
             seed: of the order within a day.
@@ -245,15 +246,16 @@ class RecDataset:
         """
         if not self.timed:
             raise NotAvailable(f"{self.name} has orders, not times, so it has no last days.")
-        frame = self.interactions.assign(day=self.interactions["time"] // 86_400)
-        frame = frame.sample(frac=1, random_state=seed).sort_values(["user", "day"], kind="stable")
-        days = frame.groupby("user")["day"]
+        day = self.interactions["time"] // 86_400
+        frame = self.interactions.assign(time=86_400 * day)  # or rows within a day would not be sorted by time
+        frame = frame.sample(frac=1, random_state=seed).sort_values(["user", "time"], kind="stable")
+        days = frame.groupby("user")["time"]
         num_days, from_end = days.transform("nunique"), days.rank(method="dense", ascending=False) - 1
         is_valid, is_test = (from_end == 1) & (num_days > 2), (from_end == 0) & (num_days > 1)
         part = np.where(is_test, TEST, np.where(is_valid, VALID, TRAIN))
         if not (part == TEST).any():
             raise NotAvailable(f"{self.name} has no user with interactions on two days.")
-        shuffled = replace(self, interactions=frame.drop(columns="day").reset_index(drop=True))
+        shuffled = replace(self, interactions=frame.reset_index(drop=True))
         return Split(shuffled, part, "next day")
 
     def by_user_folds(self, num_folds: int = 5, seed: int = 0) -> list["Split"]:

@@ -184,6 +184,17 @@ def _category_numbers(split: Split, targets: np.ndarray) -> np.ndarray:
     return numbers
 
 
+def item_quintiles(split: Split) -> np.ndarray:
+    """(I + 1,) five groups of equally many items by training interactions, 0 the coldest, 4 the warmest, padding -1.
+
+    Items with equally many interactions keep the order of their numbers, so they may be in two groups.
+    """
+    counts = training_counts(split)[1:]
+    rank = np.empty(len(counts), int)
+    rank[np.argsort(counts, kind="stable")] = np.arange(len(counts))
+    return np.concatenate([[-1], rank * 5 // len(counts)])
+
+
 def _repeated(rows: np.ndarray) -> np.ndarray:
     """(N, T) bool: the entry occurs earlier in its row."""
     order = np.argsort(rows, axis=1, kind="stable")
@@ -239,7 +250,8 @@ def evaluate_protocols(
         max_len: T, the length of the longest history that a system gets; all of it is excluded from the ranking.
 
     Returns:
-        For each recommender one run for each protocol.
+        For each recommender one run for each protocol. Its values are the ``warmth`` of each first target, its group
+        of ``item_quintiles``.
 
     Raises:
         ValueError: scores have a wrong shape, or are not finite; the part has no users.
@@ -249,6 +261,7 @@ def evaluate_protocols(
         raise ValueError(f"{split.dataset.name}, {split.name}: no user has interactions in the {part} part")
     targets = _first_occurrences(queries.targets)[:, :num_targets]
     rankers = [protocol.ranker(split, part, targets) for protocol in protocols]
+    values = {"warmth": item_quintiles(split)[targets[:, 0]].astype(float)}
     runs: list[list[Run]] = []
     for recommender in recommenders:
         rankings, seconds = _rankings(recommender, queries, split.dataset.num_items, targets, rankers, k)
@@ -266,7 +279,7 @@ def evaluate_protocols(
                 "seed": getattr(recommender, "seed", None),
                 "cost": {"score seconds": round(time_taken, 3)},
             }
-            runs[-1].append(Run(queries.users, lists, targets, TargetRanks(*counts), stamp))
+            runs[-1].append(Run(queries.users, lists, targets, TargetRanks(*counts), stamp, values))
     return runs
 
 

@@ -28,7 +28,7 @@ CELL = ("study", "data", "seed", "split", "part", "protocol", "system", "hyperpa
 """Fields of a stamp that name a recorded run: two runs of a record differ in one of them."""
 RANKS = tuple(one.name for one in fields(TargetRanks))
 _TEXTS = tuple(name for name in CELL if name not in ("seed", "hyperparameters"))
-Value = str | int
+Value = str | int | np.integer
 _INTS = pa.list_(pa.int32())
 _SCHEMA = pa.schema(
     [
@@ -142,8 +142,7 @@ def load_runs(path: str | Path, **where: Value | Collection[Value] | dict) -> li
         raise ValueError(f"runs are not chosen by {', '.join(unknown)}; there are {', '.join(CELL)}")
     if not path.exists():
         raise FileNotFoundError(f"{path}: there are no recorded runs; `make results` makes them")
-    columns = [(name, value) for name, value in where.items() if name != "hyperparameters"]
-    filters = [(name, *_condition(value)) for name, value in columns] or None
+    filters = [_condition(name, value) for name, value in where.items() if name != "hyperparameters"] or None
     try:
         table = pq.read_table(path, filters=filters, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
@@ -159,9 +158,14 @@ def load_runs(path: str | Path, **where: Value | Collection[Value] | dict) -> li
     return runs
 
 
-def _condition(value: Value | Collection[Value]) -> tuple[str, Value | list[Value]]:
-    """Equality with a value, or membership of a collection."""
-    return ("==", value) if isinstance(value, str | int) else ("in", list(value))
+def _condition(name: str, value: Value | Collection[Value]) -> tuple[str, str, list[Value]]:
+    """That a field is a value, or one of a collection."""
+    kind = int if name == "seed" else str
+    values = [value] if isinstance(value, Value) else list(value)
+    values = [int(one) if isinstance(one, np.integer) else one for one in values]
+    if not values or not all(isinstance(one, kind) for one in values):
+        raise ValueError(f"runs are chosen by {name} as {kind.__name__} or a list of some, not by {value!r}")
+    return name, "in", values
 
 
 def _row(run: Run) -> dict:

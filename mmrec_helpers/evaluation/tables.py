@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ttest_1samp
 
-from mmrec_helpers.data.dataset import RecDataset, Split
+from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.evaluation.intervals import mean_interval
-from mmrec_helpers.evaluation.protocols import training_counts
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.lessons.exploration import bootstrap_interval
 
@@ -44,6 +43,8 @@ def leaderboard(
     for role, name in (("reference", reference), ("ceiling", ceiling)):
         if name is not None and name not in systems:
             raise ValueError(f"the {role} {name!r} is not among the systems: {', '.join(systems)}")
+    if reference is not None and reference == ceiling:
+        raise ValueError(f"the reference and the ceiling are both {reference!r}: choose another one")
     of = {name: [run for run in runs if run.system == name] for name in systems}
     ceilings = [] if ceiling is None else of.pop(ceiling)
     _check_comparable(runs)
@@ -96,6 +97,9 @@ def pooled(runs: Sequence[Run], metric: str) -> pd.Series:
     """
     if not runs:
         raise ValueError("there are no runs of that system to compare")
+    settings = [run.stamp.get("hyperparameters") for run in runs]
+    if other := next((own for own in settings if own != settings[0]), None):
+        raise ValueError(f"{runs[0].system} has runs with {settings[0]} and with {other}: choose one, or make a curve")
     keys = [(run.stamp["fingerprint"], run.stamp["split"], run.users) for run in runs]
     parts = [
         pd.Series(run.metric(metric), pd.MultiIndex.from_product([[data], [split], users]))
@@ -193,14 +197,3 @@ def liked_targets(dataset: RecDataset, users: np.ndarray, targets: np.ndarray) -
         pair = f"user {users[row[0]]}, item {targets[row[0], column[0]]}"
         raise ValueError(f"{dataset.name} has no rating for {len(row)} targets, the first is {pair}")
     return ratings >= means
-
-
-def item_quintiles(split: Split) -> np.ndarray:
-    """(I + 1,) five groups of equally many items by training interactions, 0 the coldest, 4 the warmest, padding -1.
-
-    Items with equally many interactions keep the order of their numbers, so they may be in two groups.
-    """
-    counts = training_counts(split)[1:]
-    rank = np.empty(len(counts), int)
-    rank[np.argsort(counts, kind="stable")] = np.arange(len(counts))
-    return np.concatenate([[-1], rank * 5 // len(counts)])

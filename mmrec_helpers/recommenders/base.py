@@ -106,6 +106,17 @@ class BaseRecommender:
         with atomic(folder) as part:
             self._write(part)
 
+    def identity(self, split: Split) -> str:
+        """Sixteen hexadecimal digits of all that a training depends on: class, hyperparameters, features, split."""
+        assert is_dataclass(self)
+        arrays: dict[str, Tensor] = {}
+        names = [field.name for field in fields(self) if field.init]
+        values = {name: _encode(getattr(self, name), name, Path(), arrays) for name in names}
+        sha = hashlib.sha256(json.dumps([_class_name(type(self)), split.dataset.fingerprint, values]).encode())
+        for array in (*arrays.values(), torch.from_numpy(split.part)):
+            sha.update(array.numpy().tobytes())
+        return sha.hexdigest()[:16]
+
     def _write(self, folder: Path) -> None:
         if not self.is_fitted:
             raise ValueError(f"{self.name} is not fitted, so it cannot be saved: call fit(split) first")

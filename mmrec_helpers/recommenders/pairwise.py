@@ -173,7 +173,8 @@ class PairwiseRecommender(BaseRecommender):
             rows = batch_rows(len(pairs), self.batch_size, step, self.seed)
             return bpr_loss(self.score_differences(pairs, rows, np.random.default_rng([self.seed, step])))
 
-        self.training = train(self.model, loss_of, config, validate, checkpoint, self.name)
+        identity = self.identity(split) if checkpoint else ""
+        self.training = train(self.model, loss_of, config, validate, checkpoint, self.name, identity)
         with torch.no_grad():
             self.fitted = self.embeddings()
 

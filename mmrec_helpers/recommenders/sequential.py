@@ -300,7 +300,8 @@ class SequentialRecommender(BaseRecommender):
         validate = validation_ndcg(self.score, split, VALIDATION_QUERIES, self.seed, self.max_len)
         config = self.training_config(-(-len(rows) // self.batch_size), validate is not None)
         loss_of = partial(self.loss_of, rows)
-        self.training = train(self.network, loss_of, config, validate, checkpoint, self.name)
+        identity = self.identity(split) if checkpoint else ""
+        self.training = train(self.network, loss_of, config, validate, checkpoint, self.name, identity)
 
     @torch.no_grad()
     def score_all(self, queries: Queries) -> np.ndarray:

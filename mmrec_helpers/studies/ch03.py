@@ -170,7 +170,7 @@ def first_item_confidence(system: SASRec, split: Split) -> dict[str, np.ndarray]
         probabilities.append(1 / inverse)
         correct.append(first + 1 == batch.targets[:, 0])
     return {
-        "confidence": np.concatenate(probabilities),
+        "confidence": np.concatenate(probabilities).round(4),  # few digits, which records store in little space
         "first is next": np.concatenate(correct).astype(float),
     }
 

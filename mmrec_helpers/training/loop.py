@@ -115,6 +115,7 @@ def train(
     validate: Callable[[], float] | None = None,
     checkpoint: Path | None = None,
     name: str = "training",
+    identity: str = "",
 ) -> TrainingHistory:
     """Train a model in place; it ends in evaluation mode with its best weights, the last ones without validation.
 
@@ -126,14 +127,16 @@ def train(
         validate: a metric of the current model, the larger the better; called in evaluation mode, without gradients.
         checkpoint: file of the running training; a training that finds its own resumes from it.
         name: of the progress bar.
+        identity: of what the loss depends on besides the step, such as data and hyperparameters; a checkpoint of
+            another one is refused.
 
     Raises:
         FloatingPointError: the loss is not finite.
-        ValueError: the checkpoint belongs to another configuration or another model.
+        ValueError: the checkpoint belongs to another training: its configuration, model or identity differs.
     """
     if bool(config.validate_every) != bool(validate):
         raise ValueError("validate() and validate_every need each other: give both or neither")
-    run = _Training(model, config, checkpoint)
+    run = _Training(model, config, checkpoint, identity)
     run.resume()
     model.train()
     with progress(total=config.steps, initial=run.step, desc=name) as bar:
@@ -191,8 +194,8 @@ class _Training:
 
     SAVED = ("step", "stopped", "losses", "validations", "best")
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, checkpoint: Path | None) -> None:
-        self.model, self.config, self.checkpoint = model, config, checkpoint
+    def __init__(self, model: nn.Module, config: TrainingConfig, checkpoint: Path | None, identity: str) -> None:
+        self.model, self.config, self.checkpoint, self.identity = model, config, checkpoint, identity
         self.device = next(model.parameters()).device
         self.optimizer, self.schedule = config.optimizer(model)
         # bfloat16 has the range of float32; float16, for GPUs without it, needs a scaled loss against underflow
@@ -265,7 +268,8 @@ class _Training:
         if self.checkpoint is None:
             return
         state = {key: getattr(self, key) for key in (*self.SAVED, "seconds")}
-        state |= {key: part.state_dict() for key, part in self.parts.items()} | {"config": asdict(self.config)}
+        state |= {key: part.state_dict() for key, part in self.parts.items()}
+        state |= {"config": asdict(self.config), "identity": self.identity}
         with atomic(self.checkpoint) as part:
             torch.save(state, part)
 
@@ -279,6 +283,8 @@ class _Training:
         if config != asdict(self.config):
             differ = [key for key, value in asdict(self.config).items() if config.get(key) != value]
             raise ValueError(f"{fix} (its configuration has other {', '.join(differ)})")
+        if state.get("identity") != self.identity:
+            raise ValueError(f"{fix} (it is of other data or hyperparameters)")
         try:
             for key, part in self.parts.items():
                 part.load_state_dict(state[key])

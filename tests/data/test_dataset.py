@@ -366,6 +366,72 @@ def test_temporal_split_cuts_at_moments_for_everybody_and_near_the_shares(seed, 
     assert abs(parts[0].size + parts[1].size - sum(shares) * len(time)) <= tie
 
 
+def random_days(seed: int, users: int = 30) -> RecDataset:
+    """Random baskets, with hours; users 0 to 4 have 0 to 4 days, the others up to 5."""
+    rng, rows = np.random.default_rng(seed), []
+    for user in range(users):
+        days = np.sort(rng.choice(12, user if user < 5 else rng.integers(1, 6), replace=False))
+        for day in days.tolist():
+            hours = np.sort(rng.integers(0, 86_400, rng.integers(1, 6)))
+            rows += [(user, int(rng.integers(1, 13)), 86_400 * day + int(hour)) for hour in hours]
+    return rec_dataset([*rows, (users, 12, 0)])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_next_day_is_asked_of_all_earlier_days(seed):
+    dataset = random_days(seed)
+    split = dataset.next_day_split()
+    assert split.dataset.validate().timed
+    frame = dataset.interactions.assign(day=dataset.interactions["time"] // 86_400)
+    days = {user: [own["item"].tolist() for _, own in rows.groupby("day")] for user, rows in frame.groupby("user")}
+    for part, least, last in (("test", 2, -1), ("valid", 3, -2)):
+        queries = split.queries(part)
+        assert queries.users.tolist() == [user for user, own in days.items() if len(own) >= least]
+        for user, history, targets, time in zip(*vars(queries).values(), strict=True):
+            own = days[user]
+            assert sorted(history[history > 0]) == sorted(item for day in own[:last] for item in day)
+            assert sorted(targets[targets > 0]) == sorted(own[last])
+            assert time == frame["day"][frame["user"] == user].unique()[last] * 86_400
+            lengths = np.cumsum([len(day) for day in own[:last]])
+            in_order = np.split(history[history > 0], lengths[:-1])  # days stay in order
+            assert [sorted(some) for some in in_order] == [sorted(day) for day in own[:last]]
+    train = split.interactions("train")
+    for user, own in days.items():
+        shown = own[: -2 if len(own) > 2 else -1 if len(own) == 2 else None]
+        assert sorted(train["item"][train["user"] == user]) == sorted(item for day in shown for item in day)
+
+
+def test_the_order_within_a_day_is_never_that_of_the_source():
+    dataset = random_days(0)
+    split, day = dataset.next_day_split(), dataset.interactions["time"] // 86_400
+    flat = replace(dataset, interactions=dataset.interactions.assign(time=86_400 * day))
+    turned = flat.interactions.iloc[::-1].sort_values(["user", "time"], kind="stable").reset_index(drop=True)
+
+    def rows(split):
+        return sorted(
+            zip(*(split.dataset.interactions[name] for name in ("user", "time", "review")), split.part, strict=True)
+        )
+
+    for other in (
+        flat.next_day_split(),
+        replace(flat, interactions=turned).next_day_split(),
+        dataset.next_day_split(1),
+    ):
+        assert rows(other) == rows(split)
+    again, other = dataset.next_day_split(), dataset.next_day_split(1)
+    assert split.dataset.interactions.equals(again.dataset.interactions)
+    assert not split.dataset.interactions.equals(other.dataset.interactions)
+    moved = (split.dataset.interactions["review"] != dataset.interactions["review"]).mean()
+    assert 0.3 < moved < 1
+
+
+def test_without_days_there_is_no_next_day(small):
+    with pytest.raises(NotAvailable, match=r"test has no user with interactions on two days\."):
+        small.next_day_split()  # seconds of one day
+    with pytest.raises(NotAvailable, match="test has orders, not times, so it has no last days"):
+        replace(small, timed=False).next_day_split()
+
+
 @pytest.mark.parametrize("shares", [(0, 0.5), (-0.1, 0.5), (0.5, -0.1), (0.8, 0.2), (0.9, 0.3)])
 def test_temporal_split_refuses_shares_that_leave_nothing(small, shares):
     with pytest.raises(ValueError, match=rf"train={shares[0]}, valid={shares[1]}"):

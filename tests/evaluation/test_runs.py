@@ -79,6 +79,12 @@ def test_a_recorded_run_is_what_was_recorded(recorded, file):
     assert file.read_bytes() == before
 
 
+def test_numbers_of_numpy_are_recorded_as_plain_ones(recorded, tmp_path):
+    run = replace(recorded[0], scalars={"a": np.float32(0.5), "b": {"c": [np.int64(3)]}})
+    save_runs(tmp_path / "one.parquet", [run])
+    assert load_runs(tmp_path / "one.parquet")[0].scalars == {"a": 0.5, "b": {"c": [3]}}
+
+
 def test_a_record_may_be_empty(tmp_path):
     save_runs(tmp_path / "none.parquet", [])
     assert load_runs(tmp_path / "none.parquet") == []

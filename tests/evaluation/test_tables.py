@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from mmrec_helpers.evaluation.protocols import SampledNegatives, evaluate, training_counts
+from mmrec_helpers.evaluation.protocols import SampledNegatives, evaluate, item_quintiles, training_counts
 from mmrec_helpers.evaluation.runs import RANKS, Run
 from mmrec_helpers.evaluation.tables import (
     INTERVAL,
@@ -15,7 +15,6 @@ from mmrec_helpers.evaluation.tables import (
     compare,
     curve,
     holm,
-    item_quintiles,
     leaderboard,
     liked_targets,
     p_value,

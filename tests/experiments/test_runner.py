@@ -55,10 +55,7 @@ class Pool:
         assert context.get_start_method() == "spawn"
         assert (initializer, initargs) == (torch.set_num_threads, (1,))
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
+    def shutdown(self):
         pass
 
     def submit(self, function, *args):
@@ -86,6 +83,7 @@ def study(monkeypatch, results):
     """The study ch01 of three systems with two cells each."""
     found = FakeStudy([cell(system, protocol) for system in "abc" for protocol in ("full", "20 uniform")])
     monkeypatch.setattr(runner, "study_of", {"ch01": found}.__getitem__)
+    monkeypatch.setattr(runner, "STUDIES", ("ch01",))
     return found
 
 
@@ -203,7 +201,7 @@ def test_cells_of_one_system_are_one_job():
 @pytest.fixture
 def asked(monkeypatch):
     """What the command asks the runner for; one cell lacks its data, and if told so another one fails."""
-    calls, problems = [], {"ch01/x": "NoRealData: set MMREC_DATA_HOME"}
+    calls, problems = [], {"ch01/x": "Unavailable: set MMREC_DATA_HOME"}
     monkeypatch.setattr(command, "run_studies", lambda *arguments: calls.append(arguments) or problems)
     return calls, problems
 
@@ -224,7 +222,7 @@ def test_the_command_runs_the_studies_that_may_match(asked, monkeypatch, capsys)
         (["ch04"], "ch04/pocket-0/*", True, 3),
         (everything, "*/SASRec/*", False, None),
     ]
-    assert "ch01/x: NoRealData: set MMREC_DATA_HOME" in capsys.readouterr().out
+    assert "ch01/x: Unavailable: set MMREC_DATA_HOME" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="'typo' begins with no study; there are ch01, "):
         call(monkeypatch, "typo")
     problems["ch01/y"] = "RuntimeError: no luck"
@@ -244,7 +242,7 @@ def tree(tmp_path_factory):
     for name in ("__init__", "__main__", "cells", "record", "runner"):
         shutil.copy(source / f"{name}.py", folder / "experiments")
     shutil.copy(fake_study.__file__, folder / "experiments" / "ch01.py")
-    (folder / "experiments" / "datasets.py").write_text("class NoRealData(Exception): ...\n")  # loads much
+    (folder / "experiments" / "datasets.py").write_text("class Unavailable(Exception): ...\n")  # loads much
     return folder
 
 

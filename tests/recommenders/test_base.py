@@ -267,6 +267,27 @@ def test_a_killed_process_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     assert np.array_equal(again.training.losses, whole.training.losses)
 
 
+def test_a_training_is_of_one_class_its_hyperparameters_features_and_split(planted, planted_features):
+    others = [
+        (BPR(), planted),
+        (SASRec(), planted),
+        (SASRec(dropout=0.3), planted),
+        (SASRec(features=planted_features), planted),
+        (SASRec(features=planted_features + 1), planted),
+        (SASRec(), planted.dataset.temporal_split()),
+        (MMGPT2Rec(features=planted_features), planted),
+        (MMGPT2Rec(features=planted_features, config=MMGPT2Config(alignment_weight=1.0, tie_weights=False)), planted),
+    ]
+    assert len({system.identity(split) for system, split in others}) == len(others)
+    assert SASRec().identity(planted) == SASRec().identity(planted)
+
+
+def test_a_checkpoint_of_another_training_is_refused(planted, tmp_path):
+    SASRec(epochs=1, dim=8).fit(planted, tmp_path / "run.pt")
+    with pytest.raises(ValueError, match=r"run\.pt is the checkpoint of another training: .*other data or hyperparam"):
+        SASRec(epochs=1, dim=8, dropout=0.1).fit(planted, tmp_path / "run.pt")
+
+
 def test_systems_without_training_ignore_a_checkpoint(planted, tmp_path):
     ItemKNN().fit(planted, tmp_path / "run.pt")
     assert not list(tmp_path.iterdir())

@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.benchmarks import REAL_DATA
-from experiments.ch01 import changes, statistics_of
+from experiments.ch01 import statistics_run
+from experiments.datasets import REAL_DATA, open_data
 from experiments.record import RESULTS
 from mmrec_helpers.data.dataset import ITEM_FEATURES, NotAvailable, RecDataset
-from mmrec_helpers.loading import load_data
+from mmrec_helpers.evaluation.runs import load_runs
 from mmrec_helpers.pocket_shop.shop import load_shop
-from mmrec_helpers.settings import load_settings
 from mmrec_helpers.studies.ch01 import (
     DAY,
     STEPS,
@@ -127,18 +126,15 @@ def test_one_item_of_few_is_the_top_fifth():
     assert found["share of the top fifth, 5-core"] is None  # nobody is left
 
 
-@pytest.mark.parametrize("name", ["Pocket Shop", *REAL_DATA])
+@pytest.mark.parametrize("name", ["pocket", *REAL_DATA])
 def test_the_record_is_what_the_code_finds_today(request, name):
-    home = None if name == "Pocket Shop" else request.getfixturevalue("real")
-    data = "pocket" if home is None else REAL_DATA[name].format(home=home)
-    dataset, _, report = load_data(load_settings({"MMREC_DATA": data}))
-    record = json.loads((RESULTS / "real-data.json").read_text())["sets"][name]
-    assert record["fingerprint"] == dataset.fingerprint
-    found = statistics_of(dataset)
-    assert found["curves"] == record["curves"]
-    assert found["statistics"] == record["statistics"]
-    if report:
-        assert record["clean-up"] == changes(report)
+    if name != "pocket":
+        request.getfixturevalue("real")
+    dataset, _, report = open_data(name, 0)
+    (recorded,) = load_runs(RESULTS / "ch01.parquet", data=name, protocol="statistics")
+    found = statistics_run(dataset, report)
+    assert recorded.stamp["fingerprint"] == dataset.fingerprint
+    assert recorded.scalars == json.loads(json.dumps(found.scalars, default=float))
 
 
 def test_no_item_is_new_where_the_times_span_fewer_than_90_days():

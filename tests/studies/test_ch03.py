@@ -1,18 +1,16 @@
-"""ch03.py: the released rule against brute force, tables by protocol, systems, pictures, the records."""
+"""ch03.py: the released preprocessing against brute force, tables by protocol, confidence, pictures."""
 
-import json
 import re
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
-from experiments.benchmarks import SEEDS
-from experiments.record import RESULTS, round_decimals
 from mmrec_helpers.data.dataset import NotAvailable
-from mmrec_helpers.evaluation.intervals import format_interval
 from mmrec_helpers.evaluation.protocols import evaluate
+from mmrec_helpers.evaluation.tables import leaderboard
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.recommenders.neighbors import ItemKNN
 from mmrec_helpers.recommenders.popularity import Popularity, Random
@@ -21,7 +19,7 @@ from mmrec_helpers.studies.ch03 import (
     NUM_NEGATIVES,
     PROTOCOLS,
     by_protocol,
-    confidence,
+    first_item_confidence,
     gallery,
     item_sequences,
     most_popular_items,
@@ -29,9 +27,8 @@ from mmrec_helpers.studies.ch03 import (
     plot_attention,
     plot_leaderboard,
     popularity_ranks,
-    preprocessing_table,
+    preprocessing_runs,
     rank_reversals,
-    study_preprocessing,
 )
 
 
@@ -45,7 +42,7 @@ def dataset():
 
 def test_a_core_that_ends_empty_is_not_available(dataset):
     longest = int(np.bincount(dataset.interactions["user"]).max())
-    for make in (lambda data, *limits: item_sequences(data.k_core(*limits)), study_preprocessing):
+    for make in (lambda data, *limits: item_sequences(data.k_core(*limits)), preprocessing_runs):
         with pytest.raises(NotAvailable, match=f"{re.escape(dataset.name)} has no users and items with enough"):
             make(dataset, longest + 1, 5)
 
@@ -86,19 +83,31 @@ def test_drawn_items_are_never_the_users():
         popularity_ranks(np.arange(1, 16)[None], np.array([1]), num_items=30)
 
 
-def test_released_rule_lifts_popularity(dataset):
-    found = study_preprocessing(dataset)
-    assert 0 < found["same target"] < 1
+def test_released_preprocessing_lifts_popularity(dataset):
+    released, last = preprocessing_runs(dataset)
     for metric in ("AUC", "HR@5", "MRR@5"):
-        assert found["released"][metric][1] > found["last item"][metric][2]
-    assert found["users"] == dataset.k_core(7, 5).num_users
+        table = leaderboard([released, last], [metric], reference=last.system)
+        assert table[metric].loc[released.system, "difference_ci_low"] > 0
 
 
-def test_the_rules_table_leaves_out_what_is_not_available(dataset):
-    found = study_preprocessing(dataset)
-    table = preprocessing_table({"shop": found, "other": None})
-    assert list(table.index) == ["shop: released", "shop: last item"]
-    assert table.loc["shop: released", "AUC"] == format_interval(found["released"]["AUC"])
+def test_runs_of_the_released_preprocessing_are_of_the_core_and_of_one_set_of_users(dataset):
+    runs, core = preprocessing_runs(dataset), dataset.k_core(7, 5)
+    sequences = item_sequences(core)
+    released, last = (run.targets[:, 0] for run in runs)
+    assert [run.system for run in runs] == ["popularity, released target", "popularity, last item"]
+    assert last.tolist() == [row[row > 0][-1] for row in sequences]
+    assert all(target in row for target, row in zip(released, sequences, strict=True))
+    for run, targets in zip(runs, (released, last), strict=True):
+        assert run.users.tolist() == list(range(core.num_users))
+        wanted = popularity_ranks(sequences, targets, core.num_items)
+        assert np.array_equal(run.target_ranks.num_higher, wanted.num_higher)
+        assert run.scalars == {
+            "users": core.num_users,
+            "items": core.num_items,
+            "same target": pytest.approx((released == last).mean()),
+        }
+        assert run.stamp["fingerprint"] == dataset.fingerprint
+    assert 0 < runs[0].scalars["same target"] < 1
 
 
 def test_without_popularity_the_rule_lifts_nothing(dataset):
@@ -107,8 +116,8 @@ def test_without_popularity_the_rule_lifts_nothing(dataset):
     frame = dataset.interactions.assign(item=0)
     for rows in frame.groupby("user").indices.values():
         frame.iloc[rows, frame.columns.get_loc("item")] = rng.permutation(dataset.num_items)[: len(rows)] + 1
-    found = study_preprocessing(replace(dataset, interactions=frame))
-    assert abs(found["last item"]["AUC"][0] - 0.5) < 0.05
+    _, last = preprocessing_runs(replace(dataset, interactions=frame))
+    assert abs(last.metric("AUC").mean() - 0.5) < 0.05
 
 
 # What comes next ------------------------------------------------------------------------------------------------------
@@ -143,13 +152,17 @@ def test_table_by_protocol_holds_what_evaluate_says(dataset):
 
 
 @pytest.mark.parametrize("loss", ["ce", "bce"])
-def test_confidence_is_a_share(dataset, loss):
+def test_confidence_is_the_probability_of_the_first_item(dataset, loss):
     split = dataset.leave_one_out()
     system = SASRec(loss=loss, epochs=1, dim=8, num_layers=1).fit(split)
-    found = confidence(system, split)
-    assert all(0 <= share <= 1 for share in found.values())
+    found, queries = first_item_confidence(system, split), split.queries("test")
+    scores = torch.as_tensor(system.score(queries))[:, 1:].double()
+    probabilities = scores.softmax(dim=1) if loss == "ce" else scores.sigmoid()
+    np.testing.assert_allclose(found["confidence"], probabilities.max(dim=1).values)
+    assert np.array_equal(found["first is next"], scores.argmax(dim=1).numpy() + 1 == queries.targets[:, 0])
+    assert found["first is next"].dtype == float
     if loss == "bce":
-        assert found["says of its first"] > 3 * found["and it is right"]  # the overconfidence of the chapter
+        assert found["confidence"].mean() > 3 * found["first is next"].mean()  # the overconfidence of the chapter
 
 
 # To be seen -----------------------------------------------------------------------------------------------------------
@@ -185,16 +198,3 @@ def test_attention_has_a_cell_for_each_pair_of_positions_that_the_mask_allows():
     assert np.array_equal(shown.mask, np.triu(np.ones((3, 3), bool), 1))
     assert np.array_equal(shown.compressed(), weights[np.tril_indices(3)])
     plt.close()
-
-
-# Records --------------------------------------------------------------------------------------------------------------
-
-
-def test_recorded_rule_is_of_these_shops():
-    recorded = json.loads((RESULTS / "rule.json").read_text())
-    for seed in SEEDS:
-        dataset = load_shop(seed)[0]
-        found, left = recorded["rule"][f"Pocket Shop, seed {seed}"], dataset.k_core(7, 5)
-        assert (found["users"], found["items"]) == (left.num_users, left.num_items)
-    again = study_preprocessing(load_shop(0)[0])
-    assert recorded["rule"]["Pocket Shop, seed 0"] == round_decimals(again)

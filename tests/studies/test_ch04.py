@@ -1,6 +1,5 @@
-"""ch04.py: each variant of the decoder is what its name says, trains and scores; the records hold all of them."""
+"""ch04.py: each variant of the decoder is what its name says, trains and scores."""
 
-import json
 from dataclasses import fields, replace
 
 import numpy as np
@@ -8,28 +7,24 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from experiments.benchmarks import SEEDS
-from experiments.ch04 import PROTOCOLS, REVIEWS, TEXT_ENCODERS, Restricted, described_by_reviews
-from experiments.record import RESULTS
+from experiments.ch04 import described_by_reviews
 from mmrec_helpers.data.dataset import TEST
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.recommenders.mmgpt2rec import MMGPT2Config, MMGPT2Rec
-from mmrec_helpers.recommenders.popularity import Popularity
 from mmrec_helpers.recommenders.sasrec import SASRec
 from mmrec_helpers.settings import load_settings
 from mmrec_helpers.studies.ch04 import (
     ABLATIONS,
     APPENDIX,
-    DESIGN_CHOICES,
-    GRIDS,
+    TUNED_ABLATIONS,
     build_variant,
     decoder_inputs,
     design_choices,
 )
 
 NAMES = """
-    MM-GPT2Rec | text alone | picture alone | ids alone | both and ids | both, shuffled | weighted | attention
-    | 64 + 64 columns, add | 64 + 64 columns, identity | not tied | SASRec on text and picture
+    MM-GPT2Rec | text only | image only | IDs only | features and IDs | shuffled features | weighted fusion
+    | attention fusion | 64 + 64 features, add | 64 + 64 features, concat | untied | SASRec on text and image
 """
 NAMES = [name.strip() for name in NAMES.split("|")]
 CHANGES = {
@@ -91,8 +86,7 @@ def test_the_ablations_have_their_names_and_the_seed(ablations):
     assert list(ablations) == NAMES
     assert [system.name for system in ablations.values()] == NAMES
     assert {system.seed for system in ablations.values()} == {3}
-    assert {name: len(grid) for name, grid in GRIDS.items()} == {"MM-GPT2Rec": 6, "SASRec on text and image": 6}
-    assert set(GRIDS) <= set(ABLATIONS)
+    assert set(TUNED_ABLATIONS) <= set(ABLATIONS)
 
 
 def test_each_ablation_differs_in_what_its_name_says(ablations):
@@ -109,8 +103,12 @@ def test_each_ablation_differs_in_what_its_name_says(ablations):
     decoders = {name: system for name, system in ablations.items() if isinstance(system, MMGPT2Rec)}
     assert {name for name, system in decoders.items() if not system.config.tie_weights} == {"untied"}
     fusions = {name: system.config.fusion for name, system in decoders.items() if system.config.fusion != "add"}
-    assert fusions == {"weighted": "weighted", "attention": "attention", "64 + 64 features, concat": "concat"}
-    for name in ("weighted", "attention", "untied", "features and IDs"):
+    assert fusions == {
+        "weighted fusion": "weighted",
+        "attention fusion": "attention",
+        "64 + 64 features, concat": "concat",
+    }
+    for name in ("weighted fusion", "attention fusion", "untied", "features and IDs"):
         assert np.array_equal(decoders[name].features, both)
         assert decoders[name].dims == full.dims
 
@@ -213,59 +211,7 @@ def test_each_choice_learns_and_scores(name, build, shop):
         assert system.training.losses[-1] < system.training.losses[0]
 
 
-# Records --------------------------------------------------------------------------------------------------------------
-
-
-def recorded(name):
-    return json.loads((RESULTS / f"{name}.json").read_text())
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_record_has_every_ablation_on_each_shop_and_chapter_3s_sasrec(seed):
-    found, league = recorded("decoder")["shops"][str(seed)], recorded("league-pocket")["shops"][str(seed)]
-    assert found["fingerprint"] == league["fingerprint"] == load_shop(seed)[0].fingerprint
-    assert set(found["systems"]) == {*ABLATIONS, "SASRec"}
-    assert found["systems"]["SASRec"]["NDCG@10"] == league["systems"]["SASRec"]["NDCG@10"]
-    for row in found["systems"].values():
-        assert row["HR@5"][0] < row["HR@10"][0]
-        assert row["NDCG@10"][0] < row["HR@10"][0]
-        assert len(row["by warmth of the target"]) == 5
-
-
-def test_the_recorded_settings_are_those_that_are_tried():
-    for name, six in recorded("decoder")["tried"].items():
-        tried = [{key: one[key] for key in ("lr", "dropout")} for one in six]
-        assert tried == GRIDS[name]
-
-
-def test_each_design_choice_had_the_same_six_settings():
-    tried = recorded("decoder-options")["tried"]
-    assert set(tried) == set(DESIGN_CHOICES) - {"appendix as printed"}
-    for name, six in tried.items():
-        assert [{key: one[key] for key in ("lr", "dropout")} for one in six] == GRIDS["MM-GPT2Rec"], name
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_record_of_design_choices_has_each_of_them_beside_the_same_trainings_as_before(seed):
-    found, known = (recorded(name)["shops"][str(seed)] for name in ("decoder-options", "decoder"))
-    assert found["fingerprint"] == known["fingerprint"]
-    assert set(found["systems"]) == set(DESIGN_CHOICES)
-    same = found["systems"]["MM-GPT2Rec"]["NDCG@10"]
-    assert same == pytest.approx(known["systems"]["MM-GPT2Rec"]["NDCG@10"], abs=2e-4)
-    for name, row in found["systems"].items():
-        mean, low, high = row["more than MM-GPT2Rec"]
-        assert low <= mean <= high
-        assert mean == pytest.approx(row["NDCG@10"][0] - found["systems"]["MM-GPT2Rec"]["NDCG@10"][0], abs=2e-4)
-        assert row["best step"] in [step for step, _ in row["validations"]], name
-
-
-def test_among_some_items_only_these_are_ranked_as_before(shop):
-    split = shop.leave_one_out()
-    queries = split.queries("test")
-    system, asked = Popularity().fit(split), np.arange(shop.num_items + 1) % 3 == 1
-    before, after = system.score(queries), Restricted(system, asked).score(queries)
-    assert np.array_equal(after[:, asked], before[:, asked])
-    assert (after[:, ~asked].max(axis=1) < after[:, asked].min(axis=1)).all()
+# Reviews --------------------------------------------------------------------------------------------------------------
 
 
 def test_reviews_in_place_of_descriptions_are_those_of_the_training_part_or_all(shop):
@@ -283,35 +229,3 @@ def test_reviews_in_place_of_descriptions_are_those_of_the_training_part_or_all(
         (every.items["description"][item - 1], text) for item, text in zip(asked["item"], asked["review"], strict=True)
     ]
     assert all(text in told for told, text in own)
-
-
-def test_the_record_of_reviews_has_each_on_each_shop():
-    shops = recorded("decoder-reviews")["shops"]
-    assert list(shops) == [str(seed) for seed in SEEDS]
-    for shop in shops.values():
-        assert set(shop["systems"]) == {"MM-GPT2Rec", *REVIEWS}
-
-
-def test_the_record_of_protocols_has_each_system_under_each():
-    shops = recorded("decoder-protocols")["shops"]
-    assert list(shops) == [str(seed) for seed in SEEDS]
-    for seed, shop in shops.items():
-        held = {protocol: set(systems) for protocol, systems in shop.items()}
-        wanted = {name: set(systems) for name, systems in PROTOCOLS.items() if name != "five folds" or seed == "0"}
-        assert held == wanted
-        for rows in shop.values():
-            for row in rows.values():
-                assert row["HR@5, next 1"][0] <= row["HR@5, next 5"][0] + 1e-9
-                assert row["P@5, next 1"][0] == pytest.approx(row["HR@5, next 1"][0] / 5, abs=1e-4)
-        for row in shop["unseen category"].values():
-            assert row["HR@5, next 1 in the category"][0] >= row["HR@5, next 1"][0]
-
-
-def test_the_record_on_films_is_of_chapter_3s_films():
-    films, league = recorded("decoder-real")["MovieLens"], recorded("league-real")["sets"]["MovieLens"]
-    for reader, names in TEXT_ENCODERS.items():
-        assert list(films[reader]) == [str(seed) for seed in SEEDS]
-        for found in films[reader].values():
-            assert found["fingerprint"] == league["fingerprint"]
-            assert set(found["systems"]) == set(names)
-    assert films["tfidf"]["0"]["systems"]["SASRec"]["NDCG@10"] == league["systems"]["SASRec"]["NDCG@10"]

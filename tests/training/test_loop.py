@@ -163,6 +163,8 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         train(model, loss_of(model), TrainingConfig(steps=6, warmup_steps=0, lr=0.1), checkpoint=path)
     with pytest.raises(ValueError, match=r"delete it .*its model has other parameters"):
         train(nn.Linear(2, 2), loss_of(model), TrainingConfig(steps=5, warmup_steps=0), checkpoint=path)
+    with pytest.raises(ValueError, match=r"delete it .*it is of other data or hyperparameters"):
+        train(model, loss_of(model), TrainingConfig(steps=5, warmup_steps=0), checkpoint=path, identity="other")
 
 
 def test_accumulated_batches_equal_one_large_batch():
