@@ -48,32 +48,39 @@ def leaderboard(
     of = {name: [run for run in runs if run.system == name] for name in systems}
     ceilings = [] if ceiling is None else of.pop(ceiling)
     _check_comparable(runs)
-    columns: dict[tuple[str, str], dict[str, float]] = {}
+    columns: dict[tuple[str, str], pd.Series] = {}
     for metric in metrics:
-        values = {name: pooled(own, metric) for name, own in of.items()}
-        means = pd.DataFrame({name: mean_interval(own.to_numpy()) for name, own in values.items()}, INTERVAL).T
-        _check_same_users(values)
+        by_system = {name: pooled(own, metric) for name, own in of.items()}
+        _check_same_users(by_system)
+        values = pd.DataFrame(by_system)  # (N, S)
+        table = _means(values)
         if reference is not None:
-            means = means.join(_differences(values, reference))
+            table = table.join(_differences(values, reference))
         if ceiling is not None:
             upper = pooled(ceilings, metric)
-            if lacking := [name for name, own in values.items() if not upper.index.isin(own.index).all()]:
-                raise ValueError(f"{lacking[0]} and {ceiling} cannot be compared: it lacks users of the ceiling")
-            means.loc[ceiling, INTERVAL] = mean_interval(upper.to_numpy())
-            shares = {name: own.reindex(upper.index).mean() / upper.mean() for name, own in values.items()}
-            means["share_of_ceiling"] = pd.Series({**shares, ceiling: 1.0})
-        columns |= {(metric, statistic): column for statistic, column in means.items()}
+            if not upper.index.isin(values.index).all():
+                raise ValueError(f"{values.columns[0]} and {ceiling} cannot be compared: it lacks users of the ceiling")
+            table.loc[ceiling, INTERVAL] = mean_interval(upper.to_numpy())
+            table["share_of_ceiling"] = values.reindex(upper.index).mean() / upper.mean()
+            table.loc[ceiling, "share_of_ceiling"] = 1.0
+        columns |= {(metric, str(statistic)): column for statistic, column in table.items()}
     table = pd.DataFrame(columns).rename_axis("system")
     return table.sort_values((metrics[-1], "mean"), ascending=False, kind="stable")
 
 
-def _differences(values: dict[str, pd.Series], reference: str) -> pd.DataFrame:
-    """System -> mean difference to the reference, its interval, and p by Holm."""
-    others = {name: (own - values[reference]).to_numpy() for name, own in values.items() if name != reference}
-    differences = np.stack([np.zeros(len(values[reference])), *others.values()], axis=1)  # (N, S)
-    low, high = bootstrap_interval(differences)
-    columns = {"difference": differences.mean(axis=0), "difference_ci_low": low, "difference_ci_high": high}
-    return pd.DataFrame(columns | {"p": [1.0, *holm([p_value(own) for own in others.values()])]}, [reference, *others])
+def _means(values: pd.DataFrame) -> pd.DataFrame:
+    """Mean and interval of each column of (N, S) values; all by the same draws of users."""
+    low, high = bootstrap_interval(values.to_numpy())
+    return pd.DataFrame({"mean": values.mean(), "ci_low": low, "ci_high": high})
+
+
+def _differences(values: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """System -> mean difference to the reference, its interval, and p by Holm; of the reference 0 and 1."""
+    differences = values.sub(values[reference], axis=0)
+    others = differences.drop(columns=reference)
+    p_values = pd.Series(holm([p_value(others[name].to_numpy()) for name in others]), others.columns)
+    table = _means(differences).add_prefix("difference_").rename(columns={"difference_mean": "difference"})
+    return table.assign(p=p_values.reindex(table.index, fill_value=1.0))
 
 
 def compare(runs: Sequence[Run], one: str, other: str, metric: str = "NDCG@10") -> pd.Series:
