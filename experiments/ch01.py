@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 
 from experiments.cells import Cell
-from experiments.datasets import POCKET, REAL_DATA, open_data
+from experiments.datasets import POCKET, REAL_DATA, open_data, stamp_of
 from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.data.report import CleaningReport
 from mmrec_helpers.evaluation.runs import Run
@@ -59,7 +59,7 @@ def statistics_run(dataset: RecDataset, report: CleaningReport | None) -> Run:
     scalars: dict = {"statistics": dataset_statistics(dataset), "curves": dataset_curves(dataset)}
     if report:
         scalars["clean-up"] = report.table().query("action in ('dropped', 'repaired')").to_dict("records")
-    return _run(dataset, np.zeros(0, np.int64), {}, scalars)
+    return Run.unranked(stamp_of(dataset), scalars)
 
 
 def leakage_run(dataset: RecDataset, shuffles: Sequence[int | None]) -> Run:
@@ -68,7 +68,8 @@ def leakage_run(dataset: RecDataset, shuffles: Sequence[int | None]) -> Run:
     queries = dataset.leave_one_out().queries("test", 1).subsample(5000)
     honest = np.mean([lab["honest"][1] for lab in labs], axis=0)
     peeking = np.mean([lab["peeking"][1] for lab in labs], axis=0)
-    return _run(dataset, queries.users, {"honest HR@10": honest, "gain from the future": peeking - honest})
+    values = {"honest HR@10": honest, "gain from the future": peeking - honest}
+    return Run.unranked(stamp_of(dataset), {}, queries.users, values)
 
 
 def leakage_run_with_ties(dataset: RecDataset, is_shuffled: bool) -> Run:
@@ -83,9 +84,4 @@ def leakage_run_with_ties(dataset: RecDataset, is_shuffled: bool) -> Run:
         ordered = replace(dataset, interactions=frame.reset_index(drop=True))
         runs.append(leakage_run(ordered, [seed if is_shuffled else None]))
     values = {name: np.mean([run.values[name] for run in runs], axis=0) for name in runs[0].values}
-    return _run(dataset, runs[0].users, values)  # the same users in each order
-
-
-def _run(dataset: RecDataset, users: np.ndarray, values: dict[str, np.ndarray], scalars: dict | None = None) -> Run:
-    stamp, none = {"dataset": dataset.name, "fingerprint": dataset.fingerprint}, np.zeros((len(users), 0), np.int64)
-    return Run(users, none, none, None, stamp, values, scalars or {})
+    return Run.unranked(stamp_of(dataset), {}, runs[0].users, values)  # the same users in each order

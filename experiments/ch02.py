@@ -1,14 +1,11 @@
 """Chapter 2's cells: how far image and description overlap."""
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from experiments.cells import Cell
-from experiments.datasets import POCKET, SEEDS, Unavailable, open_data
+from experiments.datasets import POCKET, SEEDS, data_home, open_data, stamp_of
 from mmrec_helpers.encoders.models import load_encoder
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.settings import load_settings
@@ -42,23 +39,20 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
 
 def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
     """See ``Study``."""
-    none = np.zeros(0, np.int64)
     for cell in cells:
-        yield cell, Run(none, none[:, None], none[:, None], None, scalars=study(cell))
+        yield cell, study(cell)
 
 
-def study(cell: Cell) -> dict:
+def study(cell: Cell) -> Run:
     """What a cell has found."""
     if cell.data == FLICKR:
-        if "MMREC_DATA_HOME" not in os.environ:
-            raise Unavailable("set MMREC_DATA_HOME to the folder that holds the real data sets")
-        return study_captions(Path(os.environ["MMREC_DATA_HOME"]) / "flickr8k-captions", load_encoder(cell.system))
-    if cell.hyperparameters:
+        return Run.unranked({}, study_captions(data_home() / "flickr8k-captions", load_encoder(cell.system)))
+    dataset, truth, _ = open_data(cell.data, cell.seed)
+    if cell.hyperparameters:  # of a shop that is generated for it
         ((name, value),) = cell.hyperparameters.items()
         (found,) = sweep_parameter(name, (value,), load_encoder(cell.system), cell.seed, "laptop").values()
-        return found
-    dataset, truth, _ = open_data(cell.data, cell.seed)
+        return Run.unranked({}, found)
     if cell.protocol == SWAPS:
         assert truth is not None
-        return study_caption_swaps(dataset, truth, load_encoder(cell.system))
-    return study_overlap(dataset, truth, cell.system)
+        return Run.unranked(stamp_of(dataset), study_caption_swaps(dataset, truth, load_encoder(cell.system)))
+    return Run.unranked(stamp_of(dataset), study_overlap(dataset, truth, cell.system))

@@ -18,6 +18,7 @@ from experiments.datasets import (
     benchmark_data,
     benchmark_split,
     open_data,
+    stamp_of,
 )
 from experiments.systems import chosen_settings, plan_tuning, run_system
 from mmrec_helpers.evaluation.metrics import TargetRanks
@@ -107,8 +108,7 @@ def ceiling_run(cell: Cell) -> Run:
     queries = split.queries("test").take(slice(num_queries))
     whole = split.queries("test", split.dataset.num_interactions).take(slice(num_queries))
     ranks = TargetRanks.of(ceiling.fit(split).score(queries), queries.targets[:, :1], whole.histories)
-    names = {"dataset": split.dataset.name, "fingerprint": split.dataset.fingerprint}
-    stamp = names | {"protocol options": asdict(FullRanking()), "targets": 1}
+    stamp = stamp_of(split.dataset) | {"protocol options": asdict(FullRanking()), "targets": 1}
     none = np.zeros((len(queries), 0), np.int64)
     return Run(queries.users, none, queries.targets[:, :1], ranks, stamp)
 

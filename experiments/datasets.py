@@ -2,6 +2,7 @@
 
 import os
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -31,18 +32,34 @@ class Unavailable(Exception):
     """A cell needs data or a model that this machine does not have."""
 
 
+def data_home() -> Path:
+    """The folder that holds the real data sets.
+
+    Raises:
+        Unavailable: ``MMREC_DATA_HOME`` does not name it.
+    """
+    if not os.environ.get("MMREC_DATA_HOME"):
+        raise Unavailable("set MMREC_DATA_HOME to the folder that holds the real data sets")
+    return Path(os.environ["MMREC_DATA_HOME"])
+
+
+def stamp_of(dataset: RecDataset) -> dict[str, str]:
+    """The fields of a stamp that say on what a run was made."""
+    return {"dataset": dataset.name, "fingerprint": dataset.fingerprint}
+
+
 @cache
 def open_data(name: str, seed: int) -> tuple[RecDataset, Truth | None, CleaningReport | None]:
     """A data set, the truth of a Pocket Shop, and the report of a real set's cleaning.
 
     Raises:
-        Unavailable: ``MMREC_DATA_HOME`` is not set.
+        Unavailable: it is not on this machine.
     """
     if name == POCKET:
         return *load_shop(seed), None
-    if "MMREC_DATA_HOME" not in os.environ:
-        raise Unavailable("set MMREC_DATA_HOME to the folder that holds the real data sets")
-    data = REAL_DATA[name].format(home=os.environ["MMREC_DATA_HOME"])
+    data = REAL_DATA[name].format(home=data_home())
+    if not Path(data.partition(":")[2]).exists():
+        raise Unavailable(f"{data.partition(':')[2]} does not exist")
     return load_data(load_settings({**os.environ, "MMREC_DATA": data}))
 
 

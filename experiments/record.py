@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from threadpoolctl import threadpool_info
 
 from experiments.cells import Cell, cell_of
 from mmrec_helpers.evaluation.runs import Run, load_runs, save_runs
@@ -31,6 +32,11 @@ def cell_file(cell: Cell, suffix: str = ".parquet") -> Path:
     """The file of a finished cell that is not in its study's file yet; with another suffix, of its fit."""
     name = cell.name if suffix == ".parquet" else cell.fit
     return RUNNING / cell.study / f"{sha256(name.encode()).hexdigest()[:16]}{suffix}"
+
+
+def checkpoints(path: Path) -> list[Path]:
+    """The file of a running training and those of its parts, as far as they are there."""
+    return list(path.parent.glob(f"{path.stem}*{path.suffix}"))
 
 
 def recorded(study: str) -> dict[str, Run]:
@@ -61,9 +67,10 @@ def collect(study: str, names: Collection[str] | None = None) -> None:
 
 def stamped(run: Run, cell: Cell, commit: str) -> Run:
     """The run with the stamp of its cell and of this process."""
-    cost = run.stamp.get("cost", {}) | {"peak_bytes": peak_memory(), "threads": torch.get_num_threads()}
+    threads = max([torch.get_num_threads(), *(pool["num_threads"] for pool in threadpool_info())])
+    cost = run.stamp.get("cost", {}) | {"peak_bytes": peak_memory(), "threads": threads}
     stamp = {
-        "commit": commit,
+        "commit": commit if commit.endswith("-dirty") or current_commit() == commit else f"{commit}-dirty",
         "device": device_name(),
         "profile": load_settings().profile,
         "python": platform.python_version(),

@@ -9,12 +9,14 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib import import_module
+from pathlib import Path
+from threading import Thread
 from typing import cast
 
 import torch
 
 from experiments.cells import TIMING, Cell, Study
-from experiments.record import cell_file, collect, current_commit, recorded, reset_peak_memory, stamped
+from experiments.record import cell_file, checkpoints, collect, current_commit, recorded, reset_peak_memory, stamped
 from mmrec_helpers.evaluation.runs import Run, load_runs, save_runs
 
 STUDIES = ("ch01", "ch02", "ch03", "ch04", "shop", "models")
@@ -100,17 +102,17 @@ def _run_all(records: _Records, workers: int, wanted: Callable[[Cell], bool]) ->
                 for cell in job:
                     cell_file(cell).unlink(missing_ok=True)
                 running[pool.submit(run_job, job, commit)] = job
-            is_broken = False
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            done = wait(running, return_when=FIRST_COMPLETED).done
+            is_broken = any(isinstance(future.exception(), BrokenProcessPool) for future in done)
+            for future in running.copy() if is_broken else done:  # a worker was killed: all others are gone with it
                 job, finished = running.pop(future), finished + 1
                 error = future.exception()
-                is_broken |= isinstance(error, BrokenProcessPool)
                 result = f"{type(error).__name__}: {error}" if error else future.result()
                 records.keep(job, result)
                 to_do = len(_jobs(filter(wanted, records.missing()))) + len(running)
                 left = (time.time() - start) / finished * to_do / 60
                 print(f"{finished} done, {to_do} to do, {left:.0f} min: {job[0].fit} {result}", flush=True)
-            if is_broken:  # a worker was killed; the other ones go with it
+            if is_broken:
                 pool.shutdown()
                 pool = _pool(workers)
     finally:
@@ -118,9 +120,21 @@ def _run_all(records: _Records, workers: int, wanted: Callable[[Cell], bool]) ->
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    """Processes of one thread each."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,))
+    """Processes of one thread each, which end with this one."""
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin)
+
+
+def _begin() -> None:
+    """Begin a worker. Without the thread it would wait for ever for a parent that was killed."""
+    torch.set_num_threads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _jobs(cells: Iterable[Cell]) -> list[Job]:
@@ -136,14 +150,19 @@ def run_job(job: Job, commit: str) -> str:
     reset_peak_memory()
     checkpoint, start = cell_file(job[0], f".{commit}.pt"), time.time()  # other code goes on otherwise
     if commit.endswith("-dirty"):
-        checkpoint.unlink(missing_ok=True)
+        remove(checkpoints(checkpoint))
     summaries = []
     for cell, run in study_of(job[0].study).run(job, checkpoint):
         save_runs(cell_file(cell), [stamped(run, cell, commit)])
         summaries.append(_summary(cell, run))
-    for part in checkpoint.parent.glob(f"{checkpoint.stem}*{checkpoint.suffix}"):  # a hybrid's parts have their own
-        part.unlink()
+    remove(checkpoints(cell_file(job[0], ".pt")))  # those of other commits, too
     return f"{', '.join(summaries)} in {time.time() - start:.0f} s"
+
+
+def remove(files: Iterable[Path]) -> None:
+    """Delete files."""
+    for path in files:
+        path.unlink(missing_ok=True)
 
 
 def _summary(cell: Cell, run: Run) -> str:

@@ -80,14 +80,17 @@ class RecordedResult(SphinxDirective):
         for run in runs:
             found = run.scalars if systems else {run.system: run.metric("NDCG@10").mean()}
             for row, number in found.items():
-                rows.setdefault(row, {})[run.stamp["seed"]] = number
+                if run.stamp["seed"] in rows.setdefault(row, {}):
+                    raise ValueError(f"{path}: two runs of {row} have the seed {run.stamp['seed']}")
+                rows[row][run.stamp["seed"]] = number
         seeds = sorted({run.stamp["seed"] for run in runs})
         heads = [f"seed {seed}" for seed in seeds]
         lines = [f"| {systems[0] if systems else 'NDCG@10'} | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
         lines += [f"| {row} | {' | '.join(f'{found[seed]:.3f}' for seed in seeds)} |" for row, found in rows.items()]
-        stamp = runs[0].stamp
-        versions = ", ".join(f"{package} {number}" for package, number in stamp["versions"].items())
-        lines += ["", f"Recorded by `make results` at commit {stamp['commit'][:7]} on {stamp['device']}; {versions}."]
+        for stamp in {run.stamp["commit"]: run.stamp for run in runs}.values():
+            versions = ", ".join(f"{package} {number}" for package, number in stamp["versions"].items())
+            made = f"Recorded by `make results` at commit {stamp['commit'][:7]} on {stamp['device']}; {versions}."
+            lines += ["", made]
         return parsed(self, lines)
 
 

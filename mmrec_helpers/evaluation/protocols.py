@@ -321,7 +321,8 @@ def _scores(
     if scores.shape != shape:
         expected = f"(queries, {'items + 1' if candidates is None else 'candidates'}) {shape}"
         raise ValueError(f"{recommender.name} gives scores of the shape {tuple(scores.shape)}, not {expected}")
-    if not torch.isfinite((scores[:, 1:] if candidates is None else scores).sum()):
+    real = scores[:, 1:] if candidates is None else scores[torch.from_numpy(candidates > 0)]
+    if not torch.isfinite(real.sum()):
         raise ValueError(f"{recommender.name} gives scores that are not finite, so they cannot be ranked")
     return scores, seconds
 

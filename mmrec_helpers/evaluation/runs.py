@@ -67,6 +67,15 @@ class Run:
     values: dict[str, np.ndarray] = field(default_factory=dict)
     scalars: dict = field(default_factory=dict)
 
+    @classmethod
+    def unranked(
+        cls, stamp: dict, scalars: dict, users: np.ndarray | None = None, values: dict[str, np.ndarray] | None = None
+    ) -> "Run":
+        """A run that ranks nothing: numbers of the whole, or of each of (N,) users by name."""
+        users = np.zeros(0, np.int64) if users is None else users
+        none = np.zeros((len(users), 0), np.int64)
+        return cls(users, none, none, None, stamp, values or {}, scalars)
+
     @property
     def system(self) -> str:
         """The name of the system."""

@@ -23,7 +23,8 @@ def leaderboard(
     """Means with 95 % bootstrap intervals, one row a system, the best by the last metric first.
 
     Runs of one system are pooled, see ``pooled``. Differences are paired: they are of the same users
-    {cite}`efron1979bootstrap`.
+    {cite}`efron1979bootstrap`. Intervals and p are over users: they do not cover what another training or another shop
+    would bring, which only several seeds show.
 
     Args:
         runs: under the same protocol, of each system on the same data.
@@ -33,8 +34,9 @@ def leaderboard(
 
     Returns:
         A table indexed by system, with columns (metric, statistic): ``mean``, ``ci_low``, ``ci_high``; with a reference
-        ``difference``, ``difference_ci_low``, ``difference_ci_high`` and ``p``, of paired t-tests corrected for the
-        number of systems by ``holm``; with a ceiling ``share_of_ceiling``, over the users whom the ceiling has.
+        ``difference``, ``difference_ci_low``, ``difference_ci_high`` and ``p``, of paired t-tests. Only p is corrected
+        for the number of systems, by ``holm``. With a ceiling ``share_of_ceiling``, over the users whom it has; its
+        own mean is over them, too.
 
     Raises:
         ValueError: the runs cannot be compared, or the reference or ceiling is not among them.
@@ -84,7 +86,10 @@ def _differences(values: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 
 def compare(runs: Sequence[Run], one: str, other: str, metric: str = "NDCG@10") -> pd.Series:
-    """How much more one system has than another: ``mean``, ``ci_low``, ``ci_high``, ``p``, and ``users`` compared."""
+    """How much more one system has than another: ``mean``, ``ci_low``, ``ci_high``, ``p``, and ``users`` compared.
+
+    As in ``leaderboard``, but p is of this one comparison.
+    """
     values = {name: pooled([run for run in runs if run.system == name], metric) for name in (one, other)}
     _check_comparable([run for run in runs if run.system in values])
     _check_same_users(values)
@@ -105,8 +110,8 @@ def pooled(runs: Sequence[Run], metric: str) -> pd.Series:
     if not runs:
         raise ValueError("there are no runs of that system to compare")
     settings = [run.stamp.get("hyperparameters") for run in runs]
-    if other := next((own for own in settings if own != settings[0]), None):
-        raise ValueError(f"{runs[0].system} has runs with {settings[0]} and with {other}: choose one, or make a curve")
+    if others := [own for own in settings if own != settings[0]]:
+        raise ValueError(f"{runs[0].system} has runs with {settings[0]} and with {others[0]}: choose one, or a curve")
     keys = [(run.stamp["fingerprint"], run.stamp["split"], run.users) for run in runs]
     parts = [
         pd.Series(run.metric(metric), pd.MultiIndex.from_product([[data], [split], users]))
@@ -133,14 +138,12 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def curve(runs: Sequence[Run], metric: str, hyperparameter: str) -> pd.DataFrame:
-    """A metric by the value of a hyperparameter of one system: ``mean``, ``ci_low``, ``ci_high``, rows in its order."""
-    values = sorted({run.stamp["hyperparameters"][hyperparameter] for run in runs})
-    by_value = {
-        value: pooled([run for run in runs if run.stamp["hyperparameters"][hyperparameter] == value], metric)
-        for value in values
-    }
-    rows = [mean_interval(own.to_numpy()) for own in by_value.values()]
-    return pd.DataFrame(rows, pd.Index(values, name=hyperparameter), INTERVAL)
+    """A metric of one system by a numerical hyperparameter: ``mean``, ``ci_low``, ``ci_high``, in its order."""
+    by_value: dict[float, list[Run]] = {}
+    for run in runs:
+        by_value.setdefault(run.stamp["hyperparameters"][hyperparameter], []).append(run)
+    rows = {value: mean_interval(pooled(by_value[value], metric).to_numpy()) for value in sorted(by_value)}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=INTERVAL).rename_axis(hyperparameter)
 
 
 def by_group(runs: Sequence[Run], metric: str, group: str = "warmth") -> pd.DataFrame:
@@ -157,12 +160,12 @@ def by_group(runs: Sequence[Run], metric: str, group: str = "warmth") -> pd.Data
 
 
 def _check_comparable(runs: Sequence[Run]) -> None:
-    """Refuse runs of different parts, protocols or targets."""
+    """Refuse runs of different parts, protocols or targets. A record names protocols otherwise than ``evaluate``."""
     if not runs:
         raise ValueError("there are no runs to compare")
     first = runs[0]
     for run in runs[1:]:
-        for key in ("part", "protocol", "protocol options", "targets"):
+        for key in ("part", "protocol options", "targets"):
             own, wanted = run.stamp.get(key), first.stamp.get(key)  # some runs rank nothing
             if own != wanted:
                 raise ValueError(

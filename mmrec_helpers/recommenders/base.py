@@ -110,8 +110,9 @@ class BaseRecommender:
         """Sixteen hexadecimal digits of all that a training depends on: class, hyperparameters, features, split."""
         assert is_dataclass(self)
         arrays: dict[str, Tensor] = {}
-        names = [field.name for field in fields(self) if field.init]
-        values = {name: _encode(getattr(self, name), name, Path(), arrays) for name in names}
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.init}
+        parts = {name: part.identity(split) for name, part in own.items() if isinstance(part, BaseRecommender)}
+        values = {name: _encode(value, name, Path(), arrays) for name, value in (own | parts).items()}
         sha = hashlib.sha256(json.dumps([_class_name(type(self)), split.dataset.fingerprint, values]).encode())
         for array in (*arrays.values(), torch.from_numpy(split.part)):
             sha.update(array.numpy().tobytes())

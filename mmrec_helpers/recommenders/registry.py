@@ -91,13 +91,6 @@ SYSTEMS = (
 """Every system of the benchmark, in the order of the tables."""
 
 
-def available_systems(dataset: RecDataset) -> list[SystemSpec]:
-    """The systems that a data set has the data for."""
-    has_reviews = any(isinstance(review, str) and review.strip() for review in dataset.interactions["review"])
-    known = {"times": dataset.timed, "images": dataset.has_image.any(), "reviews": has_reviews}
-    return [system for system in SYSTEMS if all(known[need] for need in system.needs)]
-
-
 def system_inputs(dataset: RecDataset, encoder: str) -> Inputs:
     """The item features of all systems.
 

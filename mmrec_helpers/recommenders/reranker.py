@@ -48,6 +48,7 @@ class Reranker(BaseRecommender):
         best = np.argsort(-left, axis=1, kind="stable")[:, : self.top]
         best[np.isneginf(np.take_along_axis(left, best, axis=1))] = 0  # fewer are left
         ranks = rankdata(retrieved, "dense", axis=1)
-        above = retrieved.shape[1] + rankdata(self.ranker.score(queries, best), "dense", axis=1)
+        asked = np.where(best > 0, self.ranker.score(queries, best), -np.inf)  # what padding scores does not matter
+        above = retrieved.shape[1] + rankdata(asked, "dense", axis=1)
         np.put_along_axis(ranks, best, above.astype(ranks.dtype), axis=1)
         return ranks.astype(np.float32)

@@ -95,7 +95,7 @@ def test_runs_that_answer_other_questions_are_refused(split):
     run = evaluate(system, split)
     for other, said in (
         (evaluate(system, split, part="valid"), "part"),
-        (evaluate(system, split, protocol=SampledNegatives(5)), "protocol"),
+        (evaluate(system, split, protocol=SampledNegatives(5)), "protocol options"),
         (evaluate(system, split, num_targets=3), "targets"),
     ):
         with pytest.raises(ValueError, match=f"cannot be compared: their {said} differ"):

@@ -11,7 +11,7 @@ from mmrec_helpers.evaluation.protocols import evaluate
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.recommenders.content import ContentBased
 from mmrec_helpers.recommenders.popularity import Popularity
-from mmrec_helpers.recommenders.registry import SYSTEMS, available_systems, build_system, system_inputs
+from mmrec_helpers.recommenders.registry import SYSTEMS, build_system, system_inputs
 from mmrec_helpers.recommenders.tuning import SPACES
 
 COUNTING = ("random", "popularity", "recent popularity", "item-kNN", "user-kNN", "hybrid", "matrix factorization")
@@ -59,16 +59,15 @@ def test_every_space_is_of_a_family_of_systems_or_of_the_decoder():
     }
 
 
-def test_without_pictures_times_and_reviews_there_are_fewer_systems(dataset, bare):
-    assert available_systems(dataset) == list(SYSTEMS)
-    gone = {system.name for system in SYSTEMS} - {system.name for system in available_systems(bare)}
+def test_systems_need_pictures_times_or_reviews_as_their_names_say():
+    gone = {system.name for system in SYSTEMS if system.needs}
     assert {name.rpartition(", ")[2] for name in gone if ", " in name} == {"image", "both"}
     assert {name for name in gone if ", " not in name} == {"recent popularity", "DeepCoNN", "NRMF (our reading)"}
 
 
 def test_what_is_available_can_be_built_from_the_data_sets_inputs(bare, inputs):
     few = system_inputs(bare, "pocket-clip")
-    assert {system.features for system in available_systems(bare)} - {""} == set(few)
+    assert {system.features for system in SYSTEMS if not system.needs} - {""} == set(few)
     assert {system.features for system in SYSTEMS} - {""} == set(inputs)
     assert np.array_equal(few["text"], inputs["text"])
     assert (few["content richest"] != inputs["content text"]).sum() == 0
