@@ -7,16 +7,16 @@ import pytest
 from PIL import Image
 
 import notebooks as tool
-from experiments.benchmarks import REAL_DATA
+from experiments.datasets import REAL_DATA
 from mmrec_helpers.loading import load_paired_data
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.settings import load_settings
 
 COUNTS = {
-    "MovieLens": "610 users, 9,724 items, 100,836 interactions",
-    "Gift Cards": "458 users, 148 items, 2,969 interactions",
-    "Magazines": "348 users, 157 items, 2,328 interactions",
-    "MicroLens": "50,000 users, 19,220 items, 359,708 interactions",
+    "movielens": "610 users, 9,724 items, 100,836 interactions",
+    "gift-cards": "458 users, 148 items, 2,969 interactions",
+    "magazines": "348 users, 157 items, 2,328 interactions",
+    "microlens": "50,000 users, 19,220 items, 359,708 interactions",
 }
 """As data/README.md of the data's folder, less what the report counts (tests/data/readers/test_real_files.py)."""
 FALLBACK = "goes on with the Pocket Shop"
@@ -44,7 +44,7 @@ def execute(monkeypatch, tmp_path, data: str, only: str = "") -> dict[str, str]:
 def later_chapter(number: str, study: str):
     """A chapter that is slow on MovieLens, beside what it is made of; small shops of both kinds are always run."""
     inputs = (f"notebooks/{number}*.ipynb", f"mmrec_helpers/studies/{study}.py")
-    return pytest.param("MovieLens", number, id=f"MovieLens-{number}", marks=pytest.mark.slow(*inputs))
+    return pytest.param("movielens", number, id=f"movielens-{number}", marks=pytest.mark.slow(*inputs))
 
 
 LATER = [later_chapter(*row) for row in (("02", "ch02"), ("03", "ch03"), ("04_", "ch04"), ("04b", "ch04"))]

@@ -1,16 +1,16 @@
 """ch02.py: the study on small shops, its helpers against brute force, and the record of today's code."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from experiments.benchmarks import SEEDS
+from experiments import ch02
+from experiments.cells import cell_of
 from experiments.record import RESULTS
 from mmrec_helpers.encoders.features import Features
 from mmrec_helpers.encoders.models import Encoder
+from mmrec_helpers.evaluation.runs import load_runs
 from mmrec_helpers.pocket_shop.catalogue import COLOURS
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.studies.ch02 import (
@@ -137,13 +137,9 @@ def test_browsing_shows_own_texts_and_escapes_them():
     assert nearest_images("red", torch.eye(4, len(COLOURS)), items, ColourWords()).data.count("<img") == 4
 
 
-@pytest.mark.parametrize("name", ["overlap", "overlap-real"])
-def test_record_is_of_these_shops_and_has_no_holes(name):
-    recorded = json.loads((RESULTS / f"{name}.json").read_text())
-    assert recorded["commit"]
-    if name == "overlap":
-        assert recorded["fingerprints"] == [load_shop(seed)[0].fingerprint for seed in SEEDS]
-        for part in ("study", "study by SigLIP", "overlap sweep", "noise sweep", "swaps"):
-            assert list(recorded[part]) == [str(seed) for seed in SEEDS]
-    else:
-        assert [set(found) for found in recorded["sets"].values()] == [{"MovieLens", "Flickr8k"}] * 2
+def test_record_is_of_these_shops_and_has_no_holes():
+    runs = load_runs(RESULTS / "ch02.parquet")
+    assert {cell_of(run).name for run in runs} == {cell.name for cell in ch02.plan([])}
+    for run in runs:
+        rows = run.scalars if run.stamp["protocol"] == ch02.SWAPS else run.scalars["table"]
+        assert all(np.isfinite(row[0]) for row in rows.values())
