@@ -5,6 +5,7 @@ import os
 import re
 
 from experiments.datasets import Unavailable
+from experiments.record import alone
 from experiments.runner import STUDIES, run_studies
 
 
@@ -22,7 +23,8 @@ def main() -> None:
     if chosen := [name for name in ("MMREC_PROFILE", "MMREC_DATA", "MMREC_MODELS") if os.environ.get(name)]:
         raise SystemExit(f"records are of the laptop profile and its models: unset {', '.join(chosen)}")
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # which workers read when they import numpy
-    problems = run_studies(studies, arguments.only, arguments.again, arguments.workers)
+    with alone():
+        problems = run_studies(studies, arguments.only, arguments.again, arguments.workers)
     for name, problem in problems.items():
         print(f"{name}: {problem}")
     if failed := [problem for problem in problems.values() if not problem.startswith(f"{Unavailable.__name__}:")]:

@@ -1,12 +1,13 @@
 """Where runs are recorded, and their stamp: from what, on what and at which cost each was made."""
 
+import fcntl
 import os
 import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from hashlib import sha256
 from importlib.metadata import version
@@ -32,6 +33,22 @@ def cell_file(cell: Cell, suffix: str = ".parquet") -> Path:
     """The file of a finished cell that is not in its study's file yet; with another suffix, of its fit."""
     name = cell.name if suffix == ".parquet" else cell.fit
     return RUNNING / cell.study / f"{sha256(name.encode()).hexdigest()[:16]}{suffix}"
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keep other processes from recording in this clone: two would delete each other's files.
+
+    Raises:
+        SystemExit: one does.
+    """
+    RUNNING.mkdir(parents=True, exist_ok=True)
+    with (RUNNING / "lock").open("w") as lock:  # freed by the system when this process ends, however it does
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"another process records in {ROOT}: wait for it, or use another clone") from None
+        yield
 
 
 def checkpoints(path: Path) -> list[Path]:

@@ -15,6 +15,14 @@ from experiments.cells import cell_of
 from mmrec_helpers.evaluation.runs import load_runs, save_runs
 from tests.experiments.fake_study import cell, fake_run
 
+
+def test_two_processes_do_not_record_at_once(results):
+    with record.alone(), pytest.raises(SystemExit, match=r"another process records in .*: wait for it"), record.alone():
+        pytest.fail("both record")
+    with record.alone():
+        pass
+
+
 # Stamps ---------------------------------------------------------------------------------------------------------------
 
 

@@ -309,7 +309,7 @@ def test_a_kill_loses_no_more_than_the_running_cells(tree, killed, resumed):
 def test_a_killed_training_finds_its_checkpoint_and_none_is_left(tree, resumed):
     assert sorted(lines(tree, "resumed")) == ["held 1", "held 2"]
     kept = [path for path in tree.rglob("*") if path.is_file() and "experiments" not in path.parts]
-    assert sorted(path.name for path in kept) == ["ch01.parquet", "log"]
+    assert sorted(path.name for path in kept) == ["ch01.parquet", "lock", "log"]
 
 
 def test_progress_is_told(resumed):
