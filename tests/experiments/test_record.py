@@ -94,7 +94,8 @@ def test_a_stamp_has_the_cell_the_process_and_what_the_run_knew():
     assert run.stamp["fingerprint"] == "f"
     cost = run.stamp["cost"]
     assert cost["peak_bytes"] > 1e8
-    assert (cost["threads"], cost["fit seconds"]) == (torch.get_num_threads(), 0.5)
+    assert cost["threads"] >= torch.get_num_threads()
+    assert cost["fit seconds"] == 0.5
 
 
 # Files ----------------------------------------------------------------------------------------------------------------

@@ -235,6 +235,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 
+import torch
+
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.recommenders.sasrec import SASRec
 
@@ -248,6 +250,7 @@ def deadly(self, rows, step):
 
 
 SASRec.loss_of = deadly
+torch.set_num_threads(int(sys.argv[2]))
 SASRec(dim=8, epochs=4, batch_size=16).fit(load_shop(0, "tiny")[0].leave_one_out(), Path(sys.argv[1]))
 """
 
@@ -258,7 +261,7 @@ def test_a_killed_process_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     make = lambda: SASRec(dim=8, epochs=4, batch_size=16)  # noqa: E731
     whole = make().fit(split)
     assert len(whole.training.losses) > 130
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "run.pt")])
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "run.pt"), str(torch.get_num_threads())])
     assert killed.returncode == -signal.SIGKILL
     monkeypatch.setattr(SASRec, "loss_of", lambda *args: steps.append(args[-1]) or loss_of(*args))
     again = make().fit(split, tmp_path / "run.pt")
