@@ -48,11 +48,11 @@ MIN_CROP = 0.5
 HELD_OUT = 0.05
 """Part of a source's photographs on which training is validated."""
 STEPS, BATCH_SIZE, LR, DROPOUT, WEIGHT_DECAY = 800, 512, 2e-3, 0.2, 0.1
-LICENCE = (
-    "These projections are derived from Flickr8k (photographs and captions, offered for non-commercial research) and from\n"
-    "product data of H&M (offered for non-commercial use). Use them for non-commercial purposes only. The encoders that\n"
-    "they belong to, EfficientNet-Lite0 and all-MiniLM-L6-v2, are under the Apache License 2.0.\n"
-)
+LICENCE = """\
+These projections are derived from Flickr8k (photographs and captions, offered for non-commercial research) and from
+product data of H&M (offered for non-commercial use). Use them for non-commercial purposes only. The encoders that they
+belong to, EfficientNet-Lite0 and all-MiniLM-L6-v2, are under the Apache License 2.0.
+"""
 SIZES = {"hidden_dim": 512, "dim": 256}
 
 
