@@ -208,7 +208,8 @@ class AlignedEncoder(Encoder):
         config = read_json(folder / "config.json")
         self.image_encoder, self.text_encoder = load_encoder(config["image"]), load_encoder(config["text"])
         self.tokenizer, self.max_len = self.text_encoder.tokenizer, self.text_encoder.max_len
-        model = Projections(**{key: value for key, value in config.items() if key.endswith("dim")})
+        self.dims = {key: value for key, value in config.items() if key.endswith("dim")}
+        model = Projections(**self.dims)
         model.load_state_dict(load_file(folder / "model.safetensors"))
         self.model = model.float().eval().to(self.device)
 
@@ -222,6 +223,11 @@ class AlignedEncoder(Encoder):
         """(B, D) projected vectors of B texts, and (B,) bool whether each was truncated."""
         vectors, truncated = self.text_encoder.texts(texts)
         return self.model.text(vectors.to(self.device)).cpu(), truncated
+
+    def random_model(self) -> Projections:
+        """Random projections, and in this encoder random backbones."""
+        self.image_encoder, self.text_encoder = map(randomly_initialised, (self.image_encoder, self.text_encoder))
+        return Projections(**self.dims)
 
 
 ENCODER_TYPES: dict[str, type[Encoder]] = {"clip": _DualEncoder, "siglip": _DualEncoder, "aligned": AlignedEncoder}

@@ -23,6 +23,7 @@ from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.display.cards import card, row_of
 from mmrec_helpers.encoders.features import Features, embed_images, embed_texts, encode_images, encode_texts
 from mmrec_helpers.encoders.models import Encoder
+from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.lessons.exploration import bootstrap_interval, hit_at_k
 from mmrec_helpers.lessons.overlap import (
     SWAPPED,
@@ -375,3 +376,52 @@ def nearest_images(text: str, images: torch.Tensor, items: Dataset, encoder: Enc
     similarity = images @ normalize(embed_texts([text], encoder).vectors)[0]
     best = similarity.argsort(descending=True)[:5].tolist()
     return row_of([card(items[i]["image"], f"{similarity[i]:.2f}", [items[i]["category"]], width) for i in best])
+
+
+# Tables of the recorded study -----------------------------------------------------------------------------------------
+
+
+def overlap_table(runs: Sequence[Run], column: int = 3) -> pd.DataFrame:
+    """One number of recorded ``study_features``, a row for each data set and kind of pair.
+
+    Args:
+        runs: of one encoder, with several training seeds.
+        column: of ``compare_with_controls``: 0 is the mean cosine, 3 the AUC of matched pairs over a control.
+
+    Returns:
+        The number with its 95 % interval over pairs, a column for each seed.
+    """
+    table: dict[tuple[str, str], dict[str, str]] = {}
+    for run in runs:
+        for kind, row in run.scalars["table"].items():
+            if np.isfinite(row[column]):
+                cells = table.setdefault((run.stamp["data"], kind), {})
+                cells[f"seed {run.stamp['seed']}"] = "{:.2f} ({:.2f} to {:.2f})".format(*row[column : column + 3])
+    return pd.DataFrame(table).T
+
+
+def recall_table(runs: Sequence[Run], recall: str = "recall@1 of 100") -> pd.DataFrame:
+    """A recorded recall with its 95 % interval over pairs, a row for each encoder, a column for each data set."""
+    table: dict[str, dict[str, str]] = {}
+    for run in runs:
+        found = run.scalars["recalls"][recall]
+        table.setdefault(run.system, {})[run.stamp["data"]] = "{:.2f} ({:.2f} to {:.2f})".format(*found[:3])
+        table.setdefault("random order", {})[run.stamp["data"]] = f"{found[3]:.2f}"
+    return pd.DataFrame(table).T
+
+
+def probe_table(run: Run) -> pd.DataFrame:
+    """The recorded ``study_probes`` of one encoder: accuracies, and what the text adds to the image."""
+    table: dict[str, dict[str, str]] = {}
+    for attribute, found in run.scalars.items():
+        table[attribute] = {side: f"{found[side][0]:.2f}" for side in ("majority", "image", "text", "both")}
+        table[attribute]["both - image"] = "{:+.2f} ({:+.2f} to {:+.2f})".format(*found["both - image"])
+    return pd.DataFrame(table).T
+
+
+def sigmoid_table(run: Run) -> pd.DataFrame:
+    """The recorded ``study_sigmoid`` of one encoder: mean probability of each kind of pair, a column for each bias."""
+    found = run.scalars["sigmoid"]
+    heads = {name: f"bias {bias:.1f}, {name}" for name, bias in found["biases"].items()}
+    columns = {heads[name]: {kind: row[0] for kind, row in rows.items()} for name, rows in found["table"].items()}
+    return pd.DataFrame(columns)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -104,6 +105,24 @@ def test_damaged_files(name, content, tmp_path):
     (tmp_path / "model.gguf").write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name}: .*model\.gguf is damaged .* `make real`"):
         packages.PACKAGES[name].convert(tmp_path / "model.gguf", tmp_path)
+
+
+def tiny_llama():
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=2048, **sizes))
+
+
+@pytest.mark.parametrize("chat_template", ["", "{{ messages }}"])
+def test_a_model_without_chat_template_or_with_damaged_weights(chat_template, monkeypatch, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(find_checkpoint("pocket-lm"))
+    tokenizer.chat_template = chat_template
+    monkeypatch.setattr(packages, "_distribution", lambda *names: None)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda folder, gguf_file: tiny_llama())
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda folder, gguf_file: tokenizer)
+    fault = "has a perplexity of .* so it is damaged" if chat_template else "has no chat template"
+    with pytest.raises(ValueError, match=rf"smollm2: .* {fault}; install it again by `make real`"):
+        packages.convert_smollm2(tmp_path / "model.gguf", tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 # The models themselves ------------------------------------------------------------------------------------------------

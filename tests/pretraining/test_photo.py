@@ -6,6 +6,7 @@ from torch.nn.functional import normalize
 
 from mmrec_helpers.encoders.checkpoints import PHOTO, find_checkpoint
 from mmrec_helpers.encoders.features import embed_images, embed_texts
+from mmrec_helpers.encoders.models import randomly_initialised
 from pretraining import photo
 
 WORDS = ("red", "green", "blue", "yellow", "grey", "pink")
@@ -110,6 +111,9 @@ def test_from_files_to_an_encoder(installed, monkeypatch, tmp_path):
     images = normalize(embed_images([Image.new("RGB", (40, 60), colour) for colour in WORDS], encoder).vectors)
     texts = normalize(embed_texts([f"A {colour} thing" for colour in WORDS], encoder).vectors)
     assert ((images @ texts.T).argmax(1) == torch.arange(len(WORDS))).float().mean() > 0.6
+    control = randomly_initialised(encoder)
+    assert (embed_images([Image.new("RGB", (40, 60), "red")], control).vectors - images[:1]).norm() > 0.1
+    assert encoder.image_encoder is not control.image_encoder
     again = photo.photo_encoder("clip", 0)
     assert torch.equal(again.model.image[2].weight, encoder.model.image[2].weight)
     photo.source_pairs.cache_clear()
