@@ -403,10 +403,9 @@ def overlap_table(runs: Sequence[Run], column: int = 3) -> pd.DataFrame:
 def recall_table(runs: Sequence[Run], recall: str = "recall@1 of 100") -> pd.DataFrame:
     """A recorded recall with its 95 % interval over pairs, a row for each encoder, a column for each data set."""
     table: dict[str, dict[str, str]] = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda run: (run.system.partition(",")[1], run.system)):  # controls are below
         found = run.scalars["recalls"][recall]
         table.setdefault(run.system, {})[run.stamp["data"]] = "{:.2f} ({:.2f} to {:.2f})".format(*found[:3])
-        table.setdefault("random order", {})[run.stamp["data"]] = f"{found[3]:.2f}"
     return pd.DataFrame(table).T
 
 

@@ -12,7 +12,7 @@ from experiments.cells import cell_of
 from experiments.record import RESULTS
 from mmrec_helpers.encoders.features import Features
 from mmrec_helpers.encoders.models import Encoder
-from mmrec_helpers.evaluation.runs import load_runs
+from mmrec_helpers.evaluation.runs import Run, load_runs
 from mmrec_helpers.lessons.overlap import recall_at_k
 from mmrec_helpers.pocket_shop.catalogue import COLOURS
 from mmrec_helpers.pocket_shop.shop import load_shop
@@ -26,7 +26,9 @@ from mmrec_helpers.studies.ch02 import (
     groups_of,
     nearest_images,
     nearest_texts,
+    overlap_table,
     pair_similarities,
+    recall_table,
     recalls,
     study_by_length,
     study_features,
@@ -230,3 +232,15 @@ def test_record_is_of_these_shops_and_has_no_holes():
             rows = scalars if protocol == ch02.SWAPS else scalars["table"]
             assert all(np.isfinite(row[0]) for row in rows.values())
         assert ("sigmoid" in scalars) == (protocol == ch02.PHOTOS and run.system == "photo-siglip")
+
+
+def test_tables_of_recorded_studies_show_each_number_once():
+    pairs = {"matched": [0.5, 0.4, 0.6, *[np.nan] * 3], "random": [0.1, 0.0, 0.2, 0.9, 0.8, 0.95]}
+    scalars = {"table": pairs, "recalls": {"recall@1 of 100": [0.3, 0.2, 0.4, 0.01]}}
+    names = ("photo-clip, shuffled pairs", "photo-clip")
+    runs = [Run.unranked({"data": "x", "seed": 1, "system": name}, scalars) for name in names]
+    assert overlap_table(runs[:1]).to_dict() == {"seed 1": {("x", "random"): "0.90 (0.80 to 0.95)"}}
+    assert overlap_table(runs[:1], 0).loc[("x", "matched"), "seed 1"] == "0.50 (0.40 to 0.60)"
+    table = recall_table(runs)
+    assert table.index.tolist() == ["photo-clip", "photo-clip, shuffled pairs"]
+    assert set(table["x"]) == {"0.30 (0.20 to 0.40)"}
