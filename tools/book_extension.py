@@ -83,6 +83,8 @@ class RecordedResult(SphinxDirective):
                 if run.stamp["seed"] in rows.setdefault(row, {}):
                     raise ValueError(f"{path}: two runs of {row} have the seed {run.stamp['seed']}")
                 rows[row][run.stamp["seed"]] = number
+        if not systems:
+            rows = dict(sorted(rows.items(), key=lambda row: sum(row[1].values())))  # the ceilings are the last
         seeds = sorted({run.stamp["seed"] for run in runs})
         heads = [f"seed {seed}" for seed in seeds]
         lines = [f"| {systems[0] if systems else 'NDCG@10'} | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
