@@ -4,6 +4,7 @@ The photographs are flickr8k-train (five captions each) and hm-products (names a
 ``MMREC_DATA_HOME``. What is trained are two projections of vectors that are computed once.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -85,21 +86,30 @@ def source_pairs(source: str, random_images: bool = False) -> Pairs:
     Raises:
         FileNotFoundError: the source, lite0 or minilm is not on this machine.
     """
-    table, name, columns = SOURCES[source]
-    folder = Path(os.environ.get("MMREC_DATA_HOME", "")) / source
-    frame = read_table(folder / table)
-    texts = frame.melt(name, columns, value_name="text")
+    _, photograph, columns = SOURCES[source]
+    texts = read_table(table_of(source)).melt(photograph, columns, value_name="text")
     texts = texts[texts["text"].str.strip() != ""]
-    rows, names = pd.factorize(texts[name])
-    files = [folder / "images" / (Path(name).stem + ".jpg") for name in names]
+    rows, names = pd.factorize(texts[photograph])
+    files = [table_of(source).parent / "images" / (Path(name).stem + ".jpg") for name in names]
+    name = f"{source}-{digest(table_of(source).read_bytes(), MIN_CROP)}"
     views = [
-        _cached(f"{source}-view{view}{'-random' * random_images}", view_vectors, files, view, random_images)
+        _cached(f"{name}-view{view}{'-random' * random_images}", view_vectors, files, view, random_images)
         for view in range(1 if random_images else NUM_VIEWS)
     ]
-    vectors = _cached(f"{source}-texts", text_vectors, list(texts["text"]))
+    vectors = _cached(f"{name}-texts", text_vectors, list(texts["text"]))
     images = torch.stack([torch.from_numpy(view) for view in views], dim=1)
     kept = ~texts["text"].isin(held_out_texts()).to_numpy()
     return Pairs(images, torch.from_numpy(vectors[kept]), rows[kept], pd.factorize(texts["text"])[0][kept])
+
+
+def table_of(source: str) -> Path:
+    """The table of a source's photographs and texts."""
+    return Path(os.environ.get("MMREC_DATA_HOME", "")) / source / SOURCES[source][0]
+
+
+def digest(*parts: object) -> str:
+    """What a name in the cache ends with, so that nothing is read that was made of other data, or in another way."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -234,7 +244,9 @@ def photo_encoder(loss: str, seed: int, control: str = "") -> AlignedEncoder:
     Raises:
         FileNotFoundError: the photographs, lite0 or minilm are not on this machine.
     """
-    folder = load_settings().cache / "photo" / f"{loss}-{seed}-{control.replace(' ', '-')}"
+    recipe = (SIZES, STEPS, BATCH_SIZE, LR, DROPOUT, WEIGHT_DECAY, NUM_VIEWS, MIN_CROP, HELD_OUT, control)
+    made_of = digest(*recipe, *(existing(table_of(source)).read_bytes() for source in SOURCES))
+    folder = load_settings().cache / "photo" / f"{loss}-{seed}-{made_of}"
     if not folder.exists():
         model, minutes = train_projections(loss, seed, control)
         save(folder, model, minutes)
