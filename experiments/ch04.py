@@ -30,7 +30,6 @@ from mmrec_helpers.settings import Settings as BookSettings
 from mmrec_helpers.settings import load_settings
 from mmrec_helpers.studies.ch04 import (
     ABLATIONS,
-    TUNED_ABLATIONS,
     Variant,
     build_variant,
     decoder_inputs,
@@ -38,6 +37,8 @@ from mmrec_helpers.studies.ch04 import (
 )
 
 STUDY, DECODER, SASREC = "ch04", "MM-GPT2Rec", "SASRec on text and image"
+TUNED_ABLATIONS = (DECODER, SASREC)
+"""The two that are compared, each with a search of its own. The other ablations take what is best for the decoder."""
 BASELINES = ("popularity", "content, both", "SASRec")
 """Systems of chapter 3 beside the decoder on other splits and on real data."""
 SPLITS = {

@@ -1,4 +1,4 @@
-"""Tables of runs: leaderboards with paired intervals, comparisons, curves, groups of users and items."""
+"""Tables of runs: leaderboards with paired intervals, comparisons, curves, groups of users and items, seeds."""
 
 from collections.abc import Sequence
 
@@ -157,6 +157,22 @@ def by_group(runs: Sequence[Run], metric: str, group: str = "warmth") -> pd.Data
     values, groups = pooled(runs, metric), pooled(runs, group)
     rows = {number: [len(own), *mean_interval(own.to_numpy())] for number, own in values.groupby(groups)}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["users", *INTERVAL])
+
+
+def by_seed(runs: Sequence[Run], metric: str = "NDCG@10") -> pd.DataFrame:
+    """Mean of each system (row) over its runs of each seed (column), such as ``seed 0``."""
+    of: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        of.setdefault((run.system, f"seed {run.stamp['seed']}"), []).append(run)
+    return pd.Series({key: pooled(own, metric).mean() for key, own in of.items()}).unstack()
+
+
+def text_table(board: pd.DataFrame) -> pd.DataFrame:
+    """One metric of a leaderboard with a reference, as text that fits a page; columns beside it stay."""
+    text = board.drop(columns=["ci_low", "ci_high"]).map("{:z.3f}".format)
+    low, high = text.pop("difference_ci_low"), text.pop("difference_ci_high")
+    text.insert(2, "95 % CI", low + "\xa0to\xa0" + high)  # on one line
+    return text.rename(columns={"share_of_ceiling": "of ceiling"}).replace("nan.*", "", regex=True)
 
 
 def _check_comparable(runs: Sequence[Run]) -> None:

@@ -186,13 +186,12 @@ def plot_attention(axes: Axes, weights: np.ndarray, labels: Sequence[str]) -> No
     axes.grid(visible=False)
 
 
-def plot_leaderboard(means: Mapping[str, Sequence[float]], metric: str) -> None:
-    """A mark for each of the means of each system (row), the best system on top."""
-    order = sorted(means, key=lambda system: np.mean(means[system]), reverse=True)
-    frame = pd.DataFrame([(system, value) for system in order for value in means[system]], columns=["system", metric])
+def plot_leaderboard(means: pd.DataFrame, metric: str) -> None:
+    """A mark for each seed (column) of each system (row), see ``by_seed``; the best system on top."""
+    order = means.mean(axis=1).sort_values(ascending=False).index
     _, axes = plt.subplots(figsize=(7, 0.8 + 0.22 * len(order)))
-    sns.stripplot(frame, x=metric, y="system", jitter=False, marker="|", size=9, linewidth=1.6, ax=axes)
-    axes.set(ylabel="", xlim=(0, None))
+    sns.stripplot(means.loc[order].T, orient="h", color="C0", jitter=False, marker="|", size=9, linewidth=1.6, ax=axes)
+    axes.set(xlabel=metric, ylabel="", xlim=(0, None))
 
 
 def gallery(dataset: RecDataset, runs: Sequence[Run], user: int, length: int = 10) -> HTML:
@@ -227,11 +226,3 @@ def _thumbnail(dataset: RecDataset, item: int, hit: bool) -> str:
     if fields["image"] is not None:
         image = f'<img src="{data_uri(fields["image"])}" alt="{title}" title="{title}">'
     return f'<div class="card{mark}" style="flex:0 1 76px;padding:4px">{image}{"<b>found</b>" if hit else ""}</div>'
-
-
-def league_table(league: pd.DataFrame, temporal: pd.Series) -> pd.DataFrame:
-    """The columns of a ``leaderboard`` with reference and ceiling that fit a page, and means under another split."""
-    low, high = (league[f"difference_ci_{end}"].map("{:.3f}".format) for end in ("low", "high"))
-    columns = {"mean": league["mean"], "difference": league["difference"], "95 % CI": low + " to " + high}
-    columns |= {"p": league["p"], "of ceiling": league["share_of_ceiling"], "temporal": temporal}
-    return pd.DataFrame(columns, league.index).round(3)

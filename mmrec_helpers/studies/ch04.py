@@ -38,9 +38,6 @@ class Variant:
     is_sasrec: bool = False
 
 
-TUNED_ABLATIONS = ("MM-GPT2Rec", "SASRec on text and image")
-"""The two that are compared, each with a search of its own. The other ablations take what is best for MM-GPT2Rec."""
-
 ABLATIONS = {
     "MM-GPT2Rec": Variant(),
     "text only": Variant(inputs="text"),

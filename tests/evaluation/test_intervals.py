@@ -16,4 +16,4 @@ def test_the_interval_is_around_the_mean():
 
 
 def test_an_interval_is_printed_with_three_digits():
-    assert format_interval([0.12345, 0.1, 0.2]) == "0.123 (0.100 to 0.200)"
+    assert format_interval([0.12345, 0.1, 0.2]) == "0.123 (0.100\xa0to\xa00.200)"

@@ -12,6 +12,7 @@ from mmrec_helpers.evaluation.runs import RANKS, Run
 from mmrec_helpers.evaluation.tables import (
     INTERVAL,
     by_group,
+    by_seed,
     compare,
     curve,
     holm,
@@ -19,6 +20,7 @@ from mmrec_helpers.evaluation.tables import (
     liked_targets,
     p_value,
     pooled,
+    text_table,
 )
 from mmrec_helpers.lessons.exploration import bootstrap_interval
 from tests.evaluation.random_data import NUM_ITEMS, NUM_USERS, Scores, random_scores, random_split
@@ -216,6 +218,29 @@ def test_groups_add_up(split):
 
 
 # Items ----------------------------------------------------------------------------------------------------------------
+
+
+def test_each_seed_has_its_own_means(runs):
+    seeds = [replace(run, stamp=run.stamp | {"seed": seed}) for run, seed in zip(runs, (1, 0, 1, 1), strict=True)]
+    table = by_seed(seeds, "MRR")
+    assert table.columns.tolist() == ["seed 0", "seed 1"]
+    assert table.loc["b"].tolist() == [run.metric("MRR").mean() for run in runs[1:3]]
+    assert table["seed 0"].isna().tolist() == [True, False, True]
+    same = by_seed([replace(run, stamp=run.stamp | {"seed": 0}) for run in runs], "MRR")  # trained twice
+    assert same.loc["b", "seed 0"] == pytest.approx(pooled(runs[1:3], "MRR").mean())
+
+
+def test_a_table_as_text_keeps_the_order_and_every_number(runs):
+    board = leaderboard(runs, ["HR@10"], reference="a", ceiling="c")["HR@10"]
+    text = text_table(board.assign(more=board["mean"]))
+    assert text.columns.tolist() == ["mean", "difference", "95 % CI", "p", "of ceiling", "more"]
+    assert text.index.equals(board.index)
+    assert text.loc["c", ["difference", "95 % CI", "p"]].tolist() == [""] * 3
+    row = board.loc["b"]
+    assert text.loc["b", ["mean", "p", "more"]].tolist() == [f"{row[name]:.3f}" for name in ("mean", "p", "mean")]
+    low, high = row[["difference_ci_low", "difference_ci_high"]]
+    assert text.loc["b", "95 % CI"] == f"{low:.3f}\xa0to\xa0{high:.3f}"  # spaces that do not break
+    assert "-0.000" not in text_table(board.assign(mean=-1e-9)).to_string()
 
 
 def test_quintiles_are_of_one_size_from_cold_to_warm(split):

@@ -16,7 +16,6 @@ from mmrec_helpers.settings import load_settings
 from mmrec_helpers.studies.ch04 import (
     ABLATIONS,
     APPENDIX,
-    TUNED_ABLATIONS,
     build_variant,
     decoder_inputs,
     design_choices,
@@ -86,7 +85,6 @@ def test_the_ablations_have_their_names_and_the_seed(ablations):
     assert list(ablations) == NAMES
     assert [system.name for system in ablations.values()] == NAMES
     assert {system.seed for system in ablations.values()} == {3}
-    assert set(TUNED_ABLATIONS) <= set(ABLATIONS)
 
 
 def test_each_ablation_differs_in_what_its_name_says(ablations):
