@@ -54,7 +54,7 @@ class _TransformersEncoder(Encoder):
 
         super().__init__(folder, name)
         options: dict[str, bool] = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
-        with _quiet():
+        with quiet():
             model, info = AutoModel.from_pretrained(folder, **options)
         if missing := sorted(key for key in info["missing_keys"] if "pooler" not in key):  # they would be random
             raise ValueError(f"{folder}: the weights lack {missing[0]} (and {len(missing) - 1} more); fetch them again")
@@ -184,7 +184,7 @@ def randomly_initialised(encoder: str | Path | Encoder) -> Encoder:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bars and warnings on loading: errors are raised, the rest varies between runs."""
     from transformers.utils import logging
 

@@ -1,0 +1,110 @@
+"""Frozen causal language models of transformers: tokens, input embeddings, hidden states, logits."""
+
+import copy
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from mmrec_helpers.encoders.checkpoints import find_checkpoint
+from mmrec_helpers.encoders.models import quiet
+from mmrec_helpers.settings import load_settings
+
+
+class LanguageModel:
+    """A frozen causal language model and its tokenizer.
+
+    Batches are padded at the right. Under causal attention no position attends to what follows it, so the padding may
+    have any embedding, and neither an attention mask nor a pad token is needed.
+
+    Attributes:
+        model: the library's module, in evaluation mode; none of its weights requires a gradient.
+        tokenizer: the library's tokenizer.
+        name: by which it was loaded.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:  # noqa: ANN401
+        self.model, self.tokenizer, self.name = model.eval().requires_grad_(False), tokenizer, name
+
+    @property
+    def dim(self) -> int:
+        """D, of the embeddings and the hidden states."""
+        return self.words.shape[1]
+
+    @property
+    def max_len(self) -> int:
+        """Tokens of the context window."""
+        return self.model.config.max_position_embeddings
+
+    @property
+    def words(self) -> Tensor:
+        """(V, D) token embeddings."""
+        return self.model.get_input_embeddings().weight
+
+    @cached_property
+    def bos(self) -> list[int]:
+        """The BOS token where the tokenizer puts one before a text, else nothing."""
+        return [token for token in self.tokenizer("")["input_ids"][:1] if token == self.tokenizer.bos_token_id]
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of a text, without special ones."""
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    @torch.no_grad()
+    def prefix_cache(self, tokens: list[int]) -> Any:  # noqa: ANN401
+        """Keys and values of tokens with which all rows of a batch begin: frozen weights compute them once."""
+        row = torch.tensor([tokens], device=self.words.device)
+        return self.model.base_model(row, use_cache=True).past_key_values
+
+    def hidden_states(self, embeddings: Tensor, prefix: Any = None) -> Tensor:  # noqa: ANN401
+        """(B, T, D) input embeddings, after a prefix of ``prefix_cache`` if given, -> (B, T, D)."""
+        cache = copy.deepcopy(prefix)  # the library appends to it
+        if cache is not None:
+            cache.batch_repeat_interleave(len(embeddings))
+        inputs = {"inputs_embeds": embeddings, "past_key_values": cache, "use_cache": cache is not None}
+        return self.model.base_model(**inputs).last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) hidden states -> (..., V) logits of the next token."""
+        return self.model.get_output_embeddings()(hidden)
+
+
+def load_language_model(name: str | Path, dtype: torch.dtype = torch.float32) -> LanguageModel:
+    """Load a causal language model, frozen, on the device of the settings.
+
+    Args:
+        name: a pocket model, a folder or a hub name, see ``find_checkpoint``.
+        dtype: of the weights; bfloat16 halves the memory and the time of large models.
+
+    Raises:
+        FileNotFoundError: the model does not exist.
+        ConnectionError: the model could not be fetched.
+        ValueError: the folder has no causal language model of transformers, no tokenizer, or damaged weights.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # takes seconds: imported only where it is needed
+
+    folder = find_checkpoint(name)
+    auto: Any = AutoModelForCausalLM
+    options = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
+    try:
+        with quiet():
+            model, info = auto.from_pretrained(folder, **options)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (SafetensorError, ValueError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        fix = "fetch it again, or name another, such as pocket-lm"
+        raise ValueError(f"{folder} has no usable causal language model ({reason}): {fix}") from error
+    if missing := sorted(info["missing_keys"]):  # they would be random
+        raise ValueError(f"{folder}: the weights lack {missing[0]} (and {len(missing) - 1} more); fetch them again")
+    return LanguageModel(model.to(load_settings().device, dtype), tokenizer, str(name))
+
+
+def randomly_initialised(llm: LanguageModel, seed: int = 0) -> LanguageModel:
+    """The same architecture with random weights, frozen, too: a control without pretraining."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = type(llm.model)(llm.model.config)
+    return LanguageModel(model.to(llm.words.device, llm.words.dtype), llm.tokenizer, f"{llm.name}, random weights")
