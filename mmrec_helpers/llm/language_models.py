@@ -1,7 +1,6 @@
 """Frozen causal language models of transformers: tokens, input embeddings, hidden states, logits."""
 
 import copy
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +43,23 @@ class LanguageModel:
         """(V, D) token embeddings."""
         return self.model.get_input_embeddings().weight
 
-    @cached_property
-    def bos(self) -> list[int]:
-        """The BOS token where the tokenizer puts one before a text, else nothing."""
-        return [token for token in self.tokenizer("")["input_ids"][:1] if token == self.tokenizer.bos_token_id]
-
     def tokens(self, text: str) -> list[int]:
-        """The tokens of a text, without special ones."""
+        """The tokens of a text, without special ones other than those that it spells out."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def chat(self, message: str) -> str:
+        """A user's message as a prompt, by the chat template; without one, a BOS token, the message, "Answer:"."""
+        if not self.tokenizer.chat_template:
+            return f"{self.tokenizer.bos_token or ''}{message}\nAnswer:"
+        messages = [{"role": "user", "content": message}]
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def reply(self, answer: str) -> str:
+        """An answer as it continues a prompt of ``chat``, to its EOS token."""
+        if not self.tokenizer.chat_template:
+            return f" {answer}{self.tokenizer.eos_token or ''}"
+        messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+        return self.tokenizer.apply_chat_template(messages, tokenize=False).removeprefix(self.chat("?"))
 
     @torch.no_grad()
     def prefix_cache(self, tokens: list[int]) -> Any:  # noqa: ANN401

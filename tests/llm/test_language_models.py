@@ -1,39 +1,10 @@
 """language_models.py: any causal LM in hub layout, frozen, padded at the right; and what is refused."""
 
-import shutil
-
 import pytest
 import torch
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from small_models import MODELS, store
 
-from mmrec_helpers.encoders.checkpoints import find_checkpoint
 from mmrec_helpers.llm.language_models import load_language_model, randomly_initialised
-
-SIZES = {"vocab_size": 2_048, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-LLAMA = {**SIZES, "num_key_value_heads": 1, "intermediate_size": 24, "max_position_embeddings": 64}
-MODELS = {
-    "llama": (LlamaForCausalLM, LlamaConfig(**LLAMA)),
-    "llama, tied": (LlamaForCausalLM, LlamaConfig(**LLAMA, tie_word_embeddings=True)),
-    "gpt2": (GPT2LMHeadModel, GPT2Config(**SIZES, n_positions=64)),
-    "qwen2": (Qwen2ForCausalLM, Qwen2Config(**LLAMA)),
-}
-
-
-def store(folder, name):
-    """A randomly initialised model in hub layout, with pocket-lm's tokenizer but no pad token."""
-    kind, config = MODELS[name]
-    torch.manual_seed(0)
-    kind(config).half().save_pretrained(folder)
-    shutil.copy(find_checkpoint("pocket-lm") / "tokenizer.json", folder)
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>"}')
-    return folder
 
 
 @pytest.fixture(scope="module", params=[*MODELS, "pocket-lm"])
@@ -45,7 +16,7 @@ def llm(request, tmp_path_factory):
 
 @torch.no_grad()
 def test_embeddings_hidden_states_and_logits_are_the_librarys(llm):
-    rows = torch.tensor([llm.bos + llm.tokens("a striped red mug"), llm.bos + llm.tokens("a plain blue lamp")])
+    rows = torch.tensor([llm.tokens("<s>a striped red mug"), llm.tokens("<s>a plain blue lamp")])
     logits = llm.logits(llm.hidden_states(llm.words[rows]))
     torch.testing.assert_close(logits, llm.model(rows).logits)
     assert llm.words.shape == (2_048, llm.dim)
@@ -62,19 +33,29 @@ def test_nothing_requires_a_gradient_and_gradients_pass_through(llm):
 
 @torch.no_grad()
 def test_padding_at_the_right_changes_nothing_and_needs_no_pad_token(llm):
-    row = llm.words[torch.tensor([llm.bos + llm.tokens("a striped red mug")])]
+    row = llm.words[torch.tensor([llm.tokens("<s>a striped red mug")])]
     padded = torch.nn.functional.pad(row, (0, 0, 0, 5), value=7.0)
     torch.testing.assert_close(llm.hidden_states(padded)[:, : row.shape[1]], llm.hidden_states(row), atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
 def test_after_a_cached_prefix_hidden_states_are_those_of_the_whole_row(llm):
-    prefix = llm.bos + llm.tokens("They bought")
+    prefix = llm.tokens("<s>They bought")
     rest = llm.words[torch.tensor([llm.tokens(" a red mug"), llm.tokens(" a red cap")])]
     whole = torch.cat([llm.words[torch.tensor(prefix)].expand(2, -1, -1), rest], dim=1)
     cache, expected = llm.prefix_cache(prefix), llm.hidden_states(whole)[:, len(prefix) :]
     for _ in range(2):  # using a cache leaves it as it was
         torch.testing.assert_close(llm.hidden_states(rest, cache), expected, atol=1e-5, rtol=0)
+
+
+def test_a_chat_is_the_templates_or_ends_with_answer(llm):
+    spelled = llm.chat("What is it?") + llm.reply("mug")
+    has_template = llm.name == "pocket-lm"
+    assert spelled == f"<s>{'<|user|> ' * has_template}What is it?" + (
+        "<|assistant|> mug</s>" if has_template else "\nAnswer: mug</s>"
+    )
+    assert llm.tokens(spelled)[0] == 1  # the BOS token
+    assert llm.tokens(spelled)[-1] == 2  # the EOS token
 
 
 def test_the_control_has_other_weights_of_the_same_shapes_and_leaves_other_draws_alone(llm):
