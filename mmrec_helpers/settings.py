@@ -6,11 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+_POCKET = {"clip": "pocket-clip", "siglip": "pocket-siglip", "text": "tfidf", "gpt2": "pocket-gpt2", "llm": "pocket-lm"}
 PROFILES = {
-    "laptop": {"clip": "pocket-clip", "siglip": "pocket-siglip", "text": "tfidf", "gpt2": "pocket-gpt2"},
-    "gpu": {"clip": "pocket-clip", "siglip": "pocket-siglip", "text": "tfidf", "gpt2": "pocket-gpt2"},
+    "laptop": _POCKET,
+    "real": {
+        "clip": "photo-clip",
+        "siglip": "photo-siglip",
+        "text": "minilm",
+        "gpt2": "pocket-gpt2",  # no package has a real GPT-2
+        "llm": "smollm2",
+    },
+    "gpu": _POCKET,
+    "paper": {
+        "clip": "openai/clip-vit-large-patch14",
+        "siglip": "google/siglip-so400m-patch14-384",
+        "text": "sentence-transformers/all-mpnet-base-v2",
+        "gpt2": "openai-community/gpt2-medium",
+        "llm": "princeton-nlp/Sheared-LLaMA-2.7B",
+    },
 }
-"""Profile -> role -> model: a pocket model, a folder or a hub name, see ``mmrec_helpers.encoders.checkpoints``."""
+"""Profile -> role -> model, as ``mmrec_helpers.encoders.checkpoints`` names it."""
 SOURCES = ("folder", "amazon", "microlens")
 """Kinds of real data; ``mmrec_helpers.data.readers`` reads them."""
 
@@ -20,7 +35,8 @@ class Settings:
     """What a notebook needs to know of the machine it runs on."""
 
     profile: str
-    """``laptop`` (CPU, no network) or ``gpu`` (one GPU, larger shop)."""
+    """``laptop`` (CPU, no network), ``real`` (photographs and real texts; models from the package index), ``gpu`` (one
+    GPU, larger shop) or ``paper`` (the papers' models, from the hub)."""
     data: str
     """``pocket``, or ``SOURCE:PATH`` of real data."""
     device: str
@@ -29,7 +45,7 @@ class Settings:
     """Folder for what can be made again: generated shops, features, checkpoints."""
     models: dict[str, str] = field(hash=False)
     """Role -> model: ``clip`` and ``siglip`` encode images and texts, ``text`` (``tfidf`` or a text encoder) encodes
-    chapter 4's titles and descriptions, ``gpt2`` is its pretrained language model."""
+    chapter 4's titles and descriptions, ``gpt2`` is its pretrained language model, ``llm`` chapter 5's."""
     seed: int = 0
     progress: bool = field(default=True, compare=False)
     """Whether progress bars are shown. Not where outputs are stored or rendered: ``TQDM_DISABLE=1``."""
@@ -37,7 +53,7 @@ class Settings:
     @property
     def shop_size(self) -> str:
         """Size of the Pocket Shop in this profile."""
-        return self.profile
+        return "gpu" if self.profile == "gpu" else "laptop"
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -65,9 +81,9 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
 
 def _overrides(environ: Mapping[str, str], roles: tuple[str, ...]) -> dict[str, str]:
     """Role -> model, as ``MMREC_MODELS`` names them: ``clip=openai/clip-vit-base-patch32,text=minilm``."""
-    for role in roles:  # variables of earlier versions, which would be ignored
+    for role in roles:  # variables that would be ignored, most of earlier versions
         if name := environ.get(f"MMREC_{role.upper()}"):
-            raise ValueError(f"MMREC_{role.upper()} is not read any more; write MMREC_MODELS={role}={name}")
+            raise ValueError(f"MMREC_{role.upper()} is not read; write MMREC_MODELS={role}={name}")
     models: dict[str, str] = {}
     for entry in filter(None, map(str.strip, environ.get("MMREC_MODELS", "").split(","))):
         role, _, name = (part.strip() for part in entry.partition("="))

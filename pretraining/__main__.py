@@ -1,13 +1,16 @@
-"""Train the pocket models, ordinary checkpoints of library classes, from nothing: ``python -m pretraining [NAME ...]``.
+"""Train the models that come with the book, from nothing: ``python -m pretraining [NAME ...]``.
 
-Without a name all of them are trained. A run that was killed resumes from its last checkpoint, with the same result.
+Without a name all pocket models are trained. A run that was killed resumes from its last checkpoint, with the same
+result. photo-clip and photo-siglip are trained only if they are named: they need photographs, lite0 and minilm.
 """
 
 import sys
 from collections.abc import Callable
 
+from mmrec_helpers.encoders.checkpoints import PHOTO
 from pretraining.encoders import dual_encoder, resnet, sbert
 from pretraining.language import causal_lm, gpt2, vision_language_model
+from pretraining.photo import photo_model
 
 RECIPES: dict[str, tuple[Callable[[str, int], None], int]] = {
     "pocket-resnet": (resnet, 800),
@@ -23,11 +26,14 @@ RECIPES: dict[str, tuple[Callable[[str, int], None], int]] = {
 
 def main(names: list[str]) -> None:
     """Train models, all of RECIPES if none are named."""
-    if unknown := [name for name in names if name not in RECIPES]:
-        raise SystemExit(f"no pocket model is named {', '.join(unknown)}; there are: {', '.join(RECIPES)}")
+    if unknown := [name for name in names if name not in (*RECIPES, *PHOTO)]:
+        raise SystemExit(f"no model is named {', '.join(unknown)}; there are: {', '.join((*RECIPES, *PHOTO))}")
     for name in names or RECIPES:
-        recipe, steps = RECIPES[name]
-        recipe(name, steps)
+        if name in PHOTO:
+            photo_model(name)
+        else:
+            recipe, steps = RECIPES[name]
+            recipe(name, steps)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """settings.py: the environment is read once, and a wrong value is named."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def test_every_profile_names_a_model_for_every_role(profile):
 
 def test_models_are_pocket_models_unless_named():
     models = load_settings({}).models
-    assert models == {"clip": "pocket-clip", "siglip": "pocket-siglip", "text": "tfidf", "gpt2": "pocket-gpt2"}
+    assert all(name.startswith("pocket-") or name == "tfidf" for name in models.values())
     changed = load_settings({"MMREC_MODELS": "clip=openai/clip-vit-base-patch32, text = minilm,"}).models
     assert changed == models | {"clip": "openai/clip-vit-base-patch32", "text": "minilm"}
     assert load_settings({}).models == models  # the profile's table is not changed
@@ -39,7 +40,7 @@ def test_models_are_pocket_models_unless_named():
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("clap=laion/clap", r"MMREC_MODELS has 'clap=laion/clap'; .* the roles clip, siglip, text, gpt2"),
+        ("clap=laion/clap", r"MMREC_MODELS has 'clap=laion/clap'; .* the roles clip, siglip, text, gpt2, llm"),
         ("clip", r"MMREC_MODELS has 'clip'; write ROLE=MODEL"),
         ("text=minilm,clip=", r"MMREC_MODELS has 'clip='; write ROLE=MODEL"),
         ("text=minilm,text=tfidf", r"MMREC_MODELS names two models for text, 'minilm' and 'tfidf'; leave one"),
@@ -50,10 +51,10 @@ def test_a_faulty_list_of_models_is_refused_with_its_entry(text, fault):
         load_settings({"MMREC_MODELS": text})
 
 
-@pytest.mark.parametrize("role", ["clip", "siglip", "text", "gpt2"])
-def test_a_variable_of_earlier_versions_is_not_ignored(role):
+@pytest.mark.parametrize("role", PROFILES["laptop"])
+def test_a_variable_of_a_role_is_not_ignored(role):
     assert load_settings({f"MMREC_{role.upper()}": ""}) == load_settings({})
-    with pytest.raises(ValueError, match=rf"MMREC_{role.upper()} is not read any more; write MMREC_MODELS={role}=mine"):
+    with pytest.raises(ValueError, match=rf"MMREC_{role.upper()} is not read; write MMREC_MODELS={role}=mine"):
         load_settings({f"MMREC_{role.upper()}": "mine"})
 
 
@@ -76,8 +77,22 @@ def test_data_of_no_known_form_is_refused(data):
         load_settings({"MMREC_DATA": data})
 
 
-def test_gpu_profile_uses_the_large_shop():
-    assert load_settings({"MMREC_PROFILE": "gpu"}).shop_size == "gpu"
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_gpu_profile_alone_uses_the_large_shop(profile):
+    assert load_settings({"MMREC_PROFILE": profile}).shop_size == ("gpu" if profile == "gpu" else "laptop")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_but_the_laptop_uses_a_gpu_where_there_is_one(profile, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert load_settings({"MMREC_PROFILE": profile}).device == ("cpu" if profile == "laptop" else "cuda")
+
+
+@pytest.mark.parametrize("role", PROFILES["laptop"])
+def test_the_page_on_profiles_names_each_model(root, role):
+    page = (root / "book" / "how-to-use.md").read_text()
+    (row,) = re.findall(rf"^\| `{role}` \|.*", page, re.MULTILINE)
+    assert re.findall(r"\| `([^`]+)` (?=\|)", row)[1:] == [PROFILES[name][role] for name in ("laptop", "real", "paper")]
 
 
 def test_diagnosis_is_one_line():

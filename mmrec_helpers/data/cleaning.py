@@ -41,13 +41,13 @@ def build_dataset(
         interactions: one row an interaction in file order, with the columns ``user``, ``item`` (text), ``time``,
             ``rating`` (float64, NaN where missing) and ``review`` (text). Without the column, ratings are 1 and
             reviews are empty.
-        items: one row an item as read, with ``item`` and any of TEXT_FIELDS, ``price`` and ``image_url``, all text.
+        items: one row an item as read, with ``item``, any of TEXT_FIELDS, ``price`` and further columns, all text.
         images: folder of the files ``<item id>.(jpg|jpeg|png|webp)``; need not exist.
         report: the report to add to; its source becomes the data set's name.
         timed: whether ``time`` is a time, not a position in the user's order.
 
     Returns:
-        The data set (its ``items`` have ``image_url`` too where the source has it) and the report.
+        The data set (its ``items`` have the further columns, too) and the report.
 
     Raises:
         ValueError: no interaction is left.

@@ -41,7 +41,7 @@ class RecDataset:
     Attributes:
         name: what the data set is called in tables.
         items: a ``datasets.Dataset`` with the columns ITEM_FEATURES; row ``i - 1`` holds item ``i``. ``image`` is an
-            ``Image`` feature, None where the item has none.
+            ``Image`` feature, None where the item has none. Further columns are text, such as a source's colour.
         interactions: one row an interaction with the columns INTERACTION_COLUMNS, sorted by user and time; equal times
             keep the order of the source. ``time`` is Unix time in seconds.
         user_ids: (U,) the source's own name of each user.
@@ -248,15 +248,13 @@ class RecDataset:
             raise NotAvailable(f"{self.name} has orders, not times, so it has no last days.")
         day = self.interactions["time"] // 86_400
         frame = self.interactions.assign(time=86_400 * day)  # or rows within a day would not be sorted by time
-        frame = frame.sample(frac=1, random_state=seed).sort_values(["user", "time"], kind="stable")
         days = frame.groupby("user")["time"]
         num_days, from_end = days.transform("nunique"), days.rank(method="dense", ascending=False) - 1
         is_valid, is_test = (from_end == 1) & (num_days > 2), (from_end == 0) & (num_days > 1)
         part = np.where(is_test, TEST, np.where(is_valid, VALID, TRAIN))
         if not (part == TEST).any():
             raise NotAvailable(f"{self.name} has no user with interactions on two days.")
-        shuffled = replace(self, interactions=frame.reset_index(drop=True))
-        return Split(shuffled, part, "next day")
+        return Split(replace(self, interactions=frame), part, "next day", has_tie_order=False).shuffle_ties(seed)
 
     def by_user_folds(self, num_folds: int = 5, seed: int = 0) -> list["Split"]:
         """Split the users into folds. Split f tests on the last interaction of fold f, validates on that of fold f + 1.
@@ -381,15 +379,25 @@ class Split:
     Attributes:
         part: (number of interactions,) TRAIN, VALID, TEST, CONTEXT or UNUSED.
         name: the protocol.
+        has_tie_order: False where nothing may learn from the order of a user's interactions with equal times; systems
+            that train on sequences then see it shuffled anew in each epoch.
     """
 
     dataset: RecDataset
     part: np.ndarray
     name: str
+    has_tie_order: bool = True
 
     def interactions(self, part: str) -> pd.DataFrame:
         """The interactions of a part: train, valid, test, context or unused."""
         return self.dataset.interactions[self.part == PARTS.index(part)]
+
+    def shuffle_ties(self, seed: int | list[int]) -> "Split":
+        """The same split with interactions of the same user and time in random order."""
+        rng, frame = np.random.default_rng(seed), self.dataset.interactions.reset_index(drop=True)
+        frame = frame.sample(frac=1, random_state=rng).sort_values(["user", "time"], kind="stable")
+        dataset = replace(self.dataset, interactions=frame.reset_index(drop=True))
+        return replace(self, dataset=dataset, part=self.part[frame.index])
 
     def counts(self) -> dict[str, int]:
         """Part -> number of interactions, without the empty parts."""

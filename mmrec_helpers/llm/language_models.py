@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mmrec_helpers.encoders.checkpoints import find_checkpoint
-from mmrec_helpers.encoders.models import quiet
+from mmrec_helpers.progress import quiet_loading
 from mmrec_helpers.settings import load_settings
 
 
@@ -98,7 +98,7 @@ def load_language_model(name: str | Path, dtype: torch.dtype = torch.float32) ->
     auto: Any = AutoModelForCausalLM
     options = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
     try:
-        with quiet():
+        with quiet_loading():
             model, info = auto.from_pretrained(folder, **options)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (SafetensorError, ValueError, OSError) as error:

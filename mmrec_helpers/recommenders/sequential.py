@@ -5,7 +5,7 @@ They differ in their backbone and in what is masked. Batches inside a network ar
 """
 
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache
 from math import log, sqrt
 from pathlib import Path
 from typing import ClassVar
@@ -290,6 +290,10 @@ class SequentialRecommender(BaseRecommender):
         if self.loss in ("bce", "gbce"):  # initial bias: the prior odds that an item is the target, not a negative
             num_negatives, beta = self._sampling(split.dataset.num_items)
             nn.init.constant_(self.network.item_embedding.bias, log(beta / num_negatives))
+        return self.windows_of(split)
+
+    def windows_of(self, split: Split) -> Tensor:
+        """The (W, length + 1) training windows of a split, on the model's device."""
         frame = split.interactions("train")
         rows = self.training_rows(frame["user"].to_numpy(), frame["item"].to_numpy())
         return torch.from_numpy(rows).to(self.device)
@@ -298,8 +302,16 @@ class SequentialRecommender(BaseRecommender):
         """Train on the training part; the valid part, if there is one, chooses the best weights."""
         rows = self.prepare(split)
         validate = validation_ndcg(self.score, split, VALIDATION_QUERIES, self.seed, self.max_len)
-        config = self.training_config(-(-len(rows) // self.batch_size), validate is not None)
-        loss_of = partial(self.loss_of, rows)
+        batches = -(-len(rows) // self.batch_size)
+        config = self.training_config(batches, validate is not None)
+
+        @lru_cache(maxsize=1)
+        def rows_of(epoch: int) -> Tensor:  # of the seed and the epoch alone: a resumed training sees the same
+            return rows if split.has_tie_order else self.windows_of(split.shuffle_ties([self.seed, epoch]))
+
+        def loss_of(step: int) -> Tensor:
+            return self.loss_of(rows_of(step // batches), step)
+
         identity = self.identity(split) if checkpoint else ""
         self.training = train(self.network, loss_of, config, validate, checkpoint, self.name, identity)
 

@@ -15,18 +15,23 @@ from datasets import Dataset
 from IPython.display import HTML
 from matplotlib.axes import Axes
 from PIL import Image
+from scipy.optimize import brentq
+from scipy.special import expit
 from torch.nn.functional import normalize
 
 from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.display.cards import card, row_of
 from mmrec_helpers.encoders.features import Features, embed_images, embed_texts, encode_images, encode_texts
 from mmrec_helpers.encoders.models import Encoder
-from mmrec_helpers.lessons.exploration import bootstrap_interval
+from mmrec_helpers.evaluation.runs import Run
+from mmrec_helpers.lessons.exploration import bootstrap_interval, hit_at_k
 from mmrec_helpers.lessons.overlap import (
     SWAPPED,
     caption_swap_accuracy,
     compare_with_controls,
     control_partners,
+    probe_correct,
+    probe_predict,
     recall_at_k,
 )
 from mmrec_helpers.pocket_shop.shop import Truth, load_shop
@@ -34,6 +39,16 @@ from mmrec_helpers.pocket_shop.shop import Truth, load_shop
 WORD = re.compile(r"[\w-]+")
 MAX_ITEMS = 2000
 """Items of a data set that are studied at most, sampled with seed 0."""
+RECALLS = ((1, 100), (1, 1000), (10, 1000))
+"""Cut-off and number of candidates of each recall that is reported."""
+ATTRIBUTES = ("category", "department", "colour", "pattern")
+"""Columns of items that probes predict, where a data set has them."""
+NUM_COMPONENTS = 128
+"""Principal components of each side that probes are given: with all columns, the longer vector would hide the other."""
+PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
+"""From which each probe's penalty is chosen."""
+MIN_ITEMS = 20
+"""Items of a value, for probes to predict it."""
 
 
 def control_groups(category: Sequence[str], facts: Sequence[dict[str, str]] = ()) -> dict[str, np.ndarray]:
@@ -48,14 +63,42 @@ def control_groups(category: Sequence[str], facts: Sequence[dict[str, str]] = ()
 def subsample_items(dataset: RecDataset, max_items: int = MAX_ITEMS) -> RecDataset:
     """The data set with at most ``max_items`` of the items that have both an image and a description.
 
-    They are those that ``study_features`` samples, so that no other item is encoded.
+    They are those that ``study_features`` samples, so that no other item is encoded. Of items with one description, as
+    of a garment in several colours, there is one: its text could not be retrieved for certain, and probes would be
+    tested on texts that they were fitted to.
     """
-    has_text = [bool((text or "").strip()) for text in dataset.items["description"][:]]
-    both = np.flatnonzero(dataset.has_image[1:] & has_text)
-    if len(both) <= max_items:
+    texts = pd.Series([(text or "").strip() for text in dataset.items["description"][:]])
+    both = np.flatnonzero(dataset.has_image[1:] & (texts != ""))
+    sampled = texts[np.random.default_rng(0).permutation(both)].drop_duplicates().index[:max_items]
+    if len(sampled) == len(both):
         return dataset
-    sampled = 1 + np.random.default_rng(0).permutation(both)[:max_items]
-    return dataset.select_interactions(dataset.interactions["item"].isin(sampled).to_numpy())
+    return dataset.select_interactions(dataset.interactions["item"].isin(1 + sampled).to_numpy())
+
+
+def recalls(similarity: np.ndarray) -> dict[str, list[float]]:
+    """``recall@k of C`` -> recall, its 95 % interval over the images, and the recall of a random order.
+
+    The candidates of (N, N) are random blocks of C texts, so data sets of different sizes can be compared; a recall
+    that needs more than N candidates is left out.
+    """
+    order, measured = np.random.default_rng(0).permutation(len(similarity)), {}
+    for k, size in RECALLS:
+        blocks = order[: len(order) // size * size].reshape(-1, size)
+        if len(blocks):
+            hits = np.concatenate([hit_at_k(similarity[np.ix_(rows, rows)], np.arange(size), k) for rows in blocks])
+            measured[f"recall@{k} of {size}"] = [hits.mean(), *bootstrap_interval(hits), k / size]
+    return measured
+
+
+def _compared(
+    images: Features, texts: Features, groups: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """(M,) sampled rows that have both, their (M, M) cosines, and kind of control -> (M,) partners if there are any."""
+    both = (images.present & texts.present).numpy().nonzero()[0]
+    rows = np.sort(np.random.default_rng(0).permutation(both)[:MAX_ITEMS])
+    similarity = (normalize(images.vectors[rows]) @ normalize(texts.vectors[rows]).T).numpy()
+    partners = {name: control_partners(labels[rows]) for name, labels in groups.items()}
+    return rows, similarity, {name: partner for name, partner in partners.items() if (partner >= 0).any()}
 
 
 def study_features(images: Features, texts: Features, groups: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -67,29 +110,128 @@ def study_features(images: Features, texts: Features, groups: Mapping[str, np.nd
         groups: Kind of control -> (N,) labels, see ``control_groups``.
 
     Returns:
-        Number of ``pairs``; ``table`` of ``compare_with_controls``; ``recall@10`` of the pairs and of random ones;
-        share of ``truncated`` texts.
+        Number of ``pairs``; ``table`` of ``compare_with_controls``; number of pairs that have each ``control``;
+        ``recall@10`` among all pairs, and of random ones; ``recalls`` among fixed numbers of candidates; share of
+        ``truncated`` texts.
     """
-    both = (images.present & texts.present).numpy().nonzero()[0]
-    rows = np.sort(np.random.default_rng(0).permutation(both)[:MAX_ITEMS])
-    similarity = (normalize(images.vectors[rows]) @ normalize(texts.vectors[rows]).T).numpy()
-    partners = {name: control_partners(labels[rows]) for name, labels in groups.items()}
+    rows, similarity, partners = _compared(images, texts, groups)
     return {
         "pairs": len(rows),
         "table": compare_with_controls(similarity, partners),
+        "control": {name: int((partner >= 0).sum()) for name, partner in partners.items()},
         "recall@10": [recall_at_k(similarity, 10), min(1.0, 10 / len(rows))],
+        "recalls": recalls(similarity),
         "truncated": float(texts.truncated[rows].float().mean()),
     }
 
 
+def calibrated_bias(matched: np.ndarray, control: np.ndarray, scale: float) -> float:
+    """The bias of maximum likelihood for cosines of matched (M,) and control (C,) pairs, both kinds weighing the same.
+
+    Where the gradient by the bias is 0, the mean probability of a match is the share of matched pairs: one half.
+    """
+
+    def excess(bias: float) -> float:
+        return expit(scale * matched + bias).mean() + expit(scale * control + bias).mean() - 1
+
+    return float(brentq(excess, -scale - 1, scale + 1))  # all cosines are from -1 to 1
+
+
+def study_sigmoid(
+    images: Features, texts: Features, groups: Mapping[str, np.ndarray], scale: float, bias: float
+) -> dict[str, Any]:
+    """The sigmoid similarities of I-LLMRec's figure 10 (appendix D), and what they become when the bias is moved.
+
+    Args:
+        images: Of N items.
+        texts: Of the same items.
+        groups: Kind of control -> (N,) labels, see ``control_groups``.
+        scale: That the encoder learned; the similarity is sigmoid(scale * cosine + bias).
+        bias: That it learned.
+
+    Returns:
+        ``scale``; ``biases``: the ``learned`` one and ``calibrated_bias`` against each kind of control; ``table``: bias
+        -> kind of pair -> mean similarity, 95 % interval, share above one half.
+    """
+    _, similarity, partners = _compared(images, texts, groups)
+    pairs = pair_similarities(similarity.astype(float), partners)
+    matched, biases = pairs["matched"], {"learned": bias}
+    biases |= {name: calibrated_bias(matched, pairs[name], scale) for name in partners}
+    table: dict[str, dict[str, list[float]]] = {name: {} for name in biases}
+    for name, moved in biases.items():
+        for kind, cosines in pairs.items():
+            values = expit(scale * cosines + moved)
+            table[name][kind] = [values.mean(), *bootstrap_interval(values), (values > 0.5).mean()]
+    return {"scale": scale, "biases": biases, "table": table}
+
+
+def study_probes(images: Features, texts: Features, labels: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """What linear probes predict of N items from their image, their text and both; of values with MIN_ITEMS items.
+
+    A probe is fitted to one half of the items, with the penalty that is best in cross-validation within that half, and
+    predicts the other half. An attribute with fewer than two such values is left out.
+
+    Args:
+        images: Of the N items, all present.
+        texts: Of the same items, all present.
+        labels: Attribute -> (N,) values.
+
+    Returns:
+        Attribute -> accuracy and 95 % interval of ``image``, ``text``, ``both`` and ``majority``, which predicts the
+        most frequent value; the gains ``both - image`` and ``both - text``, from paired differences, and their
+        intervals; numbers of ``items`` predicted and of ``values``.
+    """
+    vectors = {"image": _components(images.vectors), "text": _components(texts.vectors)}
+    vectors["both"] = torch.cat(list(vectors.values()), dim=1)
+    studies: dict[str, dict[str, Any]] = {}
+    for attribute, of_items in labels.items():
+        values, counts = np.unique(of_items, return_counts=True)
+        values = values[counts >= MIN_ITEMS]
+        if len(values) < 2:
+            continue
+        rows = np.random.default_rng(0).permutation(np.flatnonzero(np.isin(of_items, values)))
+        fit, test = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+        correct = {name: _probe_half(x, of_items, fit, test) for name, x in vectors.items()}
+        correct["majority"] = of_items[test] == Counter(of_items[fit]).most_common(1)[0][0]
+        measured = {name: hits.astype(float) for name, hits in correct.items()}
+        measured |= {f"both - {side}": measured["both"] - measured[side] for side in ("image", "text")}
+        studies[attribute] = {"items": len(test), "values": len(values)}
+        studies[attribute] |= {name: [part.mean(), *bootstrap_interval(part)] for name, part in measured.items()}
+    return studies
+
+
+def _components(vectors: torch.Tensor) -> torch.Tensor:
+    """(N, at most NUM_COMPONENTS) scores on the first principal components of the standardised columns of (N, D)."""
+    scaled = (vectors - vectors.mean(0)) / (vectors.std(0) + 1e-6)
+    return torch.linalg.svd(scaled.double(), full_matrices=False)[0][:, :NUM_COMPONENTS]
+
+
+def _probe_half(features: torch.Tensor, labels: np.ndarray, fit: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """(M,) bool whether a probe of the rows ``fit`` predicts the labels of the M rows ``test``."""
+    X, y = features[fit], labels[fit]
+    penalty = max(PENALTIES, key=lambda value: probe_correct(X, y, value).mean())
+    return probe_predict(X, y, features[test], penalty) == labels[test]
+
+
 def study_overlap(dataset: RecDataset, truth: Truth | None, encoder: str | Path) -> dict[str, Any]:
     """``study_features`` of a data set's images and descriptions; raises the errors of ``encode_images``."""
-    groups = control_groups(dataset.items["category"], _facts(dataset.items, truth))
+    groups = groups_of(dataset.items, truth)
     return study_features(encode_images(dataset, encoder), encode_texts(dataset, encoder, "description"), groups)
 
 
+def groups_of(items: Dataset, truth: Truth | None) -> dict[str, np.ndarray]:
+    """``control_groups`` of a data set's items; colours are known from the truth, or from a column."""
+    return control_groups(items["category"], _facts(items, truth))
+
+
 def _facts(items: Dataset, truth: Truth | None) -> list[dict[str, str]]:
-    return [truth.facts(item_id) for item_id in items["item_id"]] if truth else []
+    """The facts of each item, as far as they are known; of real items only what ``control_groups`` needs."""
+    if truth:
+        return [truth.facts(item_id) for item_id in items["item_id"]]
+    if "colour" in items.column_names:
+        pairs = zip(items["category"], items["colour"], strict=True)
+        return [{"category": category, "colour": colour} for category, colour in pairs]
+    return []
 
 
 def study_caption_swaps(dataset: RecDataset, truth: Truth, encoder: Encoder) -> dict[str, list[float]]:
@@ -113,17 +255,15 @@ def sweep_parameter(
         if images is None:  # no parameter but missing_images changes them
             images = embed_images(dataset.items["image"], encoder)
         texts = embed_texts(dataset.items["description"], encoder)
-        groups = control_groups(dataset.items["category"], _facts(dataset.items, truth))
-        studies[value] = study_features(images, texts, groups)
+        studies[value] = study_features(images, texts, groups_of(dataset.items, truth))
     return studies
 
 
-def study_captions(folder: Path, encoder: Encoder) -> dict[str, Any]:
-    """``study_features`` of a folder of photographs with captions.csv (image, caption); one caption per image."""
+def embed_captions(folder: Path, encoder: Encoder) -> tuple[Features, Features]:
+    """Images and texts of a folder of photographs with captions.csv (image, caption); one caption per image."""
     frame = pd.read_csv(folder / "captions.csv").drop_duplicates("image")
     images = embed_images([Image.open(folder / "images" / name) for name in frame["image"]], encoder)
-    texts = embed_texts(list(frame["caption"]), encoder)
-    return study_features(images, texts, {"random": np.zeros(len(frame))})
+    return images, embed_texts(list(frame["caption"]), encoder)
 
 
 # What the chapter's cells use beside the study ------------------------------------------------------------------------
@@ -160,11 +300,11 @@ def training_pairs(seed: int, pixels: int = 32) -> tuple[torch.Tensor, torch.Ten
 
 def truncate_texts(texts: Sequence[str], encoder: Encoder) -> tuple[np.ndarray, list[str]]:
     """(N,) lengths in tokens, with BOS and EOS, and the part of each text within the encoder's limit."""
-    max_len, lengths, truncated = encoder.model.config.text_config.max_position_embeddings, [], []
+    lengths, truncated = [], []
     for text in texts:
         tokens = encoder.tokenizer(text, return_offsets_mapping=True, verbose=False)
         lengths.append(len(tokens["input_ids"]))
-        within = encoder.tokenizer(text, return_offsets_mapping=True, truncation=True, max_length=max_len)
+        within = encoder.tokenizer(text, return_offsets_mapping=True, truncation=True, max_length=encoder.max_len)
         truncated.append(text[: max(end for _, end in within["offset_mapping"])])
     return np.array(lengths), truncated
 
@@ -236,3 +376,51 @@ def nearest_images(text: str, images: torch.Tensor, items: Dataset, encoder: Enc
     similarity = images @ normalize(embed_texts([text], encoder).vectors)[0]
     best = similarity.argsort(descending=True)[:5].tolist()
     return row_of([card(items[i]["image"], f"{similarity[i]:.2f}", [items[i]["category"]], width) for i in best])
+
+
+# Tables of the recorded study -----------------------------------------------------------------------------------------
+
+
+def overlap_table(runs: Sequence[Run], column: int = 3) -> pd.DataFrame:
+    """One number of recorded ``study_features``, a row for each data set and kind of pair.
+
+    Args:
+        runs: of one encoder, with several training seeds.
+        column: of ``compare_with_controls``: 0 is the mean cosine, 3 the AUC of matched pairs over a control.
+
+    Returns:
+        The number with its 95 % interval over pairs, a column for each seed.
+    """
+    table: dict[tuple[str, str], dict[str, str]] = {}
+    for run in runs:
+        for kind, row in run.scalars["table"].items():
+            if np.isfinite(row[column]):
+                cells = table.setdefault((run.stamp["data"], kind), {})
+                cells[f"seed {run.stamp['seed']}"] = "{:.2f} ({:.2f} to {:.2f})".format(*row[column : column + 3])
+    return pd.DataFrame(table).T
+
+
+def recall_table(runs: Sequence[Run], recall: str = "recall@1 of 100") -> pd.DataFrame:
+    """A recorded recall with its 95 % interval over pairs, a row for each encoder, a column for each data set."""
+    table: dict[str, dict[str, str]] = {}
+    for run in sorted(runs, key=lambda run: (run.system.partition(",")[1], run.system)):  # controls are below
+        found = run.scalars["recalls"][recall]
+        table.setdefault(run.system, {})[run.stamp["data"]] = "{:.2f} ({:.2f} to {:.2f})".format(*found[:3])
+    return pd.DataFrame(table).T
+
+
+def probe_table(run: Run) -> pd.DataFrame:
+    """The recorded ``study_probes`` of one encoder: accuracies, and what the text adds to the image."""
+    table: dict[str, dict[str, str]] = {}
+    for attribute, found in run.scalars.items():
+        table[attribute] = {side: f"{found[side][0]:.2f}" for side in ("majority", "image", "text", "both")}
+        table[attribute]["both - image"] = "{:+.2f} ({:+.2f} to {:+.2f})".format(*found["both - image"])
+    return pd.DataFrame(table).T
+
+
+def sigmoid_table(run: Run) -> pd.DataFrame:
+    """The recorded ``study_sigmoid`` of one encoder: mean probability of each kind of pair, a column for each bias."""
+    found = run.scalars["sigmoid"]
+    heads = {name: f"bias {bias:.1f}, {name}" for name, bias in found["biases"].items()}
+    columns = {heads[name]: {kind: row[0] for kind, row in rows.items()} for name, rows in found["table"].items()}
+    return pd.DataFrame(columns)

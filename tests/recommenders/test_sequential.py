@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from small_data import rec_dataset
 from torch import nn
 
 from mmrec_helpers.data.dataset import TEST, Queries, Split
@@ -446,3 +448,19 @@ def test_without_a_valid_part_the_last_weights_are_kept(planted):
 def test_users_with_more_than_a_window_are_learnt_from_whole(planted):
     moments = planted.queries("test")
     assert quality(SASRec(**SMALL | {"max_len": 3}).fit(planted).score(moments), moments) > 0.8
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_an_order_that_does_not_exist_is_another_in_each_epoch(system, monkeypatch):
+    rng = np.random.default_rng(0)
+    days = [(user, int(rng.integers(1, 30)), 86_400 * day) for user in range(60) for day in range(3) for _ in range(4)]
+    epochs, loss_of = [], system.loss_of
+    monkeypatch.setattr(system, "loss_of", lambda self, rows, step: epochs.append(rows) or loss_of(self, rows, step))
+    system(epochs=3, dim=8, num_layers=1, batch_size=1000).fit(rec_dataset(days).next_day_split())
+    assert len(epochs) == 3
+    for first, second in pairwise(epochs):
+        assert (first != second).any()
+        assert torch.equal(first.sort()[0], second.sort()[0])  # the same items of each user
+    epochs.clear()
+    system(epochs=2, dim=8, num_layers=1, batch_size=1000).fit(rec_dataset(days).leave_one_out())
+    assert torch.equal(*epochs)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ from mmrec_helpers.studies.ch03 import (
     first_item_confidence,
     gallery,
     item_sequences,
+    league_table,
     most_popular_items,
     next_items,
     plot_attention,
@@ -198,3 +200,11 @@ def test_attention_has_a_cell_for_each_pair_of_positions_that_the_mask_allows():
     assert np.array_equal(shown.mask, np.triu(np.ones((3, 3), bool), 1))
     assert np.array_equal(shown.compressed(), weights[np.tril_indices(3)])
     plt.close()
+
+
+def test_league_table_keeps_the_order_and_every_number():
+    columns = ["mean", "difference", "difference_ci_low", "difference_ci_high", "p", "share_of_ceiling"]
+    league = pd.DataFrame([[0.2, 0.1, 0.05, 0.15, 0.01, 0.9], [0.1, 0, 0, 0, 1, 0.45]], ["b", "a"], columns)
+    table = league_table(league, pd.Series({"a": 0.03, "b": 0.04}))
+    assert table.index.tolist() == ["b", "a"]
+    assert table.loc["b"].tolist() == [0.2, 0.1, "0.050 to 0.150", 0.01, 0.9, 0.04]

@@ -1,6 +1,7 @@
 """Amazon Review Data of 2018 (gzip JSON lines, 5-core or whole) and Amazon Reviews 2023 (JSON lines, gzip or not).
 
-Both publish a file of reviews and one of metadata for each category, which must lie in one folder::
+Both publish a file of reviews and one of metadata for each category, which must lie in one folder. The path of the
+reviews opens a category, that of the folder joins all categories in it::
 
     Gift_Cards_5.json.gz    meta_Gift_Cards.json.gz       2018; also Gift_Cards.json.gz
     Gift_Cards.jsonl.gz     meta_Gift_Cards.jsonl.gz      2023; also .jsonl
@@ -12,7 +13,7 @@ change to text is that half a Unicode character (a lone surrogate, which cannot 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,70 +35,81 @@ REVIEWS = re.compile(r"(?!meta_|columns\.json)(?P<category>.+?)(_5)?(?P<ending>\
 
 
 def read_amazon(path: Path | str) -> tuple[RecDataset, CleaningReport]:
-    """Read one category's reviews and metadata.
+    """Read the reviews and metadata of one category, or of several that share users.
 
     Args:
-        path: the file of reviews; or a folder that holds one such file.
+        path: the file of reviews; or a folder, of which all files of reviews are joined.
 
     Returns:
-        The data set, named after the file of reviews, and the cleaning report.
+        The data set, named after the only file of reviews or after the folder of several, and the cleaning report.
 
     Raises:
         FileNotFoundError: the reviews or their metadata are not there.
-        ValueError: a file is faulty, or the folder holds several categories.
+        ValueError: a file is faulty, or the folder holds a category twice or categories of both editions.
     """
-    path = _reviews_file(Path(path))
-    name = REVIEWS.fullmatch(path.name)
-    if not name:
-        raise ValueError(f"{path}: not named like a file of reviews; call it CATEGORY.jsonl, .jsonl.gz or _5.json.gz")
-    metadata = existing(path.with_name(f"meta_{name['category']}{name['ending']}"))
-    source = path.name.removesuffix(name["ending"])
-    return build_dataset(_reviews(path), _metadata(metadata), path.parent / "images", CleaningReport(source))
+    path = Path(path)
+    files = _files(path)
+    source = path.resolve().name if len(files) > 1 else files[0][0].name.partition(".json")[0]
+    reviews, metadata = zip(*files, strict=True)
+    return build_dataset(_reviews(reviews), _metadata(metadata), reviews[0].parent / "images", CleaningReport(source))
 
 
-def _reviews_file(path: Path) -> Path:
-    """The file of reviews: the path itself, or the only one in a folder."""
-    if not path.is_dir():
-        return existing(path)
-    names = sorted(file.name for file in path.iterdir() if REVIEWS.fullmatch(file.name))
-    if not names:
+def _files(path: Path) -> list[tuple[Path, Path]]:
+    """Reviews and metadata of the category whose reviews the path is, or of all categories in a folder."""
+    is_folder = path.is_dir()
+    reviews = sorted(file for file in path.iterdir() if REVIEWS.fullmatch(file.name)) if is_folder else [existing(path)]
+    if not reviews:
         raise FileNotFoundError(f"{path} has no file of reviews (*_5.json.gz, *.jsonl, *.jsonl.gz); put one there")
-    if len(names) > 1:
-        raise ValueError(f"{path} holds several categories; name one file: {', '.join(names)}")
-    return path / names[0]
+    files: dict[str, tuple[Path, Path]] = {}
+    for file in reviews:
+        name = REVIEWS.fullmatch(file.name)
+        if not name:
+            raise ValueError(
+                f"{file}: not named like a file of reviews; call it CATEGORY.jsonl, .jsonl.gz or _5.json.gz"
+            )
+        if other := files.get(name["category"]):
+            raise ValueError(f"{path} holds one category as {other[0].name} and as {file.name}; name one of them")
+        files[name["category"]] = file, existing(file.with_name(f"meta_{name['category']}{name['ending']}"))
+    return list(files.values())
 
 
-def _reviews(path: Path) -> pd.DataFrame:
-    """The interactions as ``build_dataset`` takes them."""
+def _reviews(files: Sequence[Path]) -> pd.DataFrame:
+    """The interactions as ``build_dataset`` takes them, of files of one edition."""
     columns: dict[str, list[Any]] = {name: [] for name in ("user", "item", "time", "rating", "review")}
     fields: dict[str, str] = {}
-    for line, row in json_lines(path):
-        if not fields:
-            fields = FIELDS[2018 if "reviewerID" in row else 2023]
-            for name in (fields["user"], "asin", fields["time"], fields["rating"]):
-                if name not in row:
-                    raise ValueError(f"{path}, line {line}: no field {name!r}; is it the file of reviews as published?")
-        columns["user"].append(_text(row.get(fields["user"])))
-        columns["item"].append(_first(row, ITEM_FIELDS))
-        for name in ("time", "rating"):
-            columns[name].append(to_number(row.get(fields[name]), path, line, fields[name]))
-        columns["review"].append(_text(row.get(fields["review"])))
+    for path in files:
+        for number, (line, row) in enumerate(json_lines(path)):
+            if number == 0:
+                fields = fields or FIELDS[2018 if "reviewerID" in row else 2023]
+                needed = (fields["user"], "asin", fields["time"], fields["rating"])
+                if missing := [name for name in needed if name not in row]:
+                    others = "" if path == files[0] else f", of the same edition as {files[0].name}"
+                    fix = f"is it the file of reviews as published{others}?"
+                    raise ValueError(f"{path}, line {line}: no field {missing[0]!r}; {fix}")
+            columns["user"].append(_text(row.get(fields["user"])))
+            columns["item"].append(_first(row, ITEM_FIELDS))
+            for name in ("time", "rating"):
+                columns[name].append(to_number(row.get(fields[name]), path, line, fields[name]))
+            columns["review"].append(_text(row.get(fields["review"])))
     return pd.DataFrame(columns).astype({"user": object, "item": object, "time": float, "rating": float})
 
 
-def _metadata(path: Path) -> pd.DataFrame:
+def _metadata(files: Sequence[Path]) -> pd.DataFrame:
     """The items as ``build_dataset`` takes them."""
     names = ("item", "title", "description", "category", "brand", "price", "image_url")
     columns: dict[str, list[str]] = {name: [] for name in names}
-    for line, row in json_lines(path):
-        if not columns["item"] and not any(name in row for name in ITEM_FIELDS):
-            raise ValueError(f"{path}, line {line}: no field 'asin' or 'parent_asin'; is it the metadata as published?")
-        columns["item"].append(_first(row, ITEM_FIELDS))
-        for name in ("title", "description", "price"):
-            columns[name].append(_text(row.get(name)))
-        columns["brand"].append(_first(row, ("brand", "store")))
-        columns["category"].append(_category(row))
-        columns["image_url"].append(_image_url(row))
+    for path in files:
+        for number, (line, row) in enumerate(json_lines(path)):
+            if number == 0 and not any(name in row for name in ITEM_FIELDS):
+                raise ValueError(
+                    f"{path}, line {line}: no field 'asin' or 'parent_asin'; is it the metadata as published?"
+                )
+            columns["item"].append(_first(row, ITEM_FIELDS))
+            for name in ("title", "description", "price"):
+                columns[name].append(_text(row.get(name)))
+            columns["brand"].append(_first(row, ("brand", "store")))
+            columns["category"].append(_category(row))
+            columns["image_url"].append(_image_url(row))
     return pd.DataFrame(columns, dtype=object)
 
 

@@ -90,6 +90,11 @@ def to_number(value: object, path: Path, line: int, field: str) -> float:
         ) from error
 
 
+def csv_header(path: Path) -> list[str]:
+    """The names of a CSV file's columns; raises the errors of ``text_lines``."""
+    return next(csv.reader(line for _, line in text_lines(path)), [])
+
+
 def read_csv(
     path: Path, columns: dict[str, str], numbers: tuple[str, ...] = (), optional: tuple[str, ...] = ()
 ) -> pd.DataFrame:
@@ -109,7 +114,7 @@ def read_csv(
         ValueError: the file is empty or not UTF-8, a column is missing, a record has a field too few or too many or
             a quote that never ends, or a field is no number.
     """
-    header = next(csv.reader(line for _, line in text_lines(path)), [])
+    header = csv_header(path)
     columns = {name: column for name, column in columns.items() if name not in optional or column in header}
     for column in columns.values():
         if header.count(column) != 1:

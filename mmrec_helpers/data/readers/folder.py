@@ -3,12 +3,13 @@
 Layout, every CSV in UTF-8 with a header::
 
     interactions.csv   user,item,time[,rating,review]                     time in Unix seconds (or milliseconds)
-    items.csv          item,title[,description,category,brand,price]
+    items.csv          item,title[,description,category,brand,price,...]
     images/            <item>.jpg, .jpeg, .png or .webp                   optional
     columns.json       optional: the files' own names, as COLUMNS below
 
-Other columns are not read. ``mmrec_helpers.data.cleaning`` has the rules by which rows are cleaned. A folder of
-MovieLens as published needs no columns.json: MOVIELENS is used.
+Further columns of items, such as a colour, become text columns of the data set's items; those of interactions are not
+read. ``mmrec_helpers.data.cleaning`` has the rules by which rows are cleaned. A folder of MovieLens as published needs
+no columns.json: MOVIELENS is used.
 """
 
 import json
@@ -18,8 +19,8 @@ from typing import Any
 import pandas as pd
 
 from mmrec_helpers.data.cleaning import TEXT_FIELDS, build_dataset
-from mmrec_helpers.data.dataset import RecDataset
-from mmrec_helpers.data.readers.files import read_csv
+from mmrec_helpers.data.dataset import ITEM_FEATURES, RecDataset
+from mmrec_helpers.data.readers.files import csv_header, read_csv
 from mmrec_helpers.data.report import CleaningReport
 
 COLUMNS: dict[str, Any] = {
@@ -28,15 +29,17 @@ COLUMNS: dict[str, Any] = {
     "images": "images",
 }
 """The layout that ``columns`` may change: for ``interactions`` and ``items`` the file, and our name -> the file's name
-of columns with other names; ``items`` may be a list of such tables, joined by ``item`` (a field is taken from the first
-table that has it); ``images`` is the name of their folder."""
+of columns with other names, and under ``skip`` the file's columns not to be read; ``items`` may be a list of such
+tables, joined by ``item`` (a column is taken from the first table that has it); ``images`` is their folder's name."""
 FIELDS = {"interactions": ("user", "item", "time", "rating", "review"), "items": ("item", *TEXT_FIELDS, "price")}
 REQUIRED = {"interactions": ("user", "item", "time"), "items": ("item",)}
+MAX_FURTHER_COLUMNS = 100
+"""Of a table of items: each is kept in memory as text."""
 MOVIELENS: dict[str, Any] = {
     "interactions": {"file": "ratings.csv", "user": "userId", "item": "movieId", "time": "timestamp"},
     "items": [
         {"file": "movies.csv", "item": "movieId", "category": "genres"},
-        {"file": "overviews.csv", "item": "movieId", "description": "overview"},
+        {"file": "overviews.csv", "item": "movieId", "description": "overview", "skip": ["tmdbId"]},
     ],
 }
 """MovieLens; ``overviews.csv`` (and ``images``) are not part of it, but read where they were added."""
@@ -104,17 +107,39 @@ def _layout(columns: dict, source: Path) -> dict[str, Any]:
     items = layout["items"] if isinstance(layout["items"], list) else [layout["items"]]
     require(bool(items), "items must name a table")
     for kind, table in [("interactions", layout["interactions"]), *(("items", table) for table in items)]:
-        valid = isinstance(table, dict) and "file" in table and set(table) <= {"file", *FIELDS[kind]}
-        require(valid, f"a table of {kind} names its file, and else only {', '.join(FIELDS[kind])}")
+        valid = isinstance(table, dict) and "file" in table and set(table) <= {"file", "skip", *FIELDS[kind]}
+        require(valid, f"a table of {kind} names its file, and else only {', '.join(FIELDS[kind])}, skip")
         require(inside(table["file"]), f"{table['file']!r} is not the name of a file within the folder")
+        skip, needed = table.get("skip", []), {*REQUIRED[kind], *table} & set(FIELDS[kind])
+        valid = isinstance(skip, list) and all(isinstance(name, str) for name in skip)
+        valid = valid and not any(table.get(name, name) in skip for name in needed)
+        require(valid, f"skip is {skip!r:.80}, not a list of columns that are neither mapped nor required")
     return {**layout, "items": items}
 
 
-def _read_table(path: Path, table: dict[str, str], kind: str) -> pd.DataFrame:
-    """One CSV file, with our names of its columns."""
+def _read_table(path: Path, table: dict[str, Any], kind: str) -> pd.DataFrame:
+    """One CSV file, with our names of its columns, and the further columns of items."""
+    file, skip = path / table["file"], table.get("skip", [])
     columns = {name: table.get(name, name) for name in FIELDS[kind]}
     optional = [name for name in FIELDS[kind] if name not in REQUIRED[kind] and name not in table]
-    return read_csv(path / table["file"], columns, numbers=("time", "rating"), optional=tuple(optional))
+    if kind == "items":
+        columns |= {name: name for name in _further_columns(file, {*columns.values(), *skip})}
+    columns = {name: column for name, column in columns.items() if column not in skip}
+    return read_csv(file, columns, numbers=("time", "rating"), optional=tuple(optional))
+
+
+def _further_columns(file: Path, others: set[str]) -> list[str]:
+    """The named columns of a table of items that are not among ``others``, which are mapped or skipped."""
+    names = [name for name in csv_header(file) if name.strip() and name not in others]
+    fix = "rename it in the file, or list it under skip in columns.json"
+    if taken := [name for name in names if name in {*FIELDS["items"], *ITEM_FEATURES}]:
+        raise ValueError(f"{file}, line 1: a further column has the name {taken[0]!r} of the data set's own; {fix}")
+    if len(names) > MAX_FURTHER_COLUMNS:
+        raise ValueError(
+            f"{file}, line 1: {len(names)} further columns, of which {MAX_FURTHER_COLUMNS} can be kept; "
+            f"delete some in the file, or list them under skip in columns.json"
+        )
+    return names
 
 
 def _join(items: pd.DataFrame, other: pd.DataFrame, file: Path) -> pd.DataFrame:

@@ -170,9 +170,48 @@ def test_metadata_without_ids_is_refused(folder):
     assert fault(folder).startswith("meta_Mills.json.gz, line 1: no field 'asin' or 'parent_asin'")
 
 
-def test_a_folder_of_several_categories_asks_which(folder):
+@pytest.fixture
+def two(folder):
+    """A second category beside the first: U1 and P2 are in both, and so is one review."""
+    reviews = [{**REVIEWS_2018[2], "asin": "P4", "unixReviewTime": 120}, REVIEWS_2018[0]]
+    (folder / "Pots_5.json.gz").write_bytes(packed([*reviews, {**REVIEWS_2018[1], "reviewerID": "U3", "asin": "P4"}]))
+    metadata = [{**METADATA_2018[1], "title": "not taken"}, {"asin": "P4", "title": "Pan", "category": ["Pot", "Pans"]}]
+    (folder / "meta_Pots.json.gz").write_bytes(packed(metadata))
+    return folder
+
+
+def test_a_folder_of_several_categories_joins_them(two):
+    dataset, report = read_amazon(two)
+    assert repr(dataset) == f"RecDataset({two.name}: 3 users, 3 items, 5 interactions)"
+    assert report.total("read") == 6
+    assert report.count("the same user, item and second stands before") == report.total("dropped") == 1
+    assert dataset.user_ids.tolist() == ["U1", "U2", "U3"]
+    first = dataset.interactions.query("user == 0")
+    assert first["time"].tolist() == [120, 150, 200]  # one history across the categories
+    assert dataset.column("item_id")[first["item"]].tolist() == ["P4", "P1", "P2"]
+    assert dict(zip(dataset.items["title"], dataset.items["category"], strict=True)) == {
+        "Pot": "Home",
+        "<span>Mill": "Mills &amp; more",
+        "Pan": "Pans",
+    }
+
+
+def test_a_file_is_its_category_alone_whatever_lies_beside_it(two):
+    assert repr(read_amazon(two / "Pots_5.json.gz")[0]) == "RecDataset(Pots_5: 2 users, 2 items, 3 interactions)"
+
+
+def test_both_editions_are_not_joined(folder):
     (folder / "Pots.jsonl").write_bytes(plain(REVIEWS_2023))
-    assert "name one file: Mills_5.json.gz, Pots.jsonl" in fault(folder)
+    (folder / "meta_Pots.jsonl").write_bytes(plain(METADATA_2023))
+    assert fault(folder) == (
+        "Pots.jsonl, line 1: no field 'reviewerID'; is it the file of reviews as published, of the same edition as "
+        "Mills_5.json.gz?"
+    )
+
+
+def test_one_category_twice_is_refused(folder):
+    (folder / "Mills.json.gz").write_bytes(packed(REVIEWS_2018))
+    assert "holds one category as Mills.json.gz and as Mills_5.json.gz; name one of them" in fault(folder)
 
 
 def test_metadata_are_not_reviews(folder):

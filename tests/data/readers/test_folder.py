@@ -6,11 +6,12 @@ import random
 import struct
 import zlib
 
+import datasets
 import pytest
 from PIL import Image
 
 from mmrec_helpers.data.dataset import ITEM_FEATURES
-from mmrec_helpers.data.readers.folder import read_folder
+from mmrec_helpers.data.readers.folder import MAX_FURTHER_COLUMNS, read_folder
 
 
 def interactions(shop, *rows: str, header: str = "user,item,time,rating"):
@@ -89,6 +90,60 @@ def test_every_interaction_equals_a_slow_reference(shop):
     expected.sort(key=lambda row: (row[0], row[2]))  # Python's sort is stable: ties keep the file's order
     assert [tuple(map(int, row)) for row in frame.drop(columns="review").itertuples(index=False)] == expected
     assert report.count("the same user, item and second stands before") == len(rows) - len(expected_rows) > 0
+
+
+# Further columns ------------------------------------------------------------------------------------------------
+
+
+def test_further_columns_of_items_are_kept_as_text(shop):
+    fingerprint = read_folder(shop.path)[0].fingerprint
+    rows = (",item,title,colour,size 1", "0,mug,Mug,blue,007", "1,lamp,Lamp,,<b>NA</b>", "2,bed,Bed,red,1")
+    shop.write("items.csv", rows)  # the first column, without a name, is what pandas writes as its index
+    shop.write("interactions.csv", ("user,item,time,place", "ann,lamp,1,home", "ann,mug,2,", "ann,sofa,3,"))
+    dataset, _ = read_folder(shop.path)
+    assert set(dataset.items.column_names) - set(ITEM_FEATURES) == {"colour", "size 1"}
+    assert dataset.column("colour").tolist() == [None, "", "blue", ""]
+    assert dataset.column("size 1").tolist() == [None, "<b>NA</b>", "007", ""]
+    assert "place" not in dataset.interactions
+    kept = dataset.select_interactions(dataset.interactions["time"].to_numpy() == 2)
+    assert kept.column("colour").tolist() == [None, "blue"]
+    shop.write("items.csv", tuple(row.replace("blue", "cyan") for row in rows))
+    assert len({fingerprint, dataset.fingerprint, read_folder(shop.path)[0].fingerprint}) == 3
+
+
+def test_columns_that_are_skipped_are_not_read(shop):
+    shop.write("items.csv", ("item,title,price,image,colour", "mug,Mug,4,mug.png,blue", "lamp,Lamp,5,,white"))
+    items = {"file": "items.csv", "skip": ["price", "image", "not there"]}
+    interactions = {"file": "interactions.csv", "skip": ["rating"]}
+    dataset, _ = read_folder(shop.path, {"items": items, "interactions": interactions})
+    assert dataset.items.features == {**ITEM_FEATURES, "colour": datasets.Value("string")}
+    assert dataset.items["price"][:] == [None, None]
+    assert dataset.interactions["rating"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["image", "item_id"])
+def test_a_further_column_named_as_one_of_the_data_set_is_refused(shop, name):
+    shop.write("items.csv", (f"item,title,{name}", "mug,Mug,x"))
+    assert fault(shop) == (
+        f"items.csv, line 1: a further column has the name {name!r} of the data set's own; rename it in the file, or "
+        "list it under skip in columns.json"
+    )
+
+
+def test_a_column_whose_name_another_is_mapped_to_is_refused(shop):
+    shop.write("items.csv", ("item,title,name", "mug,x,Mug"))
+    columns = {"items": {"file": "items.csv", "title": "name"}}
+    assert "name 'title' of the data set's own" in fault(shop, columns=columns)
+
+
+def test_many_further_columns_are_refused(shop):
+    names = [f"tag {number}" for number in range(MAX_FURTHER_COLUMNS + 1)]
+    for number in (len(names), len(names) - 1):
+        header, row = ",".join(["item", "title", *names[:number]]), ",".join(["mug"] * (number + 2))
+        shop.write("items.csv", (header, row))
+        if number > MAX_FURTHER_COLUMNS:
+            assert fault(shop).startswith("items.csv, line 1: 101 further columns, of which 100 can be kept; delete")
+    assert read_folder(shop.path)[0].column(names[-2]).tolist() == [None, "mug", ""]
 
 
 # Rows that are dropped or repaired ------------------------------------------------------------------------------
@@ -355,12 +410,24 @@ def test_the_files_own_names_are_mapped(own, by):
         ({"items": {"title": "name"}}, "a table of items names its file, and else only item, title"),
         ({"items": {"file": "goods.csv", "titel": "name"}}, "a table of items names its file"),
         ({"items": []}, "items must name a table"),
+        ({"items": {"file": "goods.csv", "skip": "price"}}, "skip is 'price', not a list of columns that are neither"),
+        ({"items": {"file": "goods.csv", "skip": [["price"]]}}, "skip is [['price']], not a list of columns that are"),
+        ({"items": {"file": "goods.csv", "skip": ["item"]}}, "skip is ['item'], not a list of columns that are"),
+        ({"items": {"file": "goods.csv", "title": "name", "skip": ["name"]}}, "skip is ['name'], not a list of"),
         ({"items": {"file": "../goods.csv"}}, "'../goods.csv' is not the name of a file within the folder"),
         ({"images": "/etc"}, "images is '/etc', not the name of a folder within the folder"),
     ],
 )
 def test_a_wrong_mapping_is_refused(own, columns, message):
     assert message in fault(own, columns=columns)
+
+
+def test_further_columns_of_joined_tables_come_from_the_first_that_has_them(own):
+    own.write("goods.csv", ("sku,name,colour", "mug,Mug,blue", "lamp,Lamp,white"))
+    own.write("texts.csv", ("sku,colour,pattern", "lamp,not taken,dots"))
+    dataset, _ = read_folder(own.path, OWN)
+    assert dataset.items["colour"][:] == ["blue", "white"]
+    assert dataset.items["pattern"][:] == ["", "dots"]
 
 
 def test_a_mapped_column_must_be_there_even_where_it_is_optional(own):
@@ -388,7 +455,9 @@ def test_movielens_as_published_needs_no_mapping(shop):
     assert dataset.interactions["item"].tolist() == [2, 1]
     assert dataset.items["category"][:] == ["Horror|Sci-Fi", "Action"]
     shop.write("overviews.csv", ("movieId,tmdbId,overview", "9,949,A thief and a policeman."))
-    assert read_folder(shop.path)[0].items["description"][:] == ["", "A thief and a policeman."]
+    dataset, _ = read_folder(shop.path)
+    assert dataset.items["description"][:] == ["", "A thief and a policeman."]
+    assert dataset.items.features == ITEM_FEATURES
 
 
 def test_a_date_written_as_a_number_is_pointed_at(shop):

@@ -64,6 +64,27 @@ def test_amazon_2018(real, category, published, expected, with_address):
     assert not dataset.has_image.any()
 
 
+def test_amazon_2018_joined(real):
+    folder = real / "amazon-2018-raw"
+    joined, report = read_amazon(folder)
+    alone = [read_amazon(folder / f"{name}_5.json.gz") for name in ("Gift_Cards", "Magazine_Subscriptions")]
+    assert size(joined) == (458 + 348 - 2, 148 + 157, 5_297)  # two users are in both
+    assert report.total("dropped") == sum(one.total("dropped") for _, one in alone) == 50
+    assert set(joined.user_ids) == {user for dataset, _ in alone for user in dataset.user_ids}
+
+
+def test_hm_week_has_further_columns_and_next_days(real):
+    dataset, report = read_folder(real / "hm-week")
+    assert size(dataset) == (16_597, 5_876, 102_933)
+    assert changes(report) == {}
+    assert dataset.has_image.sum() == 5_876
+    columns = ("category", "department", "colour", "pattern", "product_code")
+    assert [len(set(dataset.column(name)[1:])) for name in columns] == [83, 136, 46, 27, 3_223]
+    split = dataset.next_day_split()
+    assert split.counts() == {"train": 92_875, "valid": 1_143, "test": 8_915}
+    assert [len(split.queries(part)) for part in ("valid", "test")] == [488, 3_320]
+
+
 def test_microlens_50k(real):
     dataset, report = read_microlens(real / "microlens-50k")
     assert size(dataset) == (50_000, 19_220, 359_708)
