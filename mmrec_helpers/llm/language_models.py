@@ -23,10 +23,12 @@ class LanguageModel:
         model: the library's module, in evaluation mode; none of its weights requires a gradient.
         tokenizer: the library's tokenizer.
         name: by which it was loaded.
+        prefix: keys and values of the tokens that all rows of ``hidden_states`` follow; None if there are none.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:  # noqa: ANN401
         self.model, self.tokenizer, self.name = model.eval().requires_grad_(False), tokenizer, name
+        self.prefix: Any = None
 
     @property
     def dim(self) -> int:
@@ -62,14 +64,15 @@ class LanguageModel:
         return self.tokenizer.apply_chat_template(messages, tokenize=False).removeprefix(self.chat("?"))
 
     @torch.no_grad()
-    def prefix_cache(self, tokens: list[int]) -> Any:  # noqa: ANN401
-        """Keys and values of tokens with which all rows of a batch begin: frozen weights compute them once."""
-        row = torch.tensor([tokens], device=self.words.device)
-        return self.model.base_model(row, use_cache=True).past_key_values
+    def after(self, tokens: list[int]) -> "LanguageModel":
+        """The same model behind a prefix that all its rows share: frozen, it computes its keys and values once."""
+        row, continued = torch.tensor([tokens], device=self.words.device), copy.copy(self)
+        continued.prefix = self.model.base_model(row, use_cache=True).past_key_values
+        return continued
 
-    def hidden_states(self, embeddings: Tensor, prefix: Any = None) -> Tensor:  # noqa: ANN401
-        """(B, T, D) input embeddings, after a prefix of ``prefix_cache`` if given, -> (B, T, D)."""
-        cache = copy.deepcopy(prefix)  # the library appends to it
+    def hidden_states(self, embeddings: Tensor) -> Tensor:
+        """(B, T, D) input embeddings, which follow the prefix if there is one, -> (B, T, D)."""
+        cache = copy.deepcopy(self.prefix)  # the library appends to it
         if cache is not None:
             cache.batch_repeat_interleave(len(embeddings))
         inputs = {"inputs_embeds": embeddings, "past_key_values": cache, "use_cache": cache is not None}

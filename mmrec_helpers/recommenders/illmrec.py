@@ -1,11 +1,10 @@
 """I-LLMRec as a recommender: one image token per item into a frozen LLM, a [REC] token, retrieval by affinities."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from itertools import chain
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -14,70 +13,81 @@ from torch import Tensor, nn
 from mmrec_helpers.data.dataset import Queries, RecDataset, Split
 from mmrec_helpers.encoders.checkpoints import find_checkpoint, revision
 from mmrec_helpers.evaluation.validation import validation_ndcg
-from mmrec_helpers.lessons.adaptor import (
-    ITEMS,
-    Adaptor,
-    answer_loss,
-    item_tokens,
-    last_hidden,
-    questions_about,
-    splice,
-)
+from mmrec_helpers.lessons.adaptor import Adaptor, answer_loss, last_hidden, splice
 from mmrec_helpers.lessons.retrieval import RetrievalHead, ire_loss, sum_of_affinities
 from mmrec_helpers.llm.language_models import LanguageModel, load_language_model, randomly_initialised
-from mmrec_helpers.recommenders.base import BaseRecommender
+from mmrec_helpers.llm.questions import questions_about
+from mmrec_helpers.llm.tuning import add_lora
+from mmrec_helpers.recommenders.base import BaseRecommender, part_checkpoint
 from mmrec_helpers.recommenders.features import unit_variance
+from mmrec_helpers.recommenders.item_prompts import EXPRESSIONS, ItemPrompts, around_items, write_prompts
 from mmrec_helpers.recommenders.matrices import check_rows
+from mmrec_helpers.recommenders.pairwise import Pairs
 from mmrec_helpers.recommenders.sequential import pad_right
 from mmrec_helpers.settings import load_settings
 from mmrec_helpers.training.loop import TrainingConfig, TrainingHistory, batch_rows, train
 from mmrec_helpers.training.losses import sample_negatives
 
-EXPRESSIONS = {
-    "title": ("Title: {title}", ""),
-    "attributes": ("Title: {title}, Brand: {brand}, Category: {category}", ""),
-    "description": ("Title: {title}, Description: {description}", ""),
-    "CF": ("Title: {title}, CF Representation: [VISUAL]", "CF"),
-    "image": ("Title: {title}, Visual Representation: [VISUAL]", "image"),
-    "image, description": ("Title: {title}, Visual Representation: [VISUAL], Description: {description}", "image"),
-    "image alone": ("[VISUAL]", "image"),
-}
-"""Item expression -> its template, and the features at [VISUAL]: TALLRec's, full descriptions, A-LLMRec's, I-LLMRec's,
-I-LLMRec+D's, and two controls. Items without those features are expressed by their description."""
-FIELDS = ("title", "brand", "category", "description")
-HISTORY, REQUEST = "They bought", "Which item comes next?"
-"""Text of the prompt before and after the items."""
 PROPERTIES = ("brand", "category", "title", "description")
 SUBSTITUTES = ("department", "colour", "pattern")
 """What image-LLM alignment asks about, and what takes the place of a property that the data lack."""
 ANSWER_LEN = 32
 """Tokens of an answer of image-LLM alignment; longer ones are truncated."""
-SCORED = 64
-"""Queries whose prompts are processed together."""
+TOGETHER = 16
+"""Prompts of similar length that are processed together: few, so that there is little padding."""
+SCORED = 1_024
+"""Queries that are sorted by length together."""
 VALIDATION_QUERIES = 500
 """Maximum number of queries for early stopping."""
 
 
+class VocabularyHead(RetrievalHead):
+    """Items as out-of-vocabulary tokens: one output embedding each, whatever their features, as in UniMP.
+
+    The full softmax is then the loss of the next token.
+    """
+
+    def __init__(self, hidden_dim: int, num_items: int) -> None:
+        super().__init__(hidden_dim, [], 0)
+        self.tokens = nn.Parameter(torch.randn(num_items, hidden_dim) / hidden_dim**0.5)
+
+    def users_of(self, hidden: Tensor) -> Tensor:
+        """(B, D) -> (1, B, D), the user states as they are."""
+        return hidden[None]
+
+    def items_of(self, features: Sequence[Tensor]) -> Tensor:
+        """(1, I, D), independent of the features."""
+        return self.tokens[None]
+
+
 class ILLMNetwork(nn.Module):
-    """All that is trained: adaptor, [REC] token, projectors. The features of the items are stored beside them.
+    """All that is trained: adaptor, [REC] token, head, and weights of the language model where it is fine-tuned.
+
+    The features of the items are stored beside them.
 
     Args:
         features: kind -> (I + 1, F) standardised features, row 0 is padding.
-        visual: kind of the features at [VISUAL]; none if empty.
+        adaptor: of the features at [VISUAL], and None without [VISUAL].
+        visual: kind of those features.
+        head: that turns user states into affinities.
         dim: D of the language model.
-        shared_dim: of the projections.
-        as_released: the adaptor's form, see ``Adaptor``.
+        finetuned: weights of the language model.
     """
 
     def __init__(
-        self, features: Mapping[str, Tensor], visual: str, dim: int, shared_dim: int, as_released: bool
+        self,
+        features: Mapping[str, Tensor],
+        adaptor: Adaptor | None,
+        visual: str,
+        head: RetrievalHead,
+        dim: int,
+        finetuned: Sequence[nn.Parameter],
     ) -> None:
         super().__init__()
         self.features = nn.ParameterDict(features).requires_grad_(False)
-        self.visual = visual
-        self.adaptor = Adaptor(features[visual].shape[1], dim, as_released=as_released) if visual else None
+        self.adaptor, self.visual, self.head = adaptor, visual, head
         self.rec = nn.Parameter(torch.randn(dim) / dim**0.5)
-        self.head = RetrievalHead(dim, [part.shape[1] for part in self.features.values()], shared_dim)
+        self.finetuned = nn.ParameterList(finetuned)
 
     @property
     def item_features(self) -> list[Tensor]:
@@ -109,12 +119,20 @@ class ILLMRec(BaseRecommender):
         features: kind -> (I + 1, F) features of the items, row 0 is padding, zeros where an item has none. The items
             are scored by all kinds; those of the expression are ``image`` or ``CF``.
         expression: how items are written into the prompt, see EXPRESSIONS.
+        summaries: (I + 1,) of the items' descriptions, for expressions with a summary.
+        imageless: items that are expressed by their description although they have features, which are then of their
+            text {cite}`kim2025illmrec`, section 4.5.
         llm: a frozen language model, see ``load_language_model``. Empty is a control without one: the mean of the
             history's adapted features under the same head.
         random_llm: take the model with random weights, a control without pretraining.
+        dtype: of the model's weights, ``float32`` or ``bfloat16``.
+        lora: fine-tune the model by LoRA.
         alignment: add the loss of image-LLM alignment, where the expression has a [VISUAL] for an LLM.
+        two_stage: train the adaptor by alignment alone for half of the epochs, and then all but the adaptor.
         loss: ``softmax`` over the catalogue, or ``bce`` with one negative, as in the paper.
-        as_released: the adaptor with LayerNorm and GELU, as in the released code.
+        vocabulary: items are output tokens of the model; their features are not used to score them.
+        as_released: as the released code differs from the paper: an adaptor with LayerNorm and GELU, trained token
+            embeddings, the mean of the affinities' losses, and negatives that the history may contain.
         shared_dim: of the space in which users and items are compared.
         max_len: items of a prompt, the most recent.
         max_tokens: of a prompt; older items are dropped. 0 is the model's context window.
@@ -131,8 +149,7 @@ class ILLMRec(BaseRecommender):
         num_items: I.
         feature_dims: kind -> F.
         llm_revision: of the language model's files.
-        item_prompts, item_ends: tokens of the items' expressions one after the other, and where each ends.
-        frame: tokens of a prompt before and after the items.
+        prompts: tokens of the items' expressions and around them; without an LLM none.
         answers: property -> tokens of each item's answer, for alignment.
         num_truncated: prompts that lost items in the last call of ``score``.
         network: what is trained.
@@ -143,18 +160,22 @@ class ILLMRec(BaseRecommender):
         "num_items",
         "feature_dims",
         "llm_revision",
-        "item_prompts",
-        "item_ends",
-        "frame",
+        "prompts",
         "network",
     )
-    NOT_SAVED = ("features",)
+    NOT_SAVED = ("features", "summaries", "imageless")
     features: Mapping[str, np.ndarray] = field(repr=False)
     expression: str = "image"
+    summaries: Sequence[str] = field(default=(), repr=False)
+    imageless: Sequence[int] = field(default=(), repr=False)
     llm: str = "pocket-lm"
     random_llm: bool = False
+    dtype: str = "float32"
+    lora: bool = False
     alignment: bool = True
+    two_stage: bool = False
     loss: str = "softmax"
+    vocabulary: bool = False
     as_released: bool = False
     shared_dim: int = 64
     max_len: int = 10
@@ -170,28 +191,41 @@ class ILLMRec(BaseRecommender):
     num_items: int = field(init=False, repr=False)
     feature_dims: dict[str, int] = field(init=False, repr=False)
     llm_revision: str = field(init=False, repr=False)
-    item_prompts: np.ndarray = field(init=False, repr=False)
-    item_ends: np.ndarray = field(init=False, repr=False)
-    frame: list[list[int]] = field(init=False, repr=False)
+    prompts: ItemPrompts | None = field(init=False, repr=False)
     answers: dict[str, list[list[int]]] = field(init=False, repr=False)
     network: ILLMNetwork = field(init=False, repr=False)
     training: TrainingHistory = field(init=False, repr=False)
     num_truncated = 0
 
     def __post_init__(self) -> None:
-        visual = EXPRESSIONS.get(self.expression, ("", "-"))[1]
         if self.expression not in EXPRESSIONS or self.loss not in ("softmax", "bce"):
             fault = f"no expression {self.expression!r} or no loss {self.loss!r}"
             raise ValueError(f"{self.name} has {fault}; it has {', '.join(EXPRESSIONS)}, and softmax, bce")
-        if not self.features or (visual and visual not in self.features):
-            raise ValueError(f"{self.name}: expression {self.expression!r} needs {visual or 'some'} features")
-        if not self.llm and not visual:
+        if not self.features or (self.visual and self.visual not in self.features):
+            raise ValueError(f"{self.name}: expression {self.expression!r} needs {self.visual or 'some'} features")
+        if "{summary}" in EXPRESSIONS[self.expression][0] and not self.summaries:
+            raise ValueError(f"{self.name}: expression {self.expression!r} needs summaries, see llm.summaries")
+        if not self.llm and not self.visual:
             raise ValueError(f"{self.name}: without an LLM, choose an expression with [VISUAL]")
+        if self.two_stage and not self.is_aligned:
+            raise ValueError(f"{self.name}: two stages need an LLM, alignment, and an expression with [VISUAL]")
+        if self.vocabulary and self.loss != "softmax":
+            raise ValueError(f"{self.name}: items as output tokens are trained by the softmax, not by {self.loss}")
+
+    @property
+    def visual(self) -> str:
+        """Kind of the features at [VISUAL]; empty without it."""
+        return EXPRESSIONS[self.expression][1]
 
     @property
     def is_aligned(self) -> bool:
         """Whether there is an adaptor between features and an LLM, and it is trained by alignment."""
-        return self.alignment and bool(self.llm) and bool(EXPRESSIONS[self.expression][1])
+        return self.alignment and bool(self.llm) and bool(self.visual)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no weight of the LLM is trained."""
+        return not (self.lora or self.as_released)
 
     # Prompts ------------------------------------------------------------------------------------------------------
 
@@ -204,35 +238,26 @@ class ILLMRec(BaseRecommender):
         """
         if revision(find_checkpoint(self.llm)) != self.llm_revision:
             raise ValueError(f"{self.name} was fitted with other files of {self.llm}: fit it anew")
-        llm = load_language_model(self.llm)
-        return randomly_initialised(llm) if self.random_llm else llm
+        llm = load_language_model(self.llm, getattr(torch, self.dtype))
+        llm = randomly_initialised(llm) if self.random_llm else llm
+        if self.lora:
+            add_lora(llm.model.base_model)
+        if self.as_released:
+            llm.words.requires_grad_()
+        return llm
+
+    @cached_property
+    def encoder(self) -> LanguageModel:
+        """The model behind the tokens with which every prompt begins, if their keys and values never change."""
+        assert self.prompts is not None
+        return self.language_model.after(self.prompts.before) if self.is_frozen else self.language_model
 
     def embed(self, tokens: Tensor) -> Tensor:
         """(B, T) tokens -> (B, T, D); -i stands at [VISUAL] of item i, -(I + 1) at [REC]."""
         return splice(tokens, self.language_model.words, self.network.vectors(-tokens[tokens < 0]))
 
-    def write_prompts(self, dataset: RecDataset) -> None:
-        """Tokenise the items' expressions and the prompt around them."""
-        llm, (template, visual) = self.language_model, EXPRESSIONS[self.expression]
-        self.frame = self.framed(REQUEST)
-        self.frame[1].append(-(self.num_items + 1))
-        columns = {name: dataset.column(name) for name in FIELDS}
-        is_expressed = np.any(self.features[visual], axis=1) if visual else np.ones(self.num_items + 1, bool)
-        rows: list[list[int]] = [[]]
-        for item in range(1, self.num_items + 1):
-            fields = {name: str(column[item] or "") for name, column in columns.items()}
-            form = template if is_expressed[item] else EXPRESSIONS["description"][0]
-            rows.append([*item_tokens(llm, f" {form}", item, **fields), *llm.tokens(",")])
-        self.item_prompts = np.concatenate([np.array(row, np.int64) for row in rows])
-        self.item_ends = np.cumsum([len(row) for row in rows])
-
-    def framed(self, request: str) -> list[list[int]]:
-        """The tokens of a prompt before and after the items."""
-        before, after = self.language_model.chat(f"{HISTORY}{ITEMS} {request}").split(ITEMS)
-        return [self.language_model.tokens(before), self.language_model.tokens(after)]
-
     def prompt(self, history: np.ndarray, after: list[int], answer_len: int = 0) -> tuple[list[int], bool]:
-        """The tokens of a prompt, and whether older items were dropped so that it fits.
+        """The tokens that ``encoder`` reads of a prompt, and whether older items were dropped so that it fits.
 
         Args:
             history: (T,) items, oldest first; 0 is padding.
@@ -242,42 +267,63 @@ class ILLMRec(BaseRecommender):
         Raises:
             ValueError: not even the last item fits.
         """
-        items = history[history > 0][-self.max_len :]
+        assert self.prompts is not None
+        items, before = history[history > 0][-self.max_len :], self.prompts.before
         limit = self.max_tokens or self.language_model.max_len
-        room = limit - len(self.frame[0]) - len(after) - answer_len
-        parts: list[list[int]] = []
-        for item in items[::-1]:
-            part = self.item_prompts[self.item_ends[item - 1] : self.item_ends[item]].tolist()
-            room -= len(part)
-            if room < 0:
-                break
-            parts.insert(0, part)
-        if len(items) and not parts:
+        kept = self.prompts.most_recent(items, limit - len(before) - len(after) - answer_len)
+        if len(items) and not len(kept):
             raise ValueError(f"item {items[-1]} alone makes the prompt longer than {limit} tokens: raise max_tokens")
-        return [*self.frame[0], *chain(*parts), *after], len(parts) < len(items)
+        start = [] if self.is_frozen else before
+        return [*start, *self.prompts.of_items(kept), *after], len(kept) < len(items)
 
     # Training -----------------------------------------------------------------------------------------------------
 
     def learn(self, split: Split, checkpoint: Path | None) -> None:
         """Train on the training part; the valid part, if there is one, chooses the best weights."""
         self.prepare(split)
-        frame = split.interactions("train")
-        users = [items.to_numpy() for _, items in frame.groupby("user")["item"] if len(items) > 1]
+        groups = split.interactions("train").groupby("user")["item"]
+        users = {user: items.to_numpy() for user, items in groups if len(items) > 1}
         if not users:
             raise ValueError(f"{self.name} learns from users with two training items; there is none")
+        batches = _Batches(users, self.batch_size, self.seed)
+        identity = self.identity(split) if checkpoint else ""
+        joint, epochs = [self.retrieval_loss_of(split)], self.epochs
+        if self.two_stage:
+            epochs = -(-self.epochs // 2)
+            first = part_checkpoint(checkpoint, "alignment")
+            self.run_stage(batches, [self.alignment_loss], epochs, None, first, identity)
+            cast(Adaptor, self.network.adaptor).requires_grad_(False)
+        elif self.is_aligned:
+            joint.append(self.alignment_loss)
         validate = validation_ndcg(self.score, split, VALIDATION_QUERIES, self.seed, self.max_len)
-        batches = -(-len(users) // self.batch_size)
+        self.training = self.run_stage(batches, joint, epochs, validate, checkpoint, identity)
+
+    def run_stage(
+        self,
+        batches: "_Batches",
+        losses: Sequence[Callable[["_Batch"], Tensor]],
+        epochs: int,
+        validate: Callable[[], float] | None,
+        checkpoint: Path | None,
+        identity: str,
+    ) -> TrainingHistory:
+        """Train on the sum of some losses of a batch, see ``train``."""
+        steps = epochs * batches.per_epoch
         config = TrainingConfig(
-            steps=self.epochs * batches,
+            steps=steps,
             lr=self.lr,
             weight_decay=self.weight_decay,
-            warmup_steps=self.epochs * batches // 20,
-            validate_every=self.validate_every * batches if validate else 0,
+            warmup_steps=steps // 20,
+            validate_every=self.validate_every * batches.per_epoch if validate else 0,
             patience=self.patience,
             seed=self.seed,
         )
-        loss_of, identity = partial(self.loss_of, users), self.identity(split) if checkpoint else ""
-        self.training = train(self.network, loss_of, config, validate, checkpoint, self.name, identity)
+
+        def loss_of(step: int) -> Tensor:
+            batch = batches.of(step)
+            return torch.stack([loss(batch) for loss in losses]).sum()
+
+        return train(self.network, loss_of, config, validate, checkpoint, self.name, identity)
 
     def prepare(self, split: Split) -> None:
         """Initialise the network; write the prompts, and the questions and answers of image-LLM alignment."""
@@ -287,21 +333,35 @@ class ILLMRec(BaseRecommender):
             check_rows(features, split, f"{self.name}, {kind}")
         standard = {kind: unit_variance(part) for kind, part in self.features.items()}
         self.feature_dims = {kind: part.shape[1] for kind, part in standard.items()}
-        self.frame, self.item_prompts, self.item_ends = [], np.zeros(0, np.int64), np.zeros(0, np.int64)
         self.llm_revision = revision(find_checkpoint(self.llm)) if self.llm else ""
-        self.__dict__.pop("language_model", None)
-        if self.llm:
-            self.write_prompts(dataset)
+        for name in ("language_model", "encoder"):
+            self.__dict__.pop(name, None)
         torch.manual_seed(self.seed)
+        self.prompts = self.write_prompts(dataset) if self.llm else None
         self.network = self.build_network(standard).to(load_settings().device)
         if self.is_aligned:
             self.answers = {name: self.answers_of(dataset, name) for name in properties_of(dataset)}
 
+    def write_prompts(self, dataset: RecDataset) -> ItemPrompts:
+        """See ``item_prompts.write_prompts``."""
+        has_vector = np.ones(self.num_items + 1, bool)
+        if self.visual:
+            has_vector = np.any(self.features[self.visual], axis=1)
+            has_vector[list(self.imageless)] = False
+        return write_prompts(self.language_model, dataset, self.expression, has_vector, self.summaries)
+
     def build_network(self, features: Mapping[str, Tensor]) -> ILLMNetwork:
         """A randomly initialised network for items with these (I + 1, F) features."""
-        dim = self.language_model.dim if self.llm else self.shared_dim
-        visual = EXPRESSIONS[self.expression][1]
-        return ILLMNetwork(features, visual, dim, self.shared_dim, self.as_released)
+        dim, adaptor = self.language_model.dim if self.llm else self.shared_dim, None
+        if self.visual:
+            adaptor = Adaptor(features[self.visual].shape[1], dim, as_released=self.as_released)
+        kinds = [features[kind].shape[1] for kind in sorted(features)]  # the order of a ParameterDict
+        head = RetrievalHead(dim, kinds, self.shared_dim)
+        if self.vocabulary:
+            head = VocabularyHead(dim, self.num_items)
+        weights = self.language_model.model.parameters() if self.llm else []
+        finetuned = [weight for weight in weights if weight.requires_grad]
+        return ILLMNetwork(features, adaptor, self.visual, head, dim, finetuned)
 
     def empty_network(self) -> ILLMNetwork:
         """See ``BaseRecommender``."""
@@ -312,27 +372,34 @@ class ILLMRec(BaseRecommender):
         llm = self.language_model
         return [llm.tokens(llm.reply(str(value or "")))[:ANSWER_LEN] for value in dataset.column(name)]
 
-    def loss_of(self, users: list[np.ndarray], step: int) -> Tensor:
-        """The loss of a step's batch: image-based retrieval (Eq. 5), plus alignment (Eq. 3) where configured."""
-        rng = np.random.default_rng([self.seed, step])
-        batch = [users[row] for row in batch_rows(len(users), self.batch_size, step, self.seed)]
-        cuts = rng.integers(1, [len(items) for items in batch])
-        histories = [items[:cut] for items, cut in zip(batch, cuts, strict=True)]
-        targets = np.array([items[cut] for items, cut in zip(batch, cuts, strict=True)])
-        positives = torch.from_numpy(targets).long().to(self.network.rec.device)
-        negatives = sample_negatives(positives, 1, self.num_items)[:, 0] if self.loss == "bce" else None
-        head, features = self.network.head, self.network.item_features
-        loss = ire_loss(head, self.user_states(histories), features, positives, negatives)
-        return loss + self.alignment_loss(histories, targets, rng) if self.is_aligned else loss
+    def retrieval_loss_of(self, split: Split) -> Callable[["_Batch"], Tensor]:
+        """The loss of image-based retrieval of a batch (Eq. 5, or the softmax), with negatives from a split."""
+        pairs = Pairs(split) if self.loss == "bce" and not self.as_released else None
 
-    def alignment_loss(self, histories: list[np.ndarray], targets: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """The loss of the answers to one of the questions, sampled for the whole batch."""
-        name = str(rng.choice(list(self.answers)))
-        question = questions_about(name)[rng.integers(5)]
-        after = self.framed(question)[1]
-        prompts = [self.prompt(history, after, ANSWER_LEN)[0] for history in histories]
-        answers = [self.answers[name][target] for target in targets]
-        return answer_loss(self.language_model, prompts, answers, self.embed)
+        def negatives_of(batch: _Batch, targets: Tensor) -> Tensor | None:
+            if self.loss == "softmax":
+                return None
+            if pairs is None:
+                return sample_negatives(targets, 1, self.num_items)[:, 0]
+            return torch.from_numpy(pairs.negatives(batch.users, batch.rng)).to(targets.device)
+
+        def loss_of(batch: _Batch) -> Tensor:
+            head, features = self.network.head, self.network.item_features
+            targets = torch.from_numpy(batch.targets).to(self.network.rec.device)
+            states, negatives = self.user_states(batch.histories), negatives_of(batch, targets)
+            loss = ire_loss(head, states, features, targets, negatives)
+            return loss / len(features) if self.as_released else loss
+
+        return loss_of
+
+    def alignment_loss(self, batch: "_Batch") -> Tensor:
+        """The loss of the answers to one of the questions (Eq. 3), sampled for the whole batch."""
+        name = str(batch.rng.choice(list(self.answers)))
+        question = questions_about(name)[batch.rng.integers(5)]
+        after = around_items(self.language_model, question)[1]
+        prompts = [self.prompt(history, after, ANSWER_LEN)[0] for history in batch.histories]
+        answers = [self.answers[name][target] for target in batch.targets]
+        return answer_loss(self.encoder, prompts, answers, self.embed)
 
     # Scoring ------------------------------------------------------------------------------------------------------
 
@@ -344,9 +411,13 @@ class ILLMRec(BaseRecommender):
         if not self.llm:
             rows = pad_right(padded(histories)[:, -self.max_len :])
             return self.network.mean_state(torch.from_numpy(rows).to(self.network.rec.device))
-        prompts = [self.prompt(history, self.frame[1]) for history in histories]
+        assert self.prompts is not None
+        prompts = [self.prompt(history, self.prompts.after) for history in histories]
         self.num_truncated += sum(is_truncated for _, is_truncated in prompts)
-        return last_hidden(self.language_model, [tokens for tokens, _ in prompts], self.embed)
+        order = np.argsort([len(tokens) for tokens, _ in prompts], kind="stable")
+        parts = np.split(order, range(TOGETHER, len(order), TOGETHER))
+        states = [last_hidden(self.encoder, [prompts[row][0] for row in part], self.embed) for part in parts]
+        return torch.cat(states).float()[np.argsort(order)]
 
     @torch.no_grad()
     def score_all(self, queries: Queries) -> np.ndarray:
@@ -355,12 +426,58 @@ class ILLMRec(BaseRecommender):
         self.num_truncated = 0
         scores = np.zeros((len(queries), self.num_items + 1), np.float32)
         items = self.network.head.items_of(self.network.item_features)
-        order = np.argsort((queries.histories > 0).sum(1), kind="stable")  # similar lengths: little padding
         for start in range(0, len(queries), SCORED):
-            rows = order[start : start + SCORED]
+            rows = slice(start, start + SCORED)
             users = self.network.head.users_of(self.user_states(queries.histories[rows]))
             scores[rows, 1:] = sum_of_affinities(users, items).cpu().numpy()
         return scores
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """B users, each cut at a random position of the history.
+
+    Attributes:
+        users: (B,) their numbers.
+        histories: their items before the cut.
+        targets: (B,) the item after it.
+        rng: for all else that is random in the step.
+    """
+
+    users: np.ndarray
+    histories: list[np.ndarray]
+    targets: np.ndarray
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True, eq=False)
+class _Batches:
+    """The batches of a training, by their step; each epoch visits every user once.
+
+    Attributes:
+        items: user -> training items, two or more.
+        size: users of a batch.
+        seed: of the order and the cuts.
+    """
+
+    items: dict[int, np.ndarray]
+    size: int
+    seed: int
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.items) // self.size)
+
+    def of(self, step: int) -> _Batch:
+        """The batch of a step."""
+        rng, numbers = np.random.default_rng([self.seed, step]), np.array([*self.items])
+        users = numbers[batch_rows(len(numbers), self.size, step, self.seed)]
+        own = [self.items[user] for user in users]
+        cuts = rng.integers(1, [len(items) for items in own])
+        histories = [items[:cut] for items, cut in zip(own, cuts, strict=True)]
+        targets = np.array([items[cut] for items, cut in zip(own, cuts, strict=True)], np.int64)
+        return _Batch(users, histories, targets, rng)
 
 
 def properties_of(dataset: RecDataset) -> list[str]:

@@ -5,12 +5,10 @@ import torch
 from small_models import store
 
 from mmrec_helpers.lessons.adaptor import (
-    QUESTIONS,
     Adaptor,
     answer_loss,
     item_tokens,
     last_hidden,
-    questions_about,
     splice,
     user_prompt,
 )
@@ -93,12 +91,3 @@ def test_items_and_prompts_are_their_texts_with_numbers_at_the_marks(llm):
     prompt = user_prompt(llm, [[-1], tokens], "They bought[ITEMS]. What next?")
     before, after = llm.tokens("<s>They bought"), llm.tokens(". What next?\nAnswer:")
     assert prompt == [*before, -1, *tokens, *after]
-
-
-def test_four_properties_have_twenty_questions_and_others_their_own_name():
-    questions = [
-        question for name in ("brand", "category", "title", "description") for question in questions_about(name)
-    ]
-    assert len(set(questions)) == 20
-    assert {len(wordings) for wordings in QUESTIONS.values()} == {5}
-    assert all("department" in question for question in questions_about("department"))

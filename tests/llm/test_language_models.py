@@ -43,9 +43,9 @@ def test_after_a_cached_prefix_hidden_states_are_those_of_the_whole_row(llm):
     prefix = llm.tokens("<s>They bought")
     rest = llm.words[torch.tensor([llm.tokens(" a red mug"), llm.tokens(" a red cap")])]
     whole = torch.cat([llm.words[torch.tensor(prefix)].expand(2, -1, -1), rest], dim=1)
-    cache, expected = llm.prefix_cache(prefix), llm.hidden_states(whole)[:, len(prefix) :]
+    continued, expected = llm.after(prefix), llm.hidden_states(whole)[:, len(prefix) :]
     for _ in range(2):  # using a cache leaves it as it was
-        torch.testing.assert_close(llm.hidden_states(rest, cache), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(continued.hidden_states(rest), expected, atol=1e-5, rtol=0)
 
 
 def test_a_chat_is_the_templates_or_ends_with_answer(llm):

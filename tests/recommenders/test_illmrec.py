@@ -1,6 +1,8 @@
 """illmrec.py: the whole pipeline equals a slow reference; what is frozen stays so; save, load, resume; bad input."""
 
+from copy import deepcopy
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,11 +11,15 @@ from small_models import store
 
 from mmrec_helpers.data.dataset import Queries
 from mmrec_helpers.llm.language_models import load_language_model
+from mmrec_helpers.recommenders import illmrec
 from mmrec_helpers.recommenders.base import load_recommender
-from mmrec_helpers.recommenders.illmrec import ANSWER_LEN, EXPRESSIONS, ILLMRec, properties_of
+from mmrec_helpers.recommenders.illmrec import ANSWER_LEN, ILLMRec, _Batch, _Batches, properties_of
+from mmrec_helpers.recommenders.item_prompts import EXPRESSIONS
+from mmrec_helpers.recommenders.pairwise import Pairs
 
 SMALL = {"shared_dim": 6, "batch_size": 20, "epochs": 2, "max_len": 4, "validate_every": 1}
 ATTRIBUTES = ("brand", "category", "title", "description")
+SUMMARIES = [f"a summary of number {item}" for item in range(27)]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +36,8 @@ def features(planted_features):
 
 @pytest.fixture(scope="module")
 def make(folder, features):
-    return lambda **options: ILLMRec(features=features, **SMALL | {"llm": str(folder)} | options)
+    own = {"llm": str(folder), "summaries": SUMMARIES}
+    return lambda **options: ILLMRec(features=features, **SMALL | own | options)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +61,7 @@ def expressed(llm, dataset, network, expression, item):
     template, kind = EXPRESSIONS[expression]
     if kind and not network.features[kind][item].any():
         template = EXPRESSIONS["description"][0]
-    fields = {name: dataset.item(item)[name] or "" for name in ATTRIBUTES}
+    fields = {name: dataset.item(item)[name] or "" for name in ATTRIBUTES} | {"summary": SUMMARIES[item]}
     rows = []
     for place, part in enumerate(f" {template}".split("[VISUAL]")):
         if place:
@@ -96,35 +103,59 @@ def test_scores_are_those_of_a_slow_reference(expression, fitted, planted, folde
         np.testing.assert_allclose(scores[row], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("loss", ["bce", "softmax"])
-def test_the_loss_is_that_of_a_slow_reference(loss, make, planted, folder):
-    """Of the first step, without alignment: histories and negatives are read off, all else is computed again."""
-    system, seen = make(loss=loss, alignment=False), {}
+@pytest.mark.parametrize(("loss", "as_released"), [("softmax", False), ("bce", False), ("bce", True)])
+def test_the_loss_is_that_of_a_slow_reference(loss, as_released, make, planted, folder):
+    """Without alignment; the batch and its negatives are read off, all else is computed again."""
+    system, rows = make(loss=loss, as_released=as_released, alignment=False), []
     system.prepare(planted)
-    train = planted.interactions("train").groupby("user")["item"]
-    users = [items.to_numpy() for _, items in train]
-    states = system.user_states
-    system.user_states = lambda histories: states(seen.setdefault("histories", histories))
+    batch, llm = _Batches(training_items(planted), 20, 0).of(1), load_language_model(folder)
     torch.manual_seed(3)
-    found = system.loss_of(users, 0)
+    negatives = Pairs(planted).negatives(batch.users, deepcopy(batch.rng))
+    if as_released:
+        drawn = torch.randint(1, planted.dataset.num_items, (20, 1))[:, 0].numpy()
+        negatives = drawn + (drawn >= batch.targets)
     torch.manual_seed(3)
-    llm, rows = load_language_model(folder), []
-    drawn = torch.randint(1, planted.dataset.num_items, (20, 1))[:, 0]
-    for history, other in zip(seen["histories"], drawn, strict=True):
-        own = next(items for items in users if np.shares_memory(items, history))
-        target = int(own[len(history)])
-        negative = int(other) + (int(other) >= target)
-        with torch.no_grad():
-            total = [np.zeros(planted.dataset.num_items + 1) for _ in system.network.features]
-            for number, kind in enumerate(system.network.features):
-                one = replace_kinds(system, kind, number)
-                total[number] = reference_scores(one, llm, planted.dataset, history)
-        for scores in total:
+    found = float(system.retrieval_loss_of(planted)(batch).detach())
+    for history, target, negative in zip(batch.histories, batch.targets, negatives, strict=True):
+        for number, kind in enumerate(system.network.features):
+            with torch.no_grad():
+                scores = reference_scores(replace_kinds(system, kind, number), llm, planted.dataset, history)
             if loss == "bce":
                 rows.append(np.logaddexp(0, -scores[target]) + np.logaddexp(0, scores[negative]))
             else:
                 rows.append(np.logaddexp.reduce(scores[1:]) - scores[target])
-    assert float(found.detach()) == pytest.approx(sum(rows) / 20, abs=1e-5)
+    expected = np.mean(rows) if as_released else 2 * np.mean(rows)
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def training_items(split):
+    """User -> training items."""
+    return {user: items.to_numpy() for user, items in split.interactions("train").groupby("user")["item"]}
+
+
+def test_a_batch_has_each_users_items_up_to_the_target_and_every_user_once_an_epoch(planted):
+    items = training_items(planted)
+    batches, seen = _Batches(items, 7, 0), []
+    for step in range(batches.per_epoch):
+        batch = batches.of(step)
+        for user, history, target in zip(batch.users, batch.histories, batch.targets, strict=True):
+            assert np.array_equal([*history, target], items[user][: len(history) + 1])
+        seen += [*batch.users]
+    assert sorted(seen) == sorted(items)
+
+
+def test_as_written_no_negative_is_in_the_history_and_as_released_it_may_be(make, planted, monkeypatch):
+    items, known = training_items(planted), {}
+    for as_released in (False, True):
+        system, negatives = make(loss="bce", as_released=as_released), []
+        system.prepare(planted)
+        monkeypatch.setattr(illmrec, "ire_loss", lambda *own, drawn=negatives: drawn.append(own[4]) or torch.zeros(()))
+        batch = _Batches(items, 24, 0).of(0)
+        for _ in range(20):
+            system.retrieval_loss_of(planted)(batch)
+        pairs = [(user, int(item)) for row in negatives for user, item in zip(batch.users, row, strict=True)]
+        known[as_released] = any(item in items[user] for user, item in pairs)
+    assert known == {False: False, True: True}
 
 
 def replace_kinds(system, kind, number):
@@ -171,6 +202,63 @@ def test_the_planted_groups_are_found_with_and_without_a_language_model(make, pl
         assert scores[own].mean() > scores[~own].mean() + 1
 
 
+@pytest.mark.parametrize(("options", "trained"), [({"lora": True}, "lora_"), ({"as_released": True}, "embed_tokens")])
+def test_where_the_model_is_finetuned_only_those_weights_change(options, trained, make, fitted, planted):
+    system, fresh = fitted(**options), make(**options)
+    fresh.prepare(planted)
+    before = fresh.language_model.model.state_dict()
+    changed = {
+        name
+        for name, weight in system.language_model.model.state_dict().items()
+        if not torch.equal(weight, before[name])
+    }
+    assert changed
+    assert all(trained in name for name in changed)
+    assert len(system.network.finetuned) == len(changed)
+
+
+def test_in_two_stages_the_second_leaves_the_adaptor_as_the_first_left_it(make, planted, monkeypatch):
+    system, states = make(two_stage=True), []
+    train = illmrec.train
+
+    def watched(network, *rest):
+        history = train(network, *rest)
+        states.append({name: weight.clone() for name, weight in network.state_dict().items()})
+        return history
+
+    monkeypatch.setattr(illmrec, "train", watched)
+    system.fit(planted)
+    fresh = make(two_stage=True)
+    fresh.prepare(planted)
+    stages = [fresh.network.state_dict(), *states]
+    moved = [
+        {name.split(".")[0] for name, weight in after.items() if not torch.equal(weight, before[name])}
+        for before, after in pairwise(stages)
+    ]
+    assert moved == [{"adaptor"}, {"rec", "head"}]
+
+
+def test_items_as_output_tokens_are_the_states_products_with_their_embeddings(fitted, planted):
+    system, queries = fitted(vocabulary=True), planted.queries("test")
+    with torch.no_grad():
+        states = system.user_states(queries.histories)
+        expected = (states @ system.network.head.tokens.T).numpy()
+    np.testing.assert_allclose(system.score(queries)[:, 1:], expected, atol=1e-5)
+    assert system.network.head.tokens.shape == (planted.dataset.num_items, system.language_model.dim)
+
+
+def test_items_without_an_image_are_expressed_by_their_description(make, planted):
+    system, whole = make(imageless=[5, 7]), make()
+    for one in (system, whole):
+        one.prepare(planted)
+    assert not np.isin([-3, -5, -7], system.prompts.tokens).any()  # item 3 has no features
+    assert np.isin([-5, -7], whole.prompts.tokens).all()
+    described = system.language_model.tokens(f" Description: {planted.dataset.item(5)['description']}")
+    assert system.language_model.tokenizer.decode(described) in system.language_model.tokenizer.decode(
+        system.prompts.of_items(np.array([5]))
+    )
+
+
 def test_random_weights_are_another_model(fitted, planted):
     system = fitted(random_llm=True, expression="title")
     assert not torch.equal(system.language_model.words, fitted(expression="title").language_model.words)
@@ -179,17 +267,20 @@ def test_random_weights_are_another_model(fitted, planted):
 def test_every_question_occurs(make, planted, monkeypatch):
     system, asked = make(), set()
     system.prepare(planted)
-    framed = system.framed
-    monkeypatch.setattr(system, "framed", lambda question: asked.add(question) or framed(question))
+    around = illmrec.around_items
+    monkeypatch.setattr(illmrec, "around_items", lambda llm, question: asked.add(question) or around(llm, question))
     for seed in range(60):
-        system.alignment_loss([np.array([1])], np.array([2]), np.random.default_rng(seed))
+        system.alignment_loss(_Batch(np.zeros(1), [np.array([1])], np.array([2]), np.random.default_rng(seed)))
     assert len(asked) == 5 * len(properties_of(planted.dataset))
 
 
 # Saving and resuming --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"expression": "attributes"}, {"llm": ""}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"expression": "attributes"}, {"llm": ""}, {"lora": True}, {"as_released": True}, {"vocabulary": True}],
+)
 def test_what_is_loaded_scores_the_same(options, fitted, planted, tmp_path):
     system, queries = fitted(**options), planted.queries("test")
     system.save(tmp_path / "system")
@@ -208,19 +299,20 @@ def test_a_system_does_not_score_with_other_files_of_its_model(make, planted, tm
         load_recommender(tmp_path / "system").score(planted.queries("test"))
 
 
-def test_a_killed_training_resumes_to_the_same_scores(make, fitted, planted, tmp_path, monkeypatch):
+@pytest.mark.parametrize("options", [{}, {"two_stage": True}, {"lora": True}])
+def test_a_killed_training_resumes_to_the_same_scores(options, make, fitted, planted, tmp_path, monkeypatch):
     from mmrec_helpers.training import loop
 
     checkpoint, queries = tmp_path / "run.pt", planted.queries("test")
-    killed, steps = make(), []
+    killed, steps = make(**options), []
 
-    def stop(*arguments):
+    def stop(histories):
         steps.append(1)
-        if len(steps) > 3:
+        if len(steps) > 1:
             raise KeyboardInterrupt
-        return type(killed).alignment_loss(killed, *arguments)
+        return type(killed).user_states(killed, histories)
 
-    monkeypatch.setattr(killed, "alignment_loss", stop)
+    monkeypatch.setattr(killed, "user_states", stop)
     save_each = lambda config: replace(config, save_every=1)  # noqa: E731
     train = loop.train
     monkeypatch.setattr(
@@ -230,8 +322,8 @@ def test_a_killed_training_resumes_to_the_same_scores(make, fitted, planted, tmp
     with pytest.raises(KeyboardInterrupt):
         killed.fit(planted, checkpoint)
     assert checkpoint.exists()
-    resumed = make().fit(planted, checkpoint)
-    assert np.array_equal(resumed.score(queries), fitted().score(queries))
+    resumed = make(**options).fit(planted, checkpoint)
+    assert np.array_equal(resumed.score(queries), fitted(**options).score(queries))
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------
@@ -242,16 +334,16 @@ def test_a_prompt_that_is_too_long_loses_its_oldest_items_and_is_counted(make, f
     system = fitted(expression="title")
     system.score(queries)
     assert system.num_truncated == 0
-    prompts = [system.prompt(items, system.frame[1])[0] for items in queries.histories]
-    system.max_tokens = max(map(len, prompts)) - 1
-    shorter = [system.prompt(items, system.frame[1]) for items in queries.histories]
+    prompts = [system.prompt(items, system.prompts.after)[0] for items in queries.histories]
+    system.max_tokens = len(system.prompts.before) + max(map(len, prompts)) - 1
+    shorter = [system.prompt(items, system.prompts.after) for items in queries.histories]
     system.score(queries)
     assert 0 < sum(cut for _, cut in shorter) == system.num_truncated < len(queries)
     for (tokens, cut), whole, items in zip(shorter, prompts, queries.histories, strict=True):
-        assert len(tokens) <= system.max_tokens
-        expected = system.prompt(items[items > 0][-3:], system.frame[1])[0] if cut else whole
+        assert len(system.prompts.before) + len(tokens) <= system.max_tokens
+        expected = system.prompt(items[items > 0][-3:], system.prompts.after)[0] if cut else whole
         assert tokens == expected
-    system.max_tokens = len(system.frame[0]) + len(system.frame[1]) + 2
+    system.max_tokens = len(system.prompts.before) + len(system.prompts.after) + 2
     with pytest.raises(ValueError, match=r"item \d+ alone makes the prompt longer than \d+ tokens: raise max_tokens"):
         system.score(queries)
     system.max_tokens = 0
@@ -273,6 +365,9 @@ def test_an_item_without_anything_and_an_empty_history_are_scored(fitted, plante
         ({"loss": "hinge"}, "no loss 'hinge'"),
         ({"features": {"text": np.zeros((27, 2))}}, "expression 'image' needs image features"),
         ({"features": {}, "expression": "title"}, "needs some features"),
+        ({"expression": "summary"}, "needs summaries"),
+        ({"alignment": False, "two_stage": True}, "two stages need an LLM, alignment"),
+        ({"vocabulary": True, "loss": "bce"}, "output tokens are trained by the softmax"),
         ({"llm": "", "expression": "title"}, r"without an LLM, choose an expression with \[VISUAL\]"),
     ],
 )
