@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -33,7 +33,7 @@ SUBSTITUTES = ("department", "colour", "pattern")
 """What image-LLM alignment asks about, and what takes the place of a property that the data lack."""
 ANSWER_LEN = 32
 """Tokens of an answer of image-LLM alignment; longer ones are truncated."""
-TOGETHER = 16
+TOGETHER = 8
 """Prompts of similar length that are processed together: few, so that there is little padding."""
 SCORED = 1_024
 """Queries that are sorted by length together."""
@@ -67,6 +67,7 @@ class ILLMNetwork(nn.Module):
 
     Args:
         features: kind -> (I + 1, F) standardised features, row 0 is padding.
+        kinds: of the features by which items are scored.
         adaptor: of the features at [VISUAL], and None without [VISUAL].
         visual: kind of those features.
         head: that turns user states into affinities.
@@ -77,6 +78,7 @@ class ILLMNetwork(nn.Module):
     def __init__(
         self,
         features: Mapping[str, Tensor],
+        kinds: Sequence[str],
         adaptor: Adaptor | None,
         visual: str,
         head: RetrievalHead,
@@ -85,14 +87,14 @@ class ILLMNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.features = nn.ParameterDict(features).requires_grad_(False)
-        self.adaptor, self.visual, self.head = adaptor, visual, head
+        self.kinds, self.adaptor, self.visual, self.head = kinds, adaptor, visual, head
         self.rec = nn.Parameter(torch.randn(dim) / dim**0.5)
         self.finetuned = nn.ParameterList(finetuned)
 
     @property
     def item_features(self) -> list[Tensor]:
-        """(I, F) of each kind."""
-        return [part[1:] for part in self.features.values()]
+        """(I, F) of each kind by which items are scored."""
+        return [self.features[kind][1:] for kind in self.kinds]
 
     def mean_state(self, histories: Tensor) -> Tensor:
         """(B, T) items, 0 is padding -> (B, D) mean of their adapted features; zeros without items."""
@@ -116,8 +118,9 @@ class ILLMRec(BaseRecommender):
     """A frozen LLM encodes a history of item expressions; its hidden state retrieves items {cite}`kim2025illmrec`.
 
     Args:
-        features: kind -> (I + 1, F) features of the items, row 0 is padding, zeros where an item has none. The items
-            are scored by all kinds; those of the expression are ``image`` or ``CF``.
+        features: kind -> (I + 1, F) features of the items, row 0 is padding, zeros where an item has none. Those of the
+            expression are ``image`` or ``CF``.
+        kinds: of the features by which items are scored; all of them if empty.
         expression: how items are written into the prompt, see EXPRESSIONS.
         summaries: (I + 1,) of the items' descriptions, for expressions with a summary.
         imageless: items that are expressed by their description although they have features, which are then of their
@@ -165,6 +168,7 @@ class ILLMRec(BaseRecommender):
     )
     NOT_SAVED = ("features", "summaries", "imageless")
     features: Mapping[str, np.ndarray] = field(repr=False)
+    kinds: Sequence[str] = ()
     expression: str = "image"
     summaries: Sequence[str] = field(default=(), repr=False)
     imageless: Sequence[int] = field(default=(), repr=False)
@@ -203,6 +207,10 @@ class ILLMRec(BaseRecommender):
             raise ValueError(f"{self.name} has {fault}; it has {', '.join(EXPRESSIONS)}, and softmax, bce")
         if not self.features or (self.visual and self.visual not in self.features):
             raise ValueError(f"{self.name}: expression {self.expression!r} needs {self.visual or 'some'} features")
+        if unknown := set(self.kinds) - set(self.features):
+            raise ValueError(
+                f"{self.name}: no {', '.join(sorted(unknown))} features; there are {', '.join(self.features)}"
+            )
         if "{summary}" in EXPRESSIONS[self.expression][0] and not self.summaries:
             raise ValueError(f"{self.name}: expression {self.expression!r} needs summaries, see llm.summaries")
         if not self.llm and not self.visual:
@@ -281,11 +289,9 @@ class ILLMRec(BaseRecommender):
     def learn(self, split: Split, checkpoint: Path | None) -> None:
         """Train on the training part; the valid part, if there is one, chooses the best weights."""
         self.prepare(split)
-        groups = split.interactions("train").groupby("user")["item"]
-        users = {user: items.to_numpy() for user, items in groups if len(items) > 1}
-        if not users:
+        batches = _Batches(split, self.batch_size, self.seed)
+        if not batches.users.size:
             raise ValueError(f"{self.name} learns from users with two training items; there is none")
-        batches = _Batches(users, self.batch_size, self.seed)
         identity = self.identity(split) if checkpoint else ""
         joint, epochs = [self.retrieval_loss_of(split)], self.epochs
         if self.two_stage:
@@ -355,13 +361,13 @@ class ILLMRec(BaseRecommender):
         dim, adaptor = self.language_model.dim if self.llm else self.shared_dim, None
         if self.visual:
             adaptor = Adaptor(features[self.visual].shape[1], dim, as_released=self.as_released)
-        kinds = [features[kind].shape[1] for kind in sorted(features)]  # the order of a ParameterDict
-        head = RetrievalHead(dim, kinds, self.shared_dim)
+        kinds = list(self.kinds or features)
+        head = RetrievalHead(dim, [features[kind].shape[1] for kind in kinds], self.shared_dim)
         if self.vocabulary:
             head = VocabularyHead(dim, self.num_items)
         weights = self.language_model.model.parameters() if self.llm else []
         finetuned = [weight for weight in weights if weight.requires_grad]
-        return ILLMNetwork(features, adaptor, self.visual, head, dim, finetuned)
+        return ILLMNetwork(features, kinds, adaptor, self.visual, head, dim, finetuned)
 
     def empty_network(self) -> ILLMNetwork:
         """See ``BaseRecommender``."""
@@ -399,7 +405,11 @@ class ILLMRec(BaseRecommender):
         after = around_items(self.language_model, question)[1]
         prompts = [self.prompt(history, after, ANSWER_LEN)[0] for history in batch.histories]
         answers = [self.answers[name][target] for target in batch.targets]
-        return answer_loss(self.encoder, prompts, answers, self.embed)
+        sizes, losses = torch.tensor([len(answer) for answer in answers]), []
+        for part in by_length(prompts):
+            own = answer_loss(self.encoder, [prompts[row] for row in part], [answers[row] for row in part], self.embed)
+            losses.append(own * sizes[part].sum() / sizes.sum())
+        return torch.stack(losses).sum()
 
     # Scoring ------------------------------------------------------------------------------------------------------
 
@@ -414,10 +424,9 @@ class ILLMRec(BaseRecommender):
         assert self.prompts is not None
         prompts = [self.prompt(history, self.prompts.after) for history in histories]
         self.num_truncated += sum(is_truncated for _, is_truncated in prompts)
-        order = np.argsort([len(tokens) for tokens, _ in prompts], kind="stable")
-        parts = np.split(order, range(TOGETHER, len(order), TOGETHER))
+        parts = by_length([tokens for tokens, _ in prompts])
         states = [last_hidden(self.encoder, [prompts[row][0] for row in part], self.embed) for part in parts]
-        return torch.cat(states).float()[np.argsort(order)]
+        return torch.cat(states).float()[np.argsort(np.concatenate(parts))]
 
     @torch.no_grad()
     def score_all(self, queries: Queries) -> np.ndarray:
@@ -450,40 +459,53 @@ class _Batch:
     rng: np.random.Generator
 
 
-@dataclass(frozen=True, eq=False)
 class _Batches:
-    """The batches of a training, by their step; each epoch visits every user once.
+    """The batches of a training, by their step; each epoch visits every user once, in another order of ties in time.
+
+    Args:
+        split: whose training part it is.
+        size: users of a batch.
+        seed: of the order, the cuts and the ties.
 
     Attributes:
-        items: user -> training items, two or more.
-        size: users of a batch.
-        seed: of the order and the cuts.
+        users: those with two training items or more.
+        per_epoch: batches in an epoch.
     """
 
-    items: dict[int, np.ndarray]
-    size: int
-    seed: int
-
-    @property
-    def per_epoch(self) -> int:
-        """Batches in an epoch."""
-        return -(-len(self.items) // self.size)
+    def __init__(self, split: Split, size: int, seed: int) -> None:
+        self.split, self.size, self.seed = split, size, seed
+        counts = split.interactions("train")["user"].value_counts(sort=False)
+        self.users = np.sort(counts.index[counts > 1].to_numpy())
+        self.per_epoch = -(-len(self.users) // size)
+        self.items_of = lru_cache(maxsize=1)(self._items_of)
 
     def of(self, step: int) -> _Batch:
-        """The batch of a step."""
-        rng, numbers = np.random.default_rng([self.seed, step]), np.array([*self.items])
-        users = numbers[batch_rows(len(numbers), self.size, step, self.seed)]
-        own = [self.items[user] for user in users]
+        """The batch of a step, of the seed and the step alone."""
+        rng, items_of = np.random.default_rng([self.seed, step]), self.items_of(step // self.per_epoch)
+        users = self.users[batch_rows(len(self.users), self.size, step, self.seed)]
+        own = [items_of[user] for user in users]
         cuts = rng.integers(1, [len(items) for items in own])
         histories = [items[:cut] for items, cut in zip(own, cuts, strict=True)]
         targets = np.array([items[cut] for items, cut in zip(own, cuts, strict=True)], np.int64)
         return _Batch(users, histories, targets, rng)
+
+    def _items_of(self, epoch: int) -> dict[int, np.ndarray]:
+        """User -> training items."""
+        split = self.split if self.split.has_tie_order else self.split.shuffle_ties([self.seed, epoch])
+        groups = split.interactions("train").groupby("user")["item"]
+        return {int(user): items.to_numpy() for user, items in groups}  # type: ignore[call-overload]
 
 
 def properties_of(dataset: RecDataset) -> list[str]:
     """What alignment asks about: PROPERTIES, with SUBSTITUTES for those of which the data have no value."""
     columns = [name for name in (*PROPERTIES, *SUBSTITUTES) if name in dataset.items.column_names]
     return [name for name in columns if any(dataset.column(name))][: len(PROPERTIES)]
+
+
+def by_length(prompts: Sequence[list[int]]) -> list[np.ndarray]:
+    """The row numbers of prompts from the shortest to the longest, TOGETHER at a time."""
+    order = np.argsort([len(tokens) for tokens in prompts], kind="stable")
+    return np.split(order, range(TOGETHER, len(order), TOGETHER))
 
 
 def padded(histories: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:

@@ -10,20 +10,20 @@ from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.lessons.adaptor import ITEMS, item_tokens
 from mmrec_helpers.llm.language_models import LanguageModel
 
-_ATTRIBUTES = "Title: {title}, Brand: {brand}, Category: {category}"
 EXPRESSIONS = {
-    "title": ("Title: {title}", ""),
-    "attributes": (_ATTRIBUTES, ""),
-    "summary": ("Title: {title}, Description: {summary}", ""),
-    "description": ("Title: {title}, Description: {description}", ""),
-    "CF": ("Title: {title}, CF Representation: [VISUAL]", "CF"),
-    "image, attributes": (f"{_ATTRIBUTES}, Visual Representation: [VISUAL]", "image"),
-    "image": ("Title: {title}, Visual Representation: [VISUAL]", "image"),
-    "image, summary": ("Title: {title}, Visual Representation: [VISUAL], Description: {summary}", "image"),
+    "title": ("{title}", ""),
+    "attributes": ("{title}, {brand}, {category}", ""),
+    "summary": ("{title}: {summary}", ""),
+    "description": ("{title}: {description}", ""),
+    "CF": ("{title} [VISUAL]", "CF"),
+    "image, attributes": ("{title}, {brand}, {category} [VISUAL]", "image"),
+    "image": ("{title} [VISUAL]", "image"),
+    "image, summary": ("{title} [VISUAL]: {summary}", "image"),
     "image alone": ("[VISUAL]", "image"),
 }
 """Item expression -> its template, and the kind of the features at [VISUAL]. In their order: a control, TALLRec's,
-TRSR's, the full description, A-LLMRec's, UniMP's, I-LLMRec's, I-LLMRec+D's, and another control."""
+TRSR's, the full description, A-LLMRec's, UniMP's, I-LLMRec's, I-LLMRec+D's, and another control. They lack the field
+names of Eq. 2 ("Visual Representation:"), for which a small vocabulary needs more tokens than for the title."""
 FIELDS = ("title", "brand", "category", "description")
 HISTORY, REQUEST = "They bought", "Which item comes next?"
 """Text of the prompt before and after the items."""

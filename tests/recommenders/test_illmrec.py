@@ -85,16 +85,16 @@ def reference_scores(system, llm, dataset, history):
     rows = torch.cat([rows, system.network.rec[None]])[None]
     hidden = llm.model(inputs_embeds=rows, output_hidden_states=True).hidden_states[-1][0, -1]
     scores = torch.zeros(dataset.num_items + 1)
-    for number, kind in enumerate(system.network.features):
+    for number, kind in enumerate(system.network.kinds):
         user = system.network.head.users[number](hidden)
         for item in range(1, dataset.num_items + 1):
             scores[item] += user @ system.network.head.items[number](system.network.features[kind][item])
     return scores.numpy()
 
 
-@pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_scores_are_those_of_a_slow_reference(expression, fitted, planted, folder):
-    system, llm, queries = fitted(expression=expression), load_language_model(folder), planted.queries("test", 6)
+@pytest.mark.parametrize("options", [*({"expression": name} for name in EXPRESSIONS), {"kinds": ["CF"]}])
+def test_scores_are_those_of_a_slow_reference(options, fitted, planted, folder):
+    system, llm, queries = fitted(**options), load_language_model(folder), planted.queries("test", 6)
     scores = system.score(queries)
     assert scores.dtype == np.float32
     for row in (0, 7, 20):
@@ -108,7 +108,7 @@ def test_the_loss_is_that_of_a_slow_reference(loss, as_released, make, planted, 
     """Without alignment; the batch and its negatives are read off, all else is computed again."""
     system, rows = make(loss=loss, as_released=as_released, alignment=False), []
     system.prepare(planted)
-    batch, llm = _Batches(training_items(planted), 20, 0).of(1), load_language_model(folder)
+    batch, llm = _Batches(planted, 20, 0).of(1), load_language_model(folder)
     torch.manual_seed(3)
     negatives = Pairs(planted).negatives(batch.users, deepcopy(batch.rng))
     if as_released:
@@ -117,7 +117,7 @@ def test_the_loss_is_that_of_a_slow_reference(loss, as_released, make, planted, 
     torch.manual_seed(3)
     found = float(system.retrieval_loss_of(planted)(batch).detach())
     for history, target, negative in zip(batch.histories, batch.targets, negatives, strict=True):
-        for number, kind in enumerate(system.network.features):
+        for number, kind in enumerate(system.network.kinds):
             with torch.no_grad():
                 scores = reference_scores(replace_kinds(system, kind, number), llm, planted.dataset, history)
             if loss == "bce":
@@ -135,7 +135,7 @@ def training_items(split):
 
 def test_a_batch_has_each_users_items_up_to_the_target_and_every_user_once_an_epoch(planted):
     items = training_items(planted)
-    batches, seen = _Batches(items, 7, 0), []
+    batches, seen = _Batches(planted, 7, 0), []
     for step in range(batches.per_epoch):
         batch = batches.of(step)
         for user, history, target in zip(batch.users, batch.histories, batch.targets, strict=True):
@@ -144,13 +144,24 @@ def test_a_batch_has_each_users_items_up_to_the_target_and_every_user_once_an_ep
     assert sorted(seen) == sorted(items)
 
 
+def test_ties_in_time_have_another_order_in_each_epoch(planted):
+    tied = replace(planted, has_tie_order=False)
+    frame = planted.dataset.interactions
+    dataset = replace(planted.dataset, interactions=frame.assign(time=frame["time"].iloc[0]))
+    batches, items = _Batches(replace(tied, dataset=dataset), 7, 0), training_items(planted)
+    orders = [batches.items_of(epoch) for epoch in (0, 1)]
+    assert any(not np.array_equal(orders[0][user], orders[1][user]) for user in items)
+    for order in orders:
+        assert all(np.array_equal(np.sort(order[user]), np.sort(items[user])) for user in items)
+
+
 def test_as_written_no_negative_is_in_the_history_and_as_released_it_may_be(make, planted, monkeypatch):
     items, known = training_items(planted), {}
     for as_released in (False, True):
         system, negatives = make(loss="bce", as_released=as_released), []
         system.prepare(planted)
         monkeypatch.setattr(illmrec, "ire_loss", lambda *own, drawn=negatives: drawn.append(own[4]) or torch.zeros(()))
-        batch = _Batches(items, 24, 0).of(0)
+        batch = _Batches(planted, 24, 0).of(0)
         for _ in range(20):
             system.retrieval_loss_of(planted)(batch)
         pairs = [(user, int(item)) for row in negatives for user, item in zip(batch.users, row, strict=True)]
@@ -164,12 +175,8 @@ def replace_kinds(system, kind, number):
     class Head:
         users, items = [system.network.head.users[number]], [system.network.head.items[number]]
 
-    class Features(dict):
-        def __iter__(self):
-            return iter([kind])
-
     class Network:
-        features = Features({name: part for name, part in system.network.features.items()})
+        features, kinds = system.network.features, [kind]
         adaptor, rec, head = system.network.adaptor, system.network.rec, Head
 
     class System:
@@ -253,10 +260,8 @@ def test_items_without_an_image_are_expressed_by_their_description(make, planted
         one.prepare(planted)
     assert not np.isin([-3, -5, -7], system.prompts.tokens).any()  # item 3 has no features
     assert np.isin([-5, -7], whole.prompts.tokens).all()
-    described = system.language_model.tokens(f" Description: {planted.dataset.item(5)['description']}")
-    assert system.language_model.tokenizer.decode(described) in system.language_model.tokenizer.decode(
-        system.prompts.of_items(np.array([5]))
-    )
+    spelled = system.language_model.tokenizer.decode(system.prompts.of_items(np.array([5])))
+    assert planted.dataset.item(5)["description"].split()[-1] in spelled
 
 
 def test_random_weights_are_another_model(fitted, planted):
@@ -365,6 +370,7 @@ def test_an_item_without_anything_and_an_empty_history_are_scored(fitted, plante
         ({"loss": "hinge"}, "no loss 'hinge'"),
         ({"features": {"text": np.zeros((27, 2))}}, "expression 'image' needs image features"),
         ({"features": {}, "expression": "title"}, "needs some features"),
+        ({"kinds": ["image", "price"]}, "no price features; there are image, CF"),
         ({"expression": "summary"}, "needs summaries"),
         ({"alignment": False, "two_stage": True}, "two stages need an LLM, alignment"),
         ({"vocabulary": True, "loss": "bce"}, "output tokens are trained by the softmax"),
