@@ -1,11 +1,12 @@
-"""Chapter 5's head and losses equal the formulas, written as loops over users, items and kinds of features."""
+"""Chapter 5's head and losses equal the formulas, written as loops; its trie equals a search through all prefixes."""
 
 from math import exp, log
 
+import numpy as np
 import pytest
 import torch
 
-from mmrec_helpers.lessons.retrieval import RetrievalHead, ire_loss, sum_of_affinities
+from mmrec_helpers.lessons.retrieval import RetrievalHead, Trie, ire_loss, sum_of_affinities
 
 B, ITEMS, DIMS = 4, 6, (5, 3)
 
@@ -51,3 +52,14 @@ def test_softmax_is_over_the_catalogue_for_each_kind(world):
             scores = [affinity(world, kind, user, item) for item in range(ITEMS)]
             expected += (log(sum(map(exp, scores))) - scores[int(targets[user]) - 1]) / B
     assert float(ire_loss(head, hidden, features, targets).detach()) == pytest.approx(expected, abs=1e-10)
+
+
+def test_the_trie_allows_what_continues_a_sequence_and_nothing_else():
+    rng = np.random.default_rng(0)
+    sequences = [[*rng.integers(1, 4, rng.integers(1, 5)).tolist(), 0] for _ in range(12)]  # 0 is EOS
+    trie = Trie(sequences)
+    begins = {tuple(sequence[:k]) for sequence in sequences for k in range(len(sequence) + 1)}
+    for prefix in begins:
+        assert sorted(trie.allowed(prefix)) == [token for token in range(4) if (*prefix, token) in begins]
+    assert any((*sequence[:-1], 1) in begins for sequence in sequences)  # one begins another one
+    assert trie.allowed([9]) == trie.allowed([9, 1]) == []
