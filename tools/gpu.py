@@ -74,6 +74,8 @@ PARTS = [  # in the order of their value; a chapter adds its own
     Part("bench_compiled", "the same, both compiled", 180),
     notebook("04_gpt2_item_decoder", 240),
     notebook("04b_decoder_options", 240),
+    notebook("05a_adaptor_and_alignment", 240),
+    notebook("05b_retrieval_with_rec", 240),
     notebook("03_yardsticks_and_baselines", 240),
 ]
 if DRY:  # one of each kind

@@ -13,8 +13,9 @@ UNFREEZING_STAGES = 10
 def add_lora(model: nn.Module) -> None:
     """Freeze a model and add trainable LoRA matrices to its linear layers, in place {cite}`hu2022lora`."""
     from peft import LoraConfig, inject_adapter_in_model  # takes seconds: imported only where it is needed
+    from transformers.pytorch_utils import Conv1D  # the library's name for the linear layers of its GPT-2
 
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    linear = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))]
     inject_adapter_in_model(LoraConfig(r=LORA_RANK, lora_alpha=LORA_RANK, target_modules=linear), model)
 
 

@@ -1,6 +1,9 @@
 """Item features for recommenders: TF-IDF, principal components, encoded texts and images."""
 
+from math import sqrt
+
 import numpy as np
+import torch
 from scipy import sparse
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -8,6 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from mmrec_helpers.data.dataset import NotAvailable, RecDataset
 from mmrec_helpers.encoders.features import encode_images, encode_texts
 from mmrec_helpers.recommenders.matrices import directions
+from mmrec_helpers.recommenders.sequential import standardise
 
 
 def tfidf(dataset: RecDataset) -> sparse.csr_array:
@@ -70,3 +74,9 @@ def principal_components(features: np.ndarray, num_components: int) -> np.ndarra
     """(I + 1, num_components) the principal components of (I + 1, F) features; row 0, the padding, is 0."""
     components = PCA(num_components, random_state=0).fit_transform(features[1:])
     return np.concatenate([np.zeros((1, num_components)), components])
+
+
+def unit_variance(features: np.ndarray) -> torch.Tensor:
+    """(I + 1, F) float32 columns with mean 0 and variance 1 over the items with features; rows of zeros stay so."""
+    scaled = sqrt(features.shape[1]) * standardise(features[1:])
+    return torch.from_numpy(prepend_padding(scaled).astype(np.float32))

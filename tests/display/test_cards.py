@@ -19,6 +19,7 @@ PICTURE = Image.new("RGB", (20, 10), (200, 30, 40))
     cards.card(PICTURE, HOSTILE, [HOSTILE]),
     cards.card(None, HOSTILE, [HOSTILE]),
     cards.static_view({HOSTILE: "panel"}, HOSTILE).data,
+    cards.titled_rows({HOSTILE: []}).data,
 ])  # fmt: skip
 def test_hostile_text_is_escaped(html):
     assert "<script" not in html
@@ -39,6 +40,12 @@ def test_every_picture_has_its_title_as_alternative_text():
 
 def test_a_missing_picture_says_so():
     assert "no image" in cards.card(None, "red mug")
+
+
+def test_each_row_has_its_cards_below_its_title():
+    html = cards.titled_rows({"first": ["card 1", "card 2"], "second": ["card 3"]}).data
+    order = [html.index(text) for text in ("first", "card 1", "card 2", "second", "card 3")]
+    assert order == sorted(order)
 
 
 def test_a_static_view_shows_one_panel_a_tab_and_opens_the_first():

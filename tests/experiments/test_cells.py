@@ -8,7 +8,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from experiments import ch03, ch04, runner
+from experiments import ch03, ch04, ch05, runner
 from experiments.cells import TIMING, Cell, cell_of
 from experiments.datasets import LEAVE_ONE_OUT, NEXT_DAY, POCKET, REAL_DATA, SEEDS, TEMPORAL
 from experiments.runner import STUDIES, study_of
@@ -16,11 +16,13 @@ from experiments.systems import PROTOCOLS, VALID
 from mmrec_helpers.evaluation.runs import CELL, Run
 from mmrec_helpers.recommenders.registry import SYSTEMS
 from mmrec_helpers.recommenders.tuning import MAX_TRIALS, SPACES
+from mmrec_helpers.studies.ch05 import CONTROLS, EXPRESSED, VARIANTS
 
 NONE = np.zeros((3, 0), np.int64)
 FAMILIES = {
     "ch03": {system: family for family, system in ch03.TUNED.items()},
     "ch04": dict.fromkeys(ch04.tuned_variants(), ch04.DECODER),
+    "ch05": dict.fromkeys(ch05.TUNED, ch05.FAMILY),
 }
 """Study -> tuned system -> family."""
 
@@ -174,8 +176,22 @@ def test_every_variant_is_tested_on_every_shop(plans):
         assert sorted(tested) == sorted(wanted)
 
 
+def test_chapter_5_compares_expressions_and_controls_on_every_shop_and_all_variants_on_the_first(plans):
+    tested = defaultdict(set)
+    for one in plans["ch05"]:
+        if one.part == "test":
+            tested[one.seed, one.split, one.protocol].add(one.system)
+    wanted = {seed: set(VARIANTS) if seed == 0 else {*EXPRESSED, *CONTROLS} for seed in SEEDS}
+    for seed, systems in wanted.items():
+        for protocol in ("full", "100 uniform"):
+            assert tested.pop((seed, LEAVE_ONE_OUT, protocol)) == systems
+    assert tested == {(0, TEMPORAL, "full"): {*EXPRESSED, *CONTROLS}}
+    settings = {one.system: json.dumps(one.hyperparameters) for one in plans["ch05"] if one.part == "test"}
+    assert len({chosen for system, chosen in settings.items() if system != "no LLM"}) == 1
+
+
 def test_data_and_protocols_are_known(plans):
-    for study in ("ch03", "ch04", "shop"):
+    for study in ("ch03", "ch04", "ch05", "shop"):
         for one in plans[study]:
             assert one.protocol in {*PROTOCOLS, TIMING, ch03.PREPROCESSING}
             assert one.data in {POCKET, *REAL_DATA}

@@ -24,6 +24,7 @@ from mmrec_helpers.recommenders.content import ContentBased, Hybrid
 from mmrec_helpers.recommenders.factorization import BPR, VBPR, MatrixFactorization
 from mmrec_helpers.recommenders.features import tfidf
 from mmrec_helpers.recommenders.gru4rec import GRU4Rec
+from mmrec_helpers.recommenders.illmrec import ILLMRec
 from mmrec_helpers.recommenders.mmgpt2rec import MMGPT2Config, MMGPT2Rec
 from mmrec_helpers.recommenders.neighbors import ItemKNN, UserKNN
 from mmrec_helpers.recommenders.popularity import Popularity, Random
@@ -78,6 +79,9 @@ ALL: dict[str, Callable] = SYSTEMS | {
     "GRU4Rec_F, no ids": lambda split, features: GRU4Rec(features=features, use_ids=False, **SEQUENCE),
     "hybrid of networks": lambda split, features: Hybrid(
         [BPR(dim=8, epochs=2), SASRec(**SEQUENCE), Hybrid([Random(3), Popularity()])], (3, 2, 1)
+    ),
+    "I-LLMRec without an LLM": lambda split, features: ILLMRec(
+        features={"image": features}, llm="", batch_size=20, epochs=2
     ),
     "two stages": lambda split, features: Reranker(ItemKNN(), SASRec(**SEQUENCE), top=5),
     **{
@@ -222,7 +226,7 @@ def test_every_class_of_the_registry_is_among_those(planted_features):
     classes = {type(make(None, planted_features)) for name, make in ALL.items() if name != "words"}
     features = {True: {"features": planted_features}, False: {}}
     registered = {type(spec.build(**features[bool(spec.features)])) for spec in REGISTERED}
-    assert registered | {MMGPT2Rec, Reranker} == classes
+    assert registered | {ILLMRec, MMGPT2Rec, Reranker} == classes
 
 
 @pytest.mark.parametrize("name", ALL)

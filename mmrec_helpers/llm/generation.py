@@ -1,0 +1,89 @@
+"""What a language model generates after prompts: greedily, or the most probable texts by beam search."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from mmrec_helpers.llm.language_models import LanguageModel
+
+BATCH_SIZE = 25
+"""Prompts that are continued together."""
+
+
+def generate(llm: LanguageModel, prompts: Sequence[list[int]], max_new_tokens: int) -> list[tuple[int, ...]]:
+    """The tokens that a model generates greedily after each prompt, up to its EOS token."""
+    outputs = _generate(llm, prompts, lambda tokens: embedding(tokens, llm.words), max_new_tokens)
+    return [tokens for (tokens,) in outputs]
+
+
+def generate_titles(
+    llm: LanguageModel,
+    prompts: Sequence[list[int]],
+    embed: Callable[[Tensor], Tensor],
+    num_beams: int,
+    max_new_tokens: int,
+    allowed: Callable[[Sequence[int]], list[int]] | None = None,
+) -> list[list[tuple[int, ...]]]:
+    """The most probable titles after each prompt, by the beam search of transformers.
+
+    Args:
+        llm: a frozen or fine-tuned model.
+        prompts: tokens; negative numbers at the positions of spliced vectors.
+        embed: (B, T) such tokens -> (B, T, D) input embeddings; it also gets 0, the padding.
+        num_beams: also the maximum number of titles. Their order is that of the sums of log-probabilities, not of
+            their means, so that it is the order of the titles' probabilities.
+        max_new_tokens: after which a title is truncated.
+        allowed: the tokens of a title so far -> those that may follow, for constrained decoding.
+
+    Returns:
+        A list for each prompt, best first, of titles up to their EOS tokens; a truncated one has none.
+    """
+    eos = llm.tokenizer.eos_token_id
+    options: dict[str, Any] = {"num_beams": num_beams, "num_return_sequences": num_beams, "length_penalty": 0.0}
+    if allowed is not None:  # beams for which nothing is left get the EOS token, and are dropped below
+        options["prefix_allowed_tokens_fn"] = lambda _, tokens: allowed(tokens.tolist()) or [eos]
+    return [
+        [title for title in dict.fromkeys(titles) if allowed is None or _is_allowed(title, allowed)]
+        for titles in _generate(llm, prompts, embed, max_new_tokens, **options)
+    ]
+
+
+def _is_allowed(title: Sequence[int], allowed: Callable[[Sequence[int]], list[int]]) -> bool:
+    return all(token in allowed(title[:position]) for position, token in enumerate(title))
+
+
+@torch.no_grad()
+def _generate(
+    llm: LanguageModel,
+    prompts: Sequence[list[int]],
+    embed: Callable[[Tensor], Tensor],
+    max_new_tokens: int,
+    **options: Any,  # noqa: ANN401
+) -> list[list[tuple[int, ...]]]:
+    """For each prompt what the library's ``generate`` returns, up to the EOS tokens."""
+    eos = llm.tokenizer.eos_token_id
+    common = {"do_sample": False, "max_new_tokens": max_new_tokens, "eos_token_id": eos, "pad_token_id": eos}
+    outputs: list[list[tuple[int, ...]]] = [[] for _ in prompts]
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # similar lengths: little padding
+    for start in range(0, len(order), BATCH_SIZE):
+        rows = order[start : start + BATCH_SIZE]
+        tokens, mask = _pad_left([prompts[row] for row in rows], llm.words.device)
+        found = llm.model.generate(inputs_embeds=embed(tokens), attention_mask=mask, **common, **options)
+        for row, sequences in zip(rows, found.view(len(rows), -1, found.shape[1]).tolist(), strict=True):
+            outputs[row] = [_up_to(eos, sequence) for sequence in sequences]
+    return outputs
+
+
+def _pad_left(prompts: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """(B, T) tokens, padded with 0 at the left as generation needs it, and (B, T) 1 where a prompt is."""
+    longest = max(map(len, prompts))
+    tokens = [[0] * (longest - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
+
+
+def _up_to(eos: int, tokens: list[int]) -> tuple[int, ...]:
+    return tuple(tokens[: tokens.index(eos) + 1] if eos in tokens else tokens)

@@ -1,0 +1,121 @@
+"""Frozen causal language models of transformers: tokens, input embeddings, hidden states, logits."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from mmrec_helpers.encoders.checkpoints import find_checkpoint
+from mmrec_helpers.progress import quiet_loading
+from mmrec_helpers.settings import load_settings
+
+
+class LanguageModel:
+    """A frozen causal language model and its tokenizer.
+
+    Batches are padded at the right. Under causal attention no position attends to what follows it, so the padding may
+    have any embedding, and neither an attention mask nor a pad token is needed.
+
+    Attributes:
+        model: the library's module, in evaluation mode; none of its weights requires a gradient.
+        tokenizer: the library's tokenizer.
+        name: by which it was loaded.
+        prefix: keys and values of the tokens that all rows of ``hidden_states`` follow; None if there are none.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:  # noqa: ANN401
+        self.model, self.tokenizer, self.name = model.eval().requires_grad_(False), tokenizer, name
+        self.prefix: Any = None
+
+    @property
+    def dim(self) -> int:
+        """D, of the embeddings and the hidden states."""
+        return self.words.shape[1]
+
+    @property
+    def max_len(self) -> int:
+        """Tokens of the context window."""
+        return self.model.config.max_position_embeddings
+
+    @property
+    def words(self) -> Tensor:
+        """(V, D) token embeddings."""
+        return self.model.get_input_embeddings().weight
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of a text, without special ones other than those that it spells out."""
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def chat(self, message: str) -> str:
+        """A user's message as a prompt, by the chat template; without one, a BOS token, the message, "Answer:"."""
+        if not self.tokenizer.chat_template:
+            return f"{self.tokenizer.bos_token or ''}{message}\nAnswer:"
+        messages = [{"role": "user", "content": message}]
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def reply(self, answer: str) -> str:
+        """An answer as it continues a prompt of ``chat``, to its EOS token."""
+        if not self.tokenizer.chat_template:
+            return f" {answer}{self.tokenizer.eos_token or ''}"
+        messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+        return self.tokenizer.apply_chat_template(messages, tokenize=False).removeprefix(self.chat("?"))
+
+    @torch.no_grad()
+    def after(self, tokens: list[int]) -> "LanguageModel":
+        """The same model behind a prefix that all its rows share: frozen, it computes its keys and values once."""
+        row, continued = torch.tensor([tokens], device=self.words.device), copy.copy(self)
+        continued.prefix = self.model.base_model(row, use_cache=True).past_key_values
+        return continued
+
+    def hidden_states(self, embeddings: Tensor) -> Tensor:
+        """(B, T, D) input embeddings, which follow the prefix if there is one, -> (B, T, D)."""
+        cache = copy.deepcopy(self.prefix)  # the library appends to it
+        if cache is not None:
+            cache.batch_repeat_interleave(len(embeddings))
+        inputs = {"inputs_embeds": embeddings, "past_key_values": cache, "use_cache": cache is not None}
+        return self.model.base_model(**inputs).last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) hidden states -> (..., V) logits of the next token."""
+        return self.model.get_output_embeddings()(hidden)
+
+
+def load_language_model(name: str | Path, dtype: torch.dtype = torch.float32) -> LanguageModel:
+    """Load a causal language model, frozen, on the device of the settings.
+
+    Args:
+        name: a pocket model, a folder or a hub name, see ``find_checkpoint``.
+        dtype: of the weights; bfloat16 halves the memory and the time of large models.
+
+    Raises:
+        FileNotFoundError: the model does not exist.
+        ConnectionError: the model could not be fetched.
+        ValueError: the folder has no causal language model of transformers, no tokenizer, or damaged weights.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # takes seconds: imported only where it is needed
+
+    folder = find_checkpoint(name)
+    auto: Any = AutoModelForCausalLM
+    options = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
+    try:
+        with quiet_loading():
+            model, info = auto.from_pretrained(folder, **options)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (SafetensorError, ValueError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        fix = "fetch it again, or name another, such as pocket-lm"
+        raise ValueError(f"{folder} has no usable causal language model ({reason}): {fix}") from error
+    if missing := sorted(info["missing_keys"]):  # they would be random
+        raise ValueError(f"{folder}: the weights lack {missing[0]} (and {len(missing) - 1} more); fetch them again")
+    return LanguageModel(model.to(load_settings().device, dtype), tokenizer, str(name))
+
+
+def randomly_initialised(llm: LanguageModel, seed: int = 0) -> LanguageModel:
+    """The same architecture with random weights, frozen, too: a control without pretraining."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = type(llm.model)(llm.model.config)
+    return LanguageModel(model.to(llm.words.device, llm.words.dtype), llm.tokenizer, f"{llm.name}, random weights")

@@ -1,0 +1,514 @@
+"""I-LLMRec as a recommender: one image token per item into a frozen LLM, a [REC] token, retrieval by affinities."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import ClassVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmrec_helpers.data.dataset import Queries, RecDataset, Split
+from mmrec_helpers.encoders.checkpoints import find_checkpoint, revision
+from mmrec_helpers.evaluation.validation import validation_ndcg
+from mmrec_helpers.lessons.adaptor import Adaptor, answer_loss, last_hidden, splice
+from mmrec_helpers.lessons.retrieval import RetrievalHead, ire_loss, sum_of_affinities
+from mmrec_helpers.llm.language_models import LanguageModel, load_language_model, randomly_initialised
+from mmrec_helpers.llm.questions import questions_about
+from mmrec_helpers.llm.tuning import add_lora
+from mmrec_helpers.recommenders.base import BaseRecommender, part_checkpoint
+from mmrec_helpers.recommenders.features import unit_variance
+from mmrec_helpers.recommenders.item_prompts import EXPRESSIONS, ItemPrompts, around_items, write_prompts
+from mmrec_helpers.recommenders.matrices import check_rows
+from mmrec_helpers.recommenders.pairwise import Pairs
+from mmrec_helpers.recommenders.sequential import pad_right
+from mmrec_helpers.settings import load_settings
+from mmrec_helpers.training.loop import TrainingConfig, TrainingHistory, batch_rows, train
+from mmrec_helpers.training.losses import sample_negatives
+
+PROPERTIES = ("brand", "category", "title", "description")
+SUBSTITUTES = ("department", "colour", "pattern")
+"""What image-LLM alignment asks about, and what takes the place of a property that the data lack."""
+ANSWER_LEN = 32
+"""Tokens of an answer of image-LLM alignment; longer ones are truncated."""
+TOGETHER = 8
+"""Prompts of similar length that are processed together: few, so that there is little padding."""
+SCORED = 1_024
+"""Queries that are sorted by length together."""
+VALIDATION_QUERIES = 500
+"""Maximum number of queries for early stopping."""
+
+
+class VocabularyHead(RetrievalHead):
+    """Items as out-of-vocabulary tokens: one output embedding each, whatever their features, as in UniMP.
+
+    The full softmax is then the loss of the next token.
+    """
+
+    def __init__(self, hidden_dim: int, num_items: int) -> None:
+        super().__init__(hidden_dim, [], 0)
+        self.tokens = nn.Parameter(torch.randn(num_items, hidden_dim) / hidden_dim**0.5)
+
+    def users_of(self, hidden: Tensor) -> Tensor:
+        """(B, D) -> (1, B, D), the user states as they are."""
+        return hidden[None]
+
+    def items_of(self, features: Sequence[Tensor]) -> Tensor:
+        """(1, I, D), independent of the features."""
+        return self.tokens[None]
+
+
+class ILLMNetwork(nn.Module):
+    """All that is trained: adaptor, [REC] token, head, and weights of the language model where it is fine-tuned.
+
+    The features of the items are stored beside them.
+
+    Args:
+        features: kind -> (I + 1, F) standardised features, row 0 is padding.
+        kinds: of the features by which items are scored.
+        adaptor: of the features at [VISUAL], and None without [VISUAL].
+        visual: kind of those features.
+        head: that turns user states into affinities.
+        dim: D of the language model.
+        finetuned: weights of the language model.
+    """
+
+    def __init__(
+        self,
+        features: Mapping[str, Tensor],
+        kinds: Sequence[str],
+        adaptor: Adaptor | None,
+        visual: str,
+        head: RetrievalHead,
+        dim: int,
+        finetuned: Sequence[nn.Parameter],
+    ) -> None:
+        super().__init__()
+        self.features = nn.ParameterDict(features).requires_grad_(False)
+        self.kinds, self.adaptor, self.visual, self.head = kinds, adaptor, visual, head
+        self.rec = nn.Parameter(torch.randn(dim) / dim**0.5)
+        self.finetuned = nn.ParameterList(finetuned)
+
+    @property
+    def item_features(self) -> list[Tensor]:
+        """(I, F) of each kind by which items are scored."""
+        return [self.features[kind][1:] for kind in self.kinds]
+
+    def mean_state(self, histories: Tensor) -> Tensor:
+        """(B, T) items, 0 is padding -> (B, D) mean of their adapted features; zeros without items."""
+        assert self.adaptor is not None
+        is_item = (histories > 0)[:, :, None]
+        adapted = self.adaptor(self.features[self.visual][histories]) * is_item
+        return adapted.sum(1) / is_item.sum(1).clamp(min=1)
+
+    def vectors(self, numbers: Tensor) -> Tensor:
+        """(K, D) input embeddings of items 1..I or of the [REC] token, I + 1."""
+        rec = self.rec.expand(len(numbers), -1)
+        if self.adaptor is None:
+            return rec
+        features = self.features[self.visual]
+        adapted = self.adaptor(features[numbers.clamp(max=len(features) - 1)])
+        return torch.where((numbers == len(features))[:, None], rec, adapted)
+
+
+@dataclass(eq=False, kw_only=True)
+class ILLMRec(BaseRecommender):
+    """A frozen LLM encodes a history of item expressions; its hidden state retrieves items {cite}`kim2025illmrec`.
+
+    Args:
+        features: kind -> (I + 1, F) features of the items, row 0 is padding, zeros where an item has none. Those of the
+            expression are ``image`` or ``CF``.
+        kinds: of the features by which items are scored; all of them if empty.
+        expression: how items are written into the prompt, see EXPRESSIONS.
+        summaries: (I + 1,) of the items' descriptions, for expressions with a summary.
+        imageless: items that are expressed by their description although they have features, which are then of their
+            text {cite}`kim2025illmrec`, section 4.5.
+        llm: a frozen language model, see ``load_language_model``. Empty is a control without one: the mean of the
+            history's adapted features under the same head.
+        random_llm: take the model with random weights, a control without pretraining.
+        dtype: of the model's weights, ``float32`` or ``bfloat16``.
+        lora: fine-tune the model by LoRA.
+        alignment: add the loss of image-LLM alignment, where the expression has a [VISUAL] for an LLM.
+        two_stage: train the adaptor by alignment alone for half of the epochs, and then all but the adaptor.
+        loss: ``softmax`` over the catalogue, or ``bce`` with one negative, as in the paper.
+        vocabulary: items are output tokens of the model; their features are not used to score them.
+        as_released: as the released code differs from the paper: an adaptor with LayerNorm and GELU, trained token
+            embeddings, the mean of the affinities' losses, and negatives that the history may contain.
+        shared_dim: of the space in which users and items are compared.
+        max_len: items of a prompt, the most recent.
+        max_tokens: of a prompt; older items are dropped. 0 is the model's context window.
+        batch_size: users in a step.
+        epochs: each visits every user once, at a random place in the history.
+        lr: peak learning rate.
+        weight_decay: of AdamW.
+        validate_every: epochs between two validations.
+        patience: validations without an improvement before training stops.
+        seed: of everything random.
+        name: of the system in tables.
+
+    Attributes:
+        num_items: I.
+        feature_dims: kind -> F.
+        llm_revision: of the language model's files.
+        prompts: tokens of the items' expressions and around them; without an LLM none.
+        answers: property -> tokens of each item's answer, for alignment.
+        num_truncated: prompts that lost items in the last call of ``score``.
+        network: what is trained.
+        training: the history of the training, once fitted.
+    """
+
+    FITTED: ClassVar[tuple[str, ...]] = (
+        "num_items",
+        "feature_dims",
+        "llm_revision",
+        "prompts",
+        "network",
+    )
+    NOT_SAVED = ("features", "summaries", "imageless")
+    features: Mapping[str, np.ndarray] = field(repr=False)
+    kinds: Sequence[str] = ()
+    expression: str = "image"
+    summaries: Sequence[str] = field(default=(), repr=False)
+    imageless: Sequence[int] = field(default=(), repr=False)
+    llm: str = "pocket-lm"
+    random_llm: bool = False
+    dtype: str = "float32"
+    lora: bool = False
+    alignment: bool = True
+    two_stage: bool = False
+    loss: str = "softmax"
+    vocabulary: bool = False
+    as_released: bool = False
+    shared_dim: int = 64
+    max_len: int = 10
+    max_tokens: int = 0
+    batch_size: int = 32
+    epochs: int = 8
+    lr: float = 2e-3
+    weight_decay: float = 0.01
+    validate_every: int = 2
+    patience: int = 3
+    seed: int = 0
+    name: str = "I-LLMRec"
+    num_items: int = field(init=False, repr=False)
+    feature_dims: dict[str, int] = field(init=False, repr=False)
+    llm_revision: str = field(init=False, repr=False)
+    prompts: ItemPrompts | None = field(init=False, repr=False)
+    answers: dict[str, list[list[int]]] = field(init=False, repr=False)
+    network: ILLMNetwork = field(init=False, repr=False)
+    training: TrainingHistory = field(init=False, repr=False)
+    num_truncated = 0
+
+    def __post_init__(self) -> None:
+        if self.expression not in EXPRESSIONS or self.loss not in ("softmax", "bce"):
+            fault = f"no expression {self.expression!r} or no loss {self.loss!r}"
+            raise ValueError(f"{self.name} has {fault}; it has {', '.join(EXPRESSIONS)}, and softmax, bce")
+        if not self.features or (self.visual and self.visual not in self.features):
+            raise ValueError(f"{self.name}: expression {self.expression!r} needs {self.visual or 'some'} features")
+        if unknown := set(self.kinds) - set(self.features):
+            raise ValueError(
+                f"{self.name}: no {', '.join(sorted(unknown))} features; there are {', '.join(self.features)}"
+            )
+        if "{summary}" in EXPRESSIONS[self.expression][0] and not self.summaries:
+            raise ValueError(f"{self.name}: expression {self.expression!r} needs summaries, see llm.summaries")
+        if not self.llm and not self.visual:
+            raise ValueError(f"{self.name}: without an LLM, choose an expression with [VISUAL]")
+        if self.two_stage and not self.is_aligned:
+            raise ValueError(f"{self.name}: two stages need an LLM, alignment, and an expression with [VISUAL]")
+        if self.vocabulary and self.loss != "softmax":
+            raise ValueError(f"{self.name}: items as output tokens are trained by the softmax, not by {self.loss}")
+
+    @property
+    def visual(self) -> str:
+        """Kind of the features at [VISUAL]; empty without it."""
+        return EXPRESSIONS[self.expression][1]
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether there is an adaptor between features and an LLM, and it is trained by alignment."""
+        return self.alignment and bool(self.llm) and bool(self.visual)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no weight of the LLM is trained."""
+        return not (self.lora or self.as_released)
+
+    # Prompts ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def language_model(self) -> LanguageModel:
+        """The frozen model.
+
+        Raises:
+            ValueError: its files are not those that the system was fitted with.
+        """
+        if revision(find_checkpoint(self.llm)) != self.llm_revision:
+            raise ValueError(f"{self.name} was fitted with other files of {self.llm}: fit it anew")
+        llm = load_language_model(self.llm, getattr(torch, self.dtype))
+        llm = randomly_initialised(llm) if self.random_llm else llm
+        if self.lora:
+            add_lora(llm.model.base_model)
+        if self.as_released:
+            llm.words.requires_grad_()
+        return llm
+
+    @cached_property
+    def encoder(self) -> LanguageModel:
+        """The model behind the tokens with which every prompt begins, if their keys and values never change."""
+        assert self.prompts is not None
+        return self.language_model.after(self.prompts.before) if self.is_frozen else self.language_model
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """(B, T) tokens -> (B, T, D); -i stands at [VISUAL] of item i, -(I + 1) at [REC]."""
+        return splice(tokens, self.language_model.words, self.network.vectors(-tokens[tokens < 0]))
+
+    def prompt(self, history: np.ndarray, after: list[int], answer_len: int = 0) -> tuple[list[int], bool]:
+        """The tokens that ``encoder`` reads of a prompt, and whether older items were dropped so that it fits.
+
+        Args:
+            history: (T,) items, oldest first; 0 is padding.
+            after: tokens after the items.
+            answer_len: tokens that must fit after the prompt.
+
+        Raises:
+            ValueError: not even the last item fits.
+        """
+        assert self.prompts is not None
+        items, before = history[history > 0][-self.max_len :], self.prompts.before
+        limit = self.max_tokens or self.language_model.max_len
+        kept = self.prompts.most_recent(items, limit - len(before) - len(after) - answer_len)
+        if len(items) and not len(kept):
+            raise ValueError(f"item {items[-1]} alone makes the prompt longer than {limit} tokens: raise max_tokens")
+        start = [] if self.is_frozen else before
+        return [*start, *self.prompts.of_items(kept), *after], len(kept) < len(items)
+
+    # Training -----------------------------------------------------------------------------------------------------
+
+    def learn(self, split: Split, checkpoint: Path | None) -> None:
+        """Train on the training part; the valid part, if there is one, chooses the best weights."""
+        self.prepare(split)
+        batches = _Batches(split, self.batch_size, self.seed)
+        if not batches.users.size:
+            raise ValueError(f"{self.name} learns from users with two training items; there is none")
+        identity = self.identity(split) if checkpoint else ""
+        joint, epochs = [self.retrieval_loss_of(split)], self.epochs
+        if self.two_stage:
+            epochs = -(-self.epochs // 2)
+            first = part_checkpoint(checkpoint, "alignment")
+            self.run_stage(batches, [self.alignment_loss], epochs, None, first, identity)
+            cast(Adaptor, self.network.adaptor).requires_grad_(False)
+        elif self.is_aligned:
+            joint.append(self.alignment_loss)
+        validate = validation_ndcg(self.score, split, VALIDATION_QUERIES, self.seed, self.max_len)
+        self.training = self.run_stage(batches, joint, epochs, validate, checkpoint, identity)
+
+    def run_stage(
+        self,
+        batches: "_Batches",
+        losses: Sequence[Callable[["_Batch"], Tensor]],
+        epochs: int,
+        validate: Callable[[], float] | None,
+        checkpoint: Path | None,
+        identity: str,
+    ) -> TrainingHistory:
+        """Train on the sum of some losses of a batch, see ``train``."""
+        steps = epochs * batches.per_epoch
+        config = TrainingConfig(
+            steps=steps,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            warmup_steps=steps // 20,
+            validate_every=self.validate_every * batches.per_epoch if validate else 0,
+            patience=self.patience,
+            seed=self.seed,
+        )
+
+        def loss_of(step: int) -> Tensor:
+            batch = batches.of(step)
+            return torch.stack([loss(batch) for loss in losses]).sum()
+
+        return train(self.network, loss_of, config, validate, checkpoint, self.name, identity)
+
+    def prepare(self, split: Split) -> None:
+        """Initialise the network; write the prompts, and the questions and answers of image-LLM alignment."""
+        dataset = split.dataset
+        self.num_items = dataset.num_items
+        for kind, features in self.features.items():
+            check_rows(features, split, f"{self.name}, {kind}")
+        standard = {kind: unit_variance(part) for kind, part in self.features.items()}
+        self.feature_dims = {kind: part.shape[1] for kind, part in standard.items()}
+        self.llm_revision = revision(find_checkpoint(self.llm)) if self.llm else ""
+        for name in ("language_model", "encoder"):
+            self.__dict__.pop(name, None)
+        torch.manual_seed(self.seed)
+        self.prompts = self.write_prompts(dataset) if self.llm else None
+        self.network = self.build_network(standard).to(load_settings().device)
+        if self.is_aligned:
+            self.answers = {name: self.answers_of(dataset, name) for name in properties_of(dataset)}
+
+    def write_prompts(self, dataset: RecDataset) -> ItemPrompts:
+        """See ``item_prompts.write_prompts``."""
+        has_vector = np.ones(self.num_items + 1, bool)
+        if self.visual:
+            has_vector = np.any(self.features[self.visual], axis=1)
+            has_vector[list(self.imageless)] = False
+        return write_prompts(self.language_model, dataset, self.expression, has_vector, self.summaries)
+
+    def build_network(self, features: Mapping[str, Tensor]) -> ILLMNetwork:
+        """A randomly initialised network for items with these (I + 1, F) features."""
+        dim, adaptor = self.language_model.dim if self.llm else self.shared_dim, None
+        if self.visual:
+            adaptor = Adaptor(features[self.visual].shape[1], dim, as_released=self.as_released)
+        kinds = list(self.kinds or features)
+        head = RetrievalHead(dim, [features[kind].shape[1] for kind in kinds], self.shared_dim)
+        if self.vocabulary:
+            head = VocabularyHead(dim, self.num_items)
+        weights = self.language_model.model.parameters() if self.llm else []
+        finetuned = [weight for weight in weights if weight.requires_grad]
+        return ILLMNetwork(features, kinds, adaptor, self.visual, head, dim, finetuned)
+
+    def empty_network(self) -> ILLMNetwork:
+        """See ``BaseRecommender``."""
+        return self.build_network({kind: torch.zeros(self.num_items + 1, F) for kind, F in self.feature_dims.items()})
+
+    def answers_of(self, dataset: RecDataset, name: str) -> list[list[int]]:
+        """Tokens of each item's answer to the questions about a property; entry 0 is padding."""
+        llm = self.language_model
+        return [llm.tokens(llm.reply(str(value or "")))[:ANSWER_LEN] for value in dataset.column(name)]
+
+    def retrieval_loss_of(self, split: Split) -> Callable[["_Batch"], Tensor]:
+        """The loss of image-based retrieval of a batch (Eq. 5, or the softmax), with negatives from a split."""
+        pairs = Pairs(split) if self.loss == "bce" and not self.as_released else None
+
+        def negatives_of(batch: _Batch, targets: Tensor) -> Tensor | None:
+            if self.loss == "softmax":
+                return None
+            if pairs is None:
+                return sample_negatives(targets, 1, self.num_items)[:, 0]
+            return torch.from_numpy(pairs.negatives(batch.users, batch.rng)).to(targets.device)
+
+        def loss_of(batch: _Batch) -> Tensor:
+            head, features = self.network.head, self.network.item_features
+            targets = torch.from_numpy(batch.targets).to(self.network.rec.device)
+            states, negatives = self.user_states(batch.histories), negatives_of(batch, targets)
+            loss = ire_loss(head, states, features, targets, negatives)
+            return loss / len(features) if self.as_released else loss
+
+        return loss_of
+
+    def alignment_loss(self, batch: "_Batch") -> Tensor:
+        """The loss of the answers to one of the questions (Eq. 3), sampled for the whole batch."""
+        name = str(batch.rng.choice(list(self.answers)))
+        question = questions_about(name)[batch.rng.integers(5)]
+        after = around_items(self.language_model, question)[1]
+        prompts = [self.prompt(history, after, ANSWER_LEN)[0] for history in batch.histories]
+        answers = [self.answers[name][target] for target in batch.targets]
+        sizes, losses = torch.tensor([len(answer) for answer in answers]), []
+        for part in by_length(prompts):
+            own = answer_loss(self.encoder, [prompts[row] for row in part], [answers[row] for row in part], self.embed)
+            losses.append(own * sizes[part].sum() / sizes.sum())
+        return torch.stack(losses).sum()
+
+    # Scoring ------------------------------------------------------------------------------------------------------
+
+    def user_states(self, histories: Sequence[np.ndarray] | np.ndarray) -> Tensor:
+        """(B, D) hidden states at [REC]; without an LLM, the means of the histories' adapted features.
+
+        Counts in ``num_truncated`` the histories that lost items.
+        """
+        if not self.llm:
+            rows = pad_right(padded(histories)[:, -self.max_len :])
+            return self.network.mean_state(torch.from_numpy(rows).to(self.network.rec.device))
+        assert self.prompts is not None
+        prompts = [self.prompt(history, self.prompts.after) for history in histories]
+        self.num_truncated += sum(is_truncated for _, is_truncated in prompts)
+        parts = by_length([tokens for tokens, _ in prompts])
+        states = [last_hidden(self.encoder, [prompts[row][0] for row in part], self.embed) for part in parts]
+        return torch.cat(states).float()[np.argsort(np.concatenate(parts))]
+
+    @torch.no_grad()
+    def score_all(self, queries: Queries) -> np.ndarray:
+        """(N, I + 1) sums of the affinities of all kinds of features (Eq. 8); column 0, the padding, is 0."""
+        self.network.eval()
+        self.num_truncated = 0
+        scores = np.zeros((len(queries), self.num_items + 1), np.float32)
+        items = self.network.head.items_of(self.network.item_features)
+        for start in range(0, len(queries), SCORED):
+            rows = slice(start, start + SCORED)
+            users = self.network.head.users_of(self.user_states(queries.histories[rows]))
+            scores[rows, 1:] = sum_of_affinities(users, items).cpu().numpy()
+        return scores
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """B users, each cut at a random position of the history.
+
+    Attributes:
+        users: (B,) their numbers.
+        histories: their items before the cut.
+        targets: (B,) the item after it.
+        rng: for all else that is random in the step.
+    """
+
+    users: np.ndarray
+    histories: list[np.ndarray]
+    targets: np.ndarray
+    rng: np.random.Generator
+
+
+class _Batches:
+    """The batches of a training, by their step; each epoch visits every user once, in another order of ties in time.
+
+    Args:
+        split: whose training part it is.
+        size: users of a batch.
+        seed: of the order, the cuts and the ties.
+
+    Attributes:
+        users: those with two training items or more.
+        per_epoch: batches in an epoch.
+    """
+
+    def __init__(self, split: Split, size: int, seed: int) -> None:
+        self.split, self.size, self.seed = split, size, seed
+        counts = split.interactions("train")["user"].value_counts(sort=False)
+        self.users = np.sort(counts.index[counts > 1].to_numpy())
+        self.per_epoch = -(-len(self.users) // size)
+        self.items_of = lru_cache(maxsize=1)(self._items_of)
+
+    def of(self, step: int) -> _Batch:
+        """The batch of a step, of the seed and the step alone."""
+        rng, items_of = np.random.default_rng([self.seed, step]), self.items_of(step // self.per_epoch)
+        users = self.users[batch_rows(len(self.users), self.size, step, self.seed)]
+        own = [items_of[user] for user in users]
+        cuts = rng.integers(1, [len(items) for items in own])
+        histories = [items[:cut] for items, cut in zip(own, cuts, strict=True)]
+        targets = np.array([items[cut] for items, cut in zip(own, cuts, strict=True)], np.int64)
+        return _Batch(users, histories, targets, rng)
+
+    def _items_of(self, epoch: int) -> dict[int, np.ndarray]:
+        """User -> training items."""
+        split = self.split if self.split.has_tie_order else self.split.shuffle_ties([self.seed, epoch])
+        groups = split.interactions("train").groupby("user")["item"]
+        return {int(user): items.to_numpy() for user, items in groups}  # type: ignore[call-overload]
+
+
+def properties_of(dataset: RecDataset) -> list[str]:
+    """What alignment asks about: PROPERTIES, with SUBSTITUTES for those of which the data have no value."""
+    columns = [name for name in (*PROPERTIES, *SUBSTITUTES) if name in dataset.items.column_names]
+    return [name for name in columns if any(dataset.column(name))][: len(PROPERTIES)]
+
+
+def by_length(prompts: Sequence[list[int]]) -> list[np.ndarray]:
+    """The row numbers of prompts from the shortest to the longest, TOGETHER at a time."""
+    order = np.argsort([len(tokens) for tokens in prompts], kind="stable")
+    return np.split(order, range(TOGETHER, len(order), TOGETHER))
+
+
+def padded(histories: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """(N, T) histories of any lengths, padded with 0 at the left."""
+    longest = max([1, *map(len, histories)])
+    return np.array([np.pad(items, (longest - len(items), 0)) for items in histories], np.int64).reshape(-1, longest)

@@ -1,0 +1,85 @@
+"""language_models.py: any causal LM in hub layout, frozen, padded at the right; and what is refused."""
+
+import pytest
+import torch
+from small_models import MODELS, store
+
+from mmrec_helpers.llm.language_models import load_language_model, randomly_initialised
+
+
+@pytest.fixture(scope="module", params=[*MODELS, "pocket-lm"])
+def llm(request, tmp_path_factory):
+    if request.param == "pocket-lm":
+        return load_language_model("pocket-lm")
+    return load_language_model(store(tmp_path_factory.mktemp("models"), request.param))
+
+
+@torch.no_grad()
+def test_embeddings_hidden_states_and_logits_are_the_librarys(llm):
+    rows = torch.tensor([llm.tokens("<s>a striped red mug"), llm.tokens("<s>a plain blue lamp")])
+    logits = llm.logits(llm.hidden_states(llm.words[rows]))
+    torch.testing.assert_close(logits, llm.model(rows).logits)
+    assert llm.words.shape == (2_048, llm.dim)
+    assert llm.tokenizer.decode(llm.tokens("a mug")) == "a mug"
+
+
+def test_nothing_requires_a_gradient_and_gradients_pass_through(llm):
+    assert not any(weight.requires_grad for weight in llm.model.parameters())
+    assert not any(module.training for module in llm.model.modules())
+    embeddings = llm.words[None, 5:9].clone().requires_grad_()
+    llm.hidden_states(embeddings)[0, -1].sum().backward()
+    assert (embeddings.grad.abs().sum(2) > 0).all()  # of each position
+
+
+@torch.no_grad()
+def test_padding_at_the_right_changes_nothing_and_needs_no_pad_token(llm):
+    row = llm.words[torch.tensor([llm.tokens("<s>a striped red mug")])]
+    padded = torch.nn.functional.pad(row, (0, 0, 0, 5), value=7.0)
+    torch.testing.assert_close(llm.hidden_states(padded)[:, : row.shape[1]], llm.hidden_states(row), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_after_a_cached_prefix_hidden_states_are_those_of_the_whole_row(llm):
+    prefix = llm.tokens("<s>They bought")
+    rest = llm.words[torch.tensor([llm.tokens(" a red mug"), llm.tokens(" a red cap")])]
+    whole = torch.cat([llm.words[torch.tensor(prefix)].expand(2, -1, -1), rest], dim=1)
+    continued, expected = llm.after(prefix), llm.hidden_states(whole)[:, len(prefix) :]
+    for _ in range(2):  # using a cache leaves it as it was
+        torch.testing.assert_close(continued.hidden_states(rest), expected, atol=1e-5, rtol=0)
+
+
+def test_a_chat_is_the_templates_or_ends_with_answer(llm):
+    spelled = llm.chat("What is it?") + llm.reply("mug")
+    has_template = llm.name == "pocket-lm"
+    assert spelled == f"<s>{'<|user|> ' * has_template}What is it?" + (
+        "<|assistant|> mug</s>" if has_template else "\nAnswer: mug</s>"
+    )
+    assert llm.tokens(spelled)[0] == 1  # the BOS token
+    assert llm.tokens(spelled)[-1] == 2  # the EOS token
+
+
+def test_the_control_has_other_weights_of_the_same_shapes_and_leaves_other_draws_alone(llm):
+    torch.manual_seed(1)
+    control = randomly_initialised(llm)
+    drawn = torch.rand(3)
+    torch.manual_seed(1)
+    assert torch.equal(drawn, torch.rand(3))
+    assert control.words.shape == llm.words.shape
+    assert not torch.equal(control.words, llm.words)
+    assert torch.equal(control.words, randomly_initialised(llm).words)
+    assert not any(weight.requires_grad for weight in control.model.parameters())
+
+
+def test_weights_may_be_loaded_in_half_the_memory(tmp_path):
+    llm = load_language_model(store(tmp_path, "llama"), torch.bfloat16)
+    assert {weight.dtype for weight in llm.model.parameters()} == {torch.bfloat16}
+
+
+def test_what_is_no_causal_language_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"pocket-clip has no usable causal language model .* name another"):
+        load_language_model("pocket-clip")
+    folder = store(tmp_path / "short", "llama")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1_000])
+    with pytest.raises(ValueError, match="short has no usable causal language model"):
+        load_language_model(folder)
