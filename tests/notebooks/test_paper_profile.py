@@ -33,6 +33,7 @@ from mmrec_helpers.llm.backbones import backbone_weights
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.recommenders.registry import build_system, system_inputs
 from mmrec_helpers.settings import PROFILES, load_settings
+from mmrec_helpers.studies import ch05
 from mmrec_helpers.studies.ch02 import nearest_images, study_overlap
 from mmrec_helpers.studies.ch04 import build_variant, decoder_inputs, design_choices
 
@@ -177,3 +178,14 @@ def test_chapter_4_trains_and_queries_the_decoder_with_the_pretrained_backbone(s
     stored = backbone_weights(settings.models["gpt2"])["transformer.wpe.weight"]
     assert torch.equal(positions, stored) == bool(tuning)  # LoRA freezes them
     torch.testing.assert_close(positions, stored, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["I-LLMRec", "I-LLMRec+D", "LoRA", "half of the images missing"])
+def test_chapter_5_trains_and_queries_i_llmrec_with_the_llm(shop, settings, name):
+    split = shop[0].leave_one_out()
+    cf = np.random.default_rng(0).standard_normal((split.dataset.num_items + 1, 8)).astype(np.float32)
+    system = ch05.build_variant(name, ch05.VARIANTS[name], split, cf, settings, epochs=1, batch_size=10_000)
+    assert system.llm == PROFILES["paper"]["llm"]
+    system.fit(split)
+    assert len(system.training.losses) == 1
+    score_one_query(system, split)
