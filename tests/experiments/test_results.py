@@ -124,6 +124,34 @@ def test_every_system_of_chapter_3_beats_random_in_time_order(runs_of, seed):
     assert min(means, key=lambda name: means[name]) == "random"
 
 
+def test_what_chapter_3_writes_about_real_data_is_so(runs_of):
+    """The paragraphs below the table of notebook 03, sentence by sentence."""
+    boards = {}
+    for data in ("movielens", "microlens", "hm-week"):
+        protocol = "full, basket" if data == "hm-week" else "full"
+        boards[data] = leaderboard(runs_of("ch03", data=data, part="test", protocol=protocol), ["NDCG@10"])["NDCG@10"]
+    lens, few, week = (board["mean"] for board in boards.values())
+    sequences = [name for name in lens.index if name.startswith(("SASRec", "GRU4Rec", "BERT4Rec"))]
+    sequences.remove("SASRec, BCE")
+    assert lens[sequences].min() > 1.3 * lens.drop([*sequences, "SASRec, BCE"]).max()
+    assert lens["SASRec, BCE"] < 0.6 * lens["SASRec"]
+    assert boards["movielens"]["ci_low"]["SASRec_F, image"] < lens["SASRec"]
+    assert boards["movielens"]["ci_low"]["content, image"] <= lens["random"]
+    assert (
+        boards["microlens"]["ci_low"]["content, text"] < few["SASRec"] < boards["microlens"]["ci_high"]["content, text"]
+    )
+    assert boards["microlens"]["ci_low"]["SASRec_F, text"] < few["SASRec"]
+    networks = week[[name for name in week.index if name.startswith(("SASRec", "GRU4Rec", "BERT4Rec", "BPR", "VBPR"))]]
+    assert week[["item-kNN", "user-kNN", "hybrid"]].min() > networks.max()
+    assert week.idxmax() == "hybrid"
+    low, high = boards["hm-week"]["ci_low"], boards["hm-week"]["ci_high"]
+    assert low["content, text"] < week["SASRec"] < high["content, text"]
+    for images in ("content, image", "content, image, lite0"):
+        assert low[images] < week["popularity"] < high[images]
+    assert week[["GRU4Rec_F, image", "GRU4Rec_F, text"]].min() > 1.25 * week["GRU4Rec"]
+    assert week[["SASRec_F, image", "SASRec_F, text"]].max() < week["SASRec"]
+
+
 @pytest.mark.parametrize("data", ch03.LACKS)
 def test_every_system_of_real_data_beats_random(runs_of, data):
     protocol = "full, basket" if data == "hm-week" else "full"
