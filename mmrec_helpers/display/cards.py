@@ -13,6 +13,7 @@ from PIL import Image
 from mmrec_helpers.data.dataset import RecDataset
 
 # Foreground and background colours are set, so that cards look the same on a light and on a dark page.
+TITLE_STYLE = "background:#fff;color:#1f2328;font-weight:bold;padding:2px 6px"
 STYLE = """<style>
 .cards{display:flex;flex-wrap:wrap;gap:10px;margin:6px 0}
 .card{background:#fff;color:#1f2328;border:1px solid #d0d4d9;border-radius:8px;padding:8px;font-size:13px;
@@ -20,7 +21,6 @@ STYLE = """<style>
 .card img,.card .no-image{display:block;width:100%;border-radius:5px;margin:0 0 6px;background:#eceff1}
 .card .no-image{aspect-ratio:1;display:flex;align-items:center;justify-content:center;color:#59636e}
 .card b{display:block}.card small{display:block;color:#59636e;font-size:12px}
-.cards-title{background:#fff;color:#1f2328;font-weight:bold;padding:2px 6px}
 .card.changed{border-color:#b3261e;border-left:5px solid #b3261e}
 .static-view{margin:6px 0}.static-view>label{display:inline-block;padding:3px 10px;margin:0 4px 4px 0;cursor:pointer;
  background:#e7ebef;color:#1f2328;border:1px solid #b8c0c8;border-radius:14px;font-size:13px}
@@ -67,7 +67,7 @@ def row_of(cards: Sequence[str]) -> HTML:
 def titled_rows(rows: Mapping[str, Sequence[str]]) -> HTML:
     """Rows of cards below each other, each under its title."""
     parts = [
-        f'<div class="cards-title">{escape(title)}</div><div class="cards">{"".join(cards)}</div>'
+        f'<div style="{TITLE_STYLE}">{escape(title)}</div><div class="cards">{"".join(cards)}</div>'
         for title, cards in rows.items()
     ]
     return HTML(STYLE + "".join(parts))

@@ -65,7 +65,9 @@ def show_masking(dataset: RecDataset, histories: Mapping[str, np.ndarray], score
     history.observe(offer_images, "value")  # before the widget's own observer, which reads the image
     offer_images()
     browse = ipywidgets.interactive(
-        lambda history, masked: display(lists_of(history, masked)), history=history, masked=image
+        lambda history, masked: display(lists_of(history, masked or 0)),  # None while the options change
+        history=history,
+        masked=image,
     )
     ends = {"most recent": -1, "oldest": 0}
     panels = {
