@@ -7,6 +7,7 @@ import pytest
 from small_data import rec_dataset
 
 from mmrec_helpers.display import masking
+from mmrec_helpers.display.cards import TITLE_STYLE
 
 DATASET = rec_dataset([(0, item, item) for item in range(1, 11)])
 HISTORIES = {"Ann": np.array([1, 4, 7]), "Ben": np.array([2, 5])}
@@ -20,7 +21,7 @@ def score(history, masked):
 
 def sections(html):
     """The titles of the items below each title of a row."""
-    parts = html.data.split('class="cards-title">')[1:]
+    parts = html.data.split(f'<div style="{TITLE_STYLE}">')[1:]
     return {part.split("<")[0]: re.findall(r"<b>thing (\d+)</b>", part) for part in parts}
 
 
@@ -32,7 +33,7 @@ def test_rankings_are_those_of_the_scores_without_history_and_padding():
 
 def test_items_that_are_new_in_the_list_are_marked_and_carry_their_earlier_rank():
     html = masking.masked_lists(DATASET, HISTORIES["Ann"], 7, score, length=4).data
-    after = html.split('class="cards-title">')[3]
+    after = html.split(f'<div style="{TITLE_STYLE}">')[3]
     assert re.findall(r"rank (\d+), was (\d+)", after) == [("1", "7"), ("2", "6"), ("3", "5"), ("4", "4")]
     assert after.count("card changed") == 3
 
@@ -40,7 +41,7 @@ def test_items_that_are_new_in_the_list_are_marked_and_carry_their_earlier_rank(
 def test_the_image_of_the_masked_item_alone_is_hidden():
     def images(masked):
         html = masking.masked_lists(DATASET, HISTORIES["Ann"], masked, score).data
-        return re.findall(r'alt="thing (\d+)"', html.split('class="cards-title">')[1])
+        return re.findall(r'alt="thing (\d+)"', html.split(f'<div style="{TITLE_STYLE}">')[1])
 
     assert images(0) == ["1", "4", "7"]
     assert images(4) == ["1", "7"]
