@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 
 from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.encoders.checkpoints import find_checkpoint, revision
@@ -29,7 +30,8 @@ def summarise(dataset: RecDataset, model: str) -> list[str]:
     key = json.dumps([SUMMARIES_VERSION, dataset.fingerprint, revision(find_checkpoint(model)), REQUEST, MAX_TOKENS])
     path = load_settings().cache / "summaries" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if path.exists():
-        return json.loads(path.read_text())
+        with suppress(ValueError):  # damaged: written again
+            return json.loads(path.read_text())
     columns = [dataset.column(name) for name in FIELDS]
     texts = [". ".join(str(part) for part in row if part) for row in zip(*columns, strict=True)]
     summaries, rows = [""] * len(texts), [row for row, text in enumerate(texts) if text and row]

@@ -239,7 +239,7 @@ class ILLMRec(BaseRecommender):
 
     @cached_property
     def language_model(self) -> LanguageModel:
-        """The frozen model.
+        """The model, frozen but for the weights that are fine-tuned.
 
         Raises:
             ValueError: its files are not those that the system was fitted with.

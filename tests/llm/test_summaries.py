@@ -13,7 +13,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MMREC_CACHE", str(tmp_path))
 
 
-def test_each_item_with_a_text_has_a_summary_of_it(monkeypatch):
+def test_each_item_with_a_text_has_a_summary_of_it(monkeypatch, tmp_path):
     columns = {name: [f"a {name}", None, "a lamp"] for name in summaries.FIELDS}
     dataset = rec_dataset([(0, 1, 0), (0, 2, 1), (0, 3, 2)], **columns)
     llm, asked = load_language_model("pocket-lm"), []
@@ -33,3 +33,6 @@ def test_each_item_with_a_text_has_a_summary_of_it(monkeypatch):
     assert all("Summarise it." in prompt for prompt in asked)
     assert summarise(dataset, "pocket-lm") == found
     assert len(asked) == sum(map(bool, titles[1:]))  # the second time nothing is generated
+    (path,) = tmp_path.rglob("*.json")
+    path.write_text("[")
+    assert summarise(dataset, "pocket-lm") == found  # damaged: written again
