@@ -23,12 +23,14 @@ class LanguageModel:
         model: the library's module, in evaluation mode; none of its weights requires a gradient.
         tokenizer: the library's tokenizer.
         name: by which it was loaded.
-        prefix: keys and values of the tokens that all rows of ``hidden_states`` follow; None if there are none.
+        prefix: keys and values of what the rows of ``hidden_states`` follow; None if there is nothing.
+        attended: (1, P) or (B, P) which positions of the prefix are not padding.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:  # noqa: ANN401
         self.model, self.tokenizer, self.name = model.eval().requires_grad_(False), tokenizer, name
         self.prefix: Any = None
+        self.attended = torch.ones(1, 0, dtype=torch.bool)
 
     @property
     def dim(self) -> int:
@@ -66,17 +68,40 @@ class LanguageModel:
     @torch.no_grad()
     def after(self, tokens: list[int]) -> "LanguageModel":
         """The same model behind a prefix that all its rows share: frozen, it computes its keys and values once."""
-        row, continued = torch.tensor([tokens], device=self.words.device), copy.copy(self)
-        continued.prefix = self.model.base_model(row, use_cache=True).past_key_values
+        return self.after_each(self.words[tokens][None], torch.tensor([len(tokens)]))
+
+    def after_each(self, embeddings: Tensor, lengths: Tensor) -> "LanguageModel":
+        """The same model behind B prefixes, one for each of its rows, which follow the prefix that it has.
+
+        Several continuations then share the keys and values of what they continue; gradients pass through these.
+
+        Args:
+            embeddings: (B, T, D) input embeddings.
+            lengths: (B,) how many of each row count; the others are padding.
+        """
+        continued, lengths = copy.copy(self), lengths.to(embeddings.device)
+        continued.prefix = self._run(embeddings, use_cache=True).past_key_values
+        counts = torch.arange(embeddings.shape[1], device=lengths.device) < lengths[:, None]
+        continued.attended = torch.cat([self.attended.to(lengths.device).expand(len(counts), -1), counts], dim=1)
         return continued
 
     def hidden_states(self, embeddings: Tensor) -> Tensor:
         """(B, T, D) input embeddings, which follow the prefix if there is one, -> (B, T, D)."""
-        cache = copy.deepcopy(self.prefix)  # the library appends to it
-        if cache is not None:
-            cache.batch_repeat_interleave(len(embeddings))
-        inputs = {"inputs_embeds": embeddings, "past_key_values": cache, "use_cache": cache is not None}
-        return self.model.base_model(**inputs).last_hidden_state
+        return self._run(embeddings, use_cache=self.prefix is not None).last_hidden_state
+
+    def _run(self, embeddings: Tensor, use_cache: bool) -> Any:  # noqa: ANN401
+        inputs: dict[str, Any] = {"inputs_embeds": embeddings, "use_cache": use_cache}
+        if self.prefix is not None:
+            num_rows, num_tokens = embeddings.shape[:2]
+            own = torch.ones(num_rows, num_tokens, dtype=torch.bool, device=embeddings.device)
+            attended = torch.cat([self.attended.expand(num_rows, -1), own], dim=1).long()
+            positions = attended.cumsum(1)[:, -num_tokens:] - 1
+            cache = copy.copy(self.prefix)  # the library appends to it
+            cache.layers = [copy.copy(layer) for layer in cache.layers]
+            if len(self.attended) == 1:
+                cache.batch_repeat_interleave(num_rows)
+            inputs |= {"past_key_values": cache, "attention_mask": attended, "position_ids": positions}
+        return self.model.base_model(**inputs)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) hidden states -> (..., V) logits of the next token."""

@@ -1,14 +1,16 @@
 """I-LLMRec as a recommender: one image token per item into a frozen LLM, a [REC] token, retrieval by affinities."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
+from torch.nn.utils.rnn import pad_sequence
 
 from mmrec_helpers.data.dataset import Queries, RecDataset, Split
 from mmrec_helpers.encoders.checkpoints import find_checkpoint, revision
@@ -98,19 +100,13 @@ class ILLMNetwork(nn.Module):
 
     def mean_state(self, histories: Tensor) -> Tensor:
         """(B, T) items, 0 is padding -> (B, D) mean of their adapted features; zeros without items."""
-        assert self.adaptor is not None
         is_item = (histories > 0)[:, :, None]
-        adapted = self.adaptor(self.features[self.visual][histories]) * is_item
-        return adapted.sum(1) / is_item.sum(1).clamp(min=1)
+        return (self.adapted(histories) * is_item).sum(1) / is_item.sum(1).clamp(min=1)
 
-    def vectors(self, numbers: Tensor) -> Tensor:
-        """(K, D) input embeddings of items 1..I or of the [REC] token, I + 1."""
-        rec = self.rec.expand(len(numbers), -1)
-        if self.adaptor is None:
-            return rec
-        features = self.features[self.visual]
-        adapted = self.adaptor(features[numbers.clamp(max=len(features) - 1)])
-        return torch.where((numbers == len(features))[:, None], rec, adapted)
+    def adapted(self, items: Tensor) -> Tensor:
+        """(K, D) input embeddings of items."""
+        assert self.adaptor is not None
+        return self.adaptor(self.features[self.visual][items])
 
 
 @dataclass(eq=False, kw_only=True)
@@ -139,6 +135,7 @@ class ILLMRec(BaseRecommender):
         shared_dim: of the space in which users and items are compared.
         max_len: items of a prompt, the most recent.
         max_tokens: of a prompt; older items are dropped. 0 is the model's context window.
+        max_users: that it learns from, at random; 0 is all.
         batch_size: users in a step.
         epochs: each visits every user once, at a random place in the history.
         lr: peak learning rate.
@@ -153,7 +150,8 @@ class ILLMRec(BaseRecommender):
         feature_dims: kind -> F.
         llm_revision: of the language model's files.
         prompts: tokens of the items' expressions and around them; without an LLM none.
-        answers: property -> tokens of each item's answer, for alignment.
+        questions: property -> tokens of five questions, for alignment.
+        answers: property -> tokens of each item's answer.
         num_truncated: prompts that lost items in the last call of ``score``.
         network: what is trained.
         training: the history of the training, once fitted.
@@ -184,6 +182,7 @@ class ILLMRec(BaseRecommender):
     shared_dim: int = 64
     max_len: int = 10
     max_tokens: int = 0
+    max_users: int = 0
     batch_size: int = 32
     epochs: int = 8
     lr: float = 2e-3
@@ -196,6 +195,7 @@ class ILLMRec(BaseRecommender):
     feature_dims: dict[str, int] = field(init=False, repr=False)
     llm_revision: str = field(init=False, repr=False)
     prompts: ItemPrompts | None = field(init=False, repr=False)
+    questions: dict[str, list[list[int]]] = field(init=False, repr=False, default_factory=dict)
     answers: dict[str, list[list[int]]] = field(init=False, repr=False)
     network: ILLMNetwork = field(init=False, repr=False)
     training: TrainingHistory = field(init=False, repr=False)
@@ -261,16 +261,19 @@ class ILLMRec(BaseRecommender):
         return self.language_model.after(self.prompts.before) if self.is_frozen else self.language_model
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """(B, T) tokens -> (B, T, D); -i stands at [VISUAL] of item i, -(I + 1) at [REC]."""
-        return splice(tokens, self.language_model.words, self.network.vectors(-tokens[tokens < 0]))
+        """(B, T) tokens -> (B, T, D); -i stands at [VISUAL] of item i, -(I + 1) at the end of each row is [REC]."""
+        words, places = self.language_model.words, -tokens[tokens < 0]
+        if not len(places):
+            return embedding(tokens, words)  # nothing to learn
+        is_rec = places[0] > self.num_items
+        return splice(tokens, words, self.network.rec[None] if is_rec else self.network.adapted(places))
 
-    def prompt(self, history: np.ndarray, after: list[int], answer_len: int = 0) -> tuple[list[int], bool]:
-        """The tokens that ``encoder`` reads of a prompt, and whether older items were dropped so that it fits.
+    def prompt(self, history: np.ndarray, num_after: int) -> tuple[list[int], bool]:
+        """The tokens that ``encoder`` reads of a prompt's items, and whether older items were dropped so that it fits.
 
         Args:
             history: (T,) items, oldest first; 0 is padding.
-            after: tokens after the items.
-            answer_len: tokens that must fit after the prompt.
+            num_after: tokens that must fit after the items.
 
         Raises:
             ValueError: not even the last item fits.
@@ -278,42 +281,56 @@ class ILLMRec(BaseRecommender):
         assert self.prompts is not None
         items, before = history[history > 0][-self.max_len :], self.prompts.before
         limit = self.max_tokens or self.language_model.max_len
-        kept = self.prompts.most_recent(items, limit - len(before) - len(after) - answer_len)
+        kept = self.prompts.most_recent(items, limit - len(before) - num_after)
         if len(items) and not len(kept):
             raise ValueError(f"item {items[-1]} alone makes the prompt longer than {limit} tokens: raise max_tokens")
-        start = [] if self.is_frozen else before
-        return [*start, *self.prompts.of_items(kept), *after], len(kept) < len(items)
+        return [*([] if self.is_frozen else before), *self.prompts.of_items(kept)], len(kept) < len(items)
+
+    def read(self, histories: Sequence[np.ndarray] | np.ndarray, num_after: int) -> Iterator["_Reader"]:
+        """Read the items of histories, those of similar length together; count in ``num_truncated`` which lost items.
+
+        Args:
+            histories: B histories of items; 0 is padding.
+            num_after: tokens that must fit after the items of a prompt.
+        """
+        prompts = [self.prompt(history, num_after) for history in histories]
+        self.num_truncated += sum(is_truncated for _, is_truncated in prompts)
+        for rows in by_length([tokens for tokens, _ in prompts]):
+            own = [torch.tensor(prompts[row][0], dtype=torch.long, device=self.network.rec.device) for row in rows]
+            tokens, lengths = pad_sequence(own, batch_first=True), torch.tensor([len(row) for row in own])
+            has_tokens = tokens.shape[1] > 0
+            yield _Reader(rows, self.encoder.after_each(self.embed(tokens), lengths) if has_tokens else self.encoder)
 
     # Training -----------------------------------------------------------------------------------------------------
 
     def learn(self, split: Split, checkpoint: Path | None) -> None:
         """Train on the training part; the valid part, if there is one, chooses the best weights."""
         self.prepare(split)
-        batches = _Batches(split, self.batch_size, self.seed)
+        batches = _Batches(split, self.batch_size, self.seed, self.max_users)
         if not batches.users.size:
             raise ValueError(f"{self.name} learns from users with two training items; there is none")
         identity = self.identity(split) if checkpoint else ""
-        joint, epochs = [self.retrieval_loss_of(split)], self.epochs
+        losses, epochs = [self.retrieval_loss_of(split)], self.epochs
         if self.two_stage:
             epochs = -(-self.epochs // 2)
             first = part_checkpoint(checkpoint, "alignment")
             self.run_stage(batches, [self.alignment_loss], epochs, None, first, identity)
             cast(Adaptor, self.network.adaptor).requires_grad_(False)
         elif self.is_aligned:
-            joint.append(self.alignment_loss)
+            losses.append(self.alignment_loss)
         validate = validation_ndcg(self.score, split, VALIDATION_QUERIES, self.seed, self.max_len)
-        self.training = self.run_stage(batches, joint, epochs, validate, checkpoint, identity)
+        self.training = self.run_stage(batches, losses, epochs, validate, checkpoint, identity)
 
     def run_stage(
         self,
         batches: "_Batches",
-        losses: Sequence[Callable[["_Batch"], Tensor]],
+        losses: Sequence["_Loss"],
         epochs: int,
         validate: Callable[[], float] | None,
         checkpoint: Path | None,
         identity: str,
     ) -> TrainingHistory:
-        """Train on the sum of some losses of a batch, see ``train``."""
+        """Train on the sum of some losses of a batch, whose items are read once, see ``train``."""
         steps = epochs * batches.per_epoch
         config = TrainingConfig(
             steps=steps,
@@ -327,7 +344,8 @@ class ILLMRec(BaseRecommender):
 
         def loss_of(step: int) -> Tensor:
             batch = batches.of(step)
-            return torch.stack([loss(batch) for loss in losses]).sum()
+            readers = [*self.read(batch.histories, self.longest_suffix)] if self.llm else []
+            return torch.stack([loss(batch, readers) for loss in losses]).sum()
 
         return train(self.network, loss_of, config, validate, checkpoint, self.name, identity)
 
@@ -346,7 +364,8 @@ class ILLMRec(BaseRecommender):
         self.prompts = self.write_prompts(dataset) if self.llm else None
         self.network = self.build_network(standard).to(load_settings().device)
         if self.is_aligned:
-            self.answers = {name: self.answers_of(dataset, name) for name in properties_of(dataset)}
+            self.questions = {name: self.questions_of(name) for name in properties_of(dataset)}
+            self.answers = {name: self.answers_of(dataset, name) for name in self.questions}
 
     def write_prompts(self, dataset: RecDataset) -> ItemPrompts:
         """See ``item_prompts.write_prompts``."""
@@ -373,12 +392,23 @@ class ILLMRec(BaseRecommender):
         """See ``BaseRecommender``."""
         return self.build_network({kind: torch.zeros(self.num_items + 1, F) for kind, F in self.feature_dims.items()})
 
+    @property
+    def longest_suffix(self) -> int:
+        """Tokens that must fit after the items in training: up to [REC], or of a question and its answer."""
+        assert self.prompts is not None
+        questions = [len(tokens) + ANSWER_LEN for own in self.questions.values() for tokens in own]
+        return max([len(self.prompts.after), *questions])
+
+    def questions_of(self, name: str) -> list[list[int]]:
+        """Tokens of a prompt after its items with each of the questions about a property."""
+        return [around_items(self.language_model, question)[1] for question in questions_about(name)]
+
     def answers_of(self, dataset: RecDataset, name: str) -> list[list[int]]:
         """Tokens of each item's answer to the questions about a property; entry 0 is padding."""
         llm = self.language_model
         return [llm.tokens(llm.reply(str(value or "")))[:ANSWER_LEN] for value in dataset.column(name)]
 
-    def retrieval_loss_of(self, split: Split) -> Callable[["_Batch"], Tensor]:
+    def retrieval_loss_of(self, split: Split) -> "_Loss":
         """The loss of image-based retrieval of a batch (Eq. 5, or the softmax), with negatives from a split."""
         pairs = Pairs(split) if self.loss == "bce" and not self.as_released else None
 
@@ -389,44 +419,47 @@ class ILLMRec(BaseRecommender):
                 return sample_negatives(targets, 1, self.num_items)[:, 0]
             return torch.from_numpy(pairs.negatives(batch.users, batch.rng)).to(targets.device)
 
-        def loss_of(batch: _Batch) -> Tensor:
+        def loss_of(batch: _Batch, readers: Sequence[_Reader]) -> Tensor:
             head, features = self.network.head, self.network.item_features
             targets = torch.from_numpy(batch.targets).to(self.network.rec.device)
-            states, negatives = self.user_states(batch.histories), negatives_of(batch, targets)
+            states = self.states_at_rec(readers) if self.llm else self.mean_states(batch.histories)
+            negatives = negatives_of(batch, targets)
             loss = ire_loss(head, states, features, targets, negatives)
             return loss / len(features) if self.as_released else loss
 
         return loss_of
 
-    def alignment_loss(self, batch: "_Batch") -> Tensor:
+    def alignment_loss(self, batch: "_Batch", readers: Sequence["_Reader"]) -> Tensor:
         """The loss of the answers to one of the questions (Eq. 3), sampled for the whole batch."""
         name = str(batch.rng.choice(list(self.answers)))
-        question = questions_about(name)[batch.rng.integers(5)]
-        after = around_items(self.language_model, question)[1]
-        prompts = [self.prompt(history, after, ANSWER_LEN)[0] for history in batch.histories]
+        question = self.questions[name][batch.rng.integers(5)]
         answers = [self.answers[name][target] for target in batch.targets]
         sizes, losses = torch.tensor([len(answer) for answer in answers]), []
-        for part in by_length(prompts):
-            own = answer_loss(self.encoder, [prompts[row] for row in part], [answers[row] for row in part], self.embed)
-            losses.append(own * sizes[part].sum() / sizes.sum())
+        for rows, llm in readers:
+            own = answer_loss(llm, [question] * len(rows), [answers[row] for row in rows], self.embed)
+            losses.append(own * sizes[rows].sum() / sizes.sum())
         return torch.stack(losses).sum()
 
     # Scoring ------------------------------------------------------------------------------------------------------
 
     def user_states(self, histories: Sequence[np.ndarray] | np.ndarray) -> Tensor:
-        """(B, D) hidden states at [REC]; without an LLM, the means of the histories' adapted features.
+        """(B, D) hidden states at [REC]; without an LLM, the means of the histories' adapted features."""
+        if not self.prompts:
+            return self.mean_states(histories)
+        return self.states_at_rec(self.read(histories, len(self.prompts.after)))
 
-        Counts in ``num_truncated`` the histories that lost items.
-        """
-        if not self.llm:
-            rows = pad_right(padded(histories)[:, -self.max_len :])
-            return self.network.mean_state(torch.from_numpy(rows).to(self.network.rec.device))
+    def states_at_rec(self, readers: Iterable["_Reader"]) -> Tensor:
+        """(B, D) hidden states at [REC] after the items of B histories."""
         assert self.prompts is not None
-        prompts = [self.prompt(history, self.prompts.after) for history in histories]
-        self.num_truncated += sum(is_truncated for _, is_truncated in prompts)
-        parts = by_length([tokens for tokens, _ in prompts])
-        states = [last_hidden(self.encoder, [prompts[row][0] for row in part], self.embed) for part in parts]
-        return torch.cat(states).float()[np.argsort(np.concatenate(parts))]
+        after = self.prompts.after
+        pairs = [(rows, last_hidden(llm, [after] * len(rows), self.embed)) for rows, llm in readers]
+        order = np.argsort(np.concatenate([rows for rows, _ in pairs]))
+        return torch.cat([states for _, states in pairs]).float()[order]
+
+    def mean_states(self, histories: Sequence[np.ndarray] | np.ndarray) -> Tensor:
+        """(B, D) means of the adapted features of B histories."""
+        rows = pad_right(padded(histories)[:, -self.max_len :])
+        return self.network.mean_state(torch.from_numpy(rows).to(self.network.rec.device))
 
     @torch.no_grad()
     def score_all(self, queries: Queries) -> np.ndarray:
@@ -440,6 +473,21 @@ class ILLMRec(BaseRecommender):
             users = self.network.head.users_of(self.user_states(queries.histories[rows]))
             scores[rows, 1:] = sum_of_affinities(users, items).cpu().numpy()
         return scores
+
+
+class _Reader(NamedTuple):
+    """A language model that has read the items of some histories.
+
+    Attributes:
+        rows: (b,) numbers of the histories.
+        llm: the model, whose b rows continue them.
+    """
+
+    rows: np.ndarray
+    llm: LanguageModel
+
+
+_Loss = Callable[["_Batch", Sequence[_Reader]], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -465,17 +513,20 @@ class _Batches:
     Args:
         split: whose training part it is.
         size: users of a batch.
-        seed: of the order, the cuts and the ties.
+        seed: of the order, the cuts, the ties, and the sample of the users.
+        max_users: a random sample; 0 is all.
 
     Attributes:
-        users: those with two training items or more.
+        users: those with two training items or more, in the sample.
         per_epoch: batches in an epoch.
     """
 
-    def __init__(self, split: Split, size: int, seed: int) -> None:
+    def __init__(self, split: Split, size: int, seed: int, max_users: int = 0) -> None:
         self.split, self.size, self.seed = split, size, seed
         counts = split.interactions("train")["user"].value_counts(sort=False)
-        self.users = np.sort(counts.index[counts > 1].to_numpy())
+        users = np.sort(counts.index[counts > 1].to_numpy())
+        sampled = np.random.default_rng(seed).permutation(users)[: max_users or None]
+        self.users = np.sort(sampled)
         self.per_epoch = -(-len(self.users) // size)
         self.items_of = lru_cache(maxsize=1)(self._items_of)
 

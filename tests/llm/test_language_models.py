@@ -48,6 +48,27 @@ def test_after_a_cached_prefix_hidden_states_are_those_of_the_whole_row(llm):
         torch.testing.assert_close(continued.hidden_states(rest), expected, atol=1e-5, rtol=0)
 
 
+@torch.no_grad()
+def test_rows_continue_prefixes_of_their_own_lengths_as_in_whole_rows(llm):
+    shared, prefixes = llm.tokens("<s>They bought"), [llm.tokens(" a striped red mug"), llm.tokens(" caps")]
+    rows = [torch.tensor(tokens) for tokens in prefixes]
+    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=7)
+    rest = torch.tensor([llm.tokens("? yes")] * 2)
+    readers = llm.after(shared).after_each(llm.words[padded], torch.tensor([len(row) for row in rows]))
+    for _ in range(2):
+        found = readers.hidden_states(llm.words[rest])
+        for row, tokens in enumerate(prefixes):
+            whole = llm.hidden_states(llm.words[torch.tensor([[*shared, *tokens, *rest[row]]])])
+            torch.testing.assert_close(found[row], whole[0, -rest.shape[1] :], atol=1e-5, rtol=0)
+
+
+def test_gradients_pass_through_a_prefix(llm):
+    prefix = llm.words[None, 5:9].clone().requires_grad_()
+    reader = llm.after_each(prefix, torch.tensor([3]))
+    reader.hidden_states(llm.words[None, 9:11])[0, -1].sum().backward()
+    assert (prefix.grad.abs().sum(2) > 0).tolist() == [[True, True, True, False]]  # the last one is padding
+
+
 def test_a_chat_is_the_templates_or_ends_with_answer(llm):
     spelled = llm.chat("What is it?") + llm.reply("mug")
     has_template = llm.name == "pocket-lm"

@@ -115,7 +115,7 @@ def test_the_loss_is_that_of_a_slow_reference(loss, as_released, make, planted, 
         drawn = torch.randint(1, planted.dataset.num_items, (20, 1))[:, 0].numpy()
         negatives = drawn + (drawn >= batch.targets)
     torch.manual_seed(3)
-    found = float(system.retrieval_loss_of(planted)(batch).detach())
+    found = float(loss_of(system.retrieval_loss_of(planted), system, batch).detach())
     for history, target, negative in zip(batch.histories, batch.targets, negatives, strict=True):
         for number, kind in enumerate(system.network.kinds):
             with torch.no_grad():
@@ -126,6 +126,56 @@ def test_the_loss_is_that_of_a_slow_reference(loss, as_released, make, planted, 
                 rows.append(np.logaddexp.reduce(scores[1:]) - scores[target])
     expected = np.mean(rows) if as_released else 2 * np.mean(rows)
     assert found == pytest.approx(expected, abs=1e-5)
+
+
+def loss_of(loss, system, batch):
+    return loss(batch, [*system.read(batch.histories, system.longest_suffix)])
+
+
+def reference_alignment(system, llm, dataset, batch, name, question):
+    """Mean of the answers' tokens, one whole prompt after the other."""
+    total, count = 0.0, 0
+    for history, target in zip(batch.histories, batch.targets, strict=True):
+        rows = prompt_rows(system, llm, dataset, history, question)
+        answer = torch.tensor(llm.tokens(f" {dataset.item(int(target))[name] or ''}</s>")[:ANSWER_LEN])
+        rows = torch.cat([rows, llm.words[answer]])[None]
+        log_p = llm.model(inputs_embeds=rows).logits[0, -len(answer) - 1 : -1].log_softmax(1)
+        total, count = total - float(log_p.gather(1, answer[:, None]).sum()), count + len(answer)
+    return total / count
+
+
+@pytest.mark.parametrize("options", [{}, {"expression": "image alone"}, {"as_released": True}])
+def test_the_alignment_loss_is_that_of_a_slow_reference(options, make, planted, folder, monkeypatch):
+    system, llm, batch = make(**options), load_language_model(folder), _Batches(planted, 20, 0).of(1)
+    system.prepare(planted)
+    system.questions = {"title": [llm.tokens(" What is it called?\nAnswer:")] * 5}
+    found = loss_of(system.alignment_loss, system, batch)
+    with torch.no_grad():
+        expected = reference_alignment(system, llm, planted.dataset, batch, "title", "What is it called?")
+    assert float(found.detach()) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"lora": True}])
+def test_reading_items_once_for_both_losses_gives_the_gradients_of_reading_them_twice(options, make, planted):
+    gradients = []
+    for is_once in (True, False):
+        system, batch = make(**options), _Batches(planted, 20, 0).of(1)
+        system.prepare(planted)
+        losses = [system.retrieval_loss_of(planted), system.alignment_loss]
+        readers = [*system.read(batch.histories, system.longest_suffix)]
+        for loss in losses:
+            (loss(batch, readers) if is_once else loss_of(loss, system, batch)).backward(retain_graph=True)
+        gradients.append([weight.grad for weight in system.network.parameters() if weight.grad is not None])
+    for once, twice in zip(*gradients, strict=True):
+        torch.testing.assert_close(once, twice, atol=1e-6, rtol=1e-4)
+
+
+def test_texts_are_read_without_a_graph_if_the_model_is_frozen(make, planted):
+    for options, is_recorded in (({"expression": "title"}, False), ({}, True), ({"lora": True}, True)):
+        system, batch = make(**options), _Batches(planted, 20, 0).of(1)
+        system.prepare(planted)
+        _, llm = next(system.read(batch.histories, system.longest_suffix))
+        assert llm.prefix.layers[-1].keys.requires_grad == is_recorded
 
 
 def training_items(split):
@@ -142,6 +192,15 @@ def test_a_batch_has_each_users_items_up_to_the_target_and_every_user_once_an_ep
             assert np.array_equal([*history, target], items[user][: len(history) + 1])
         seen += [*batch.users]
     assert sorted(seen) == sorted(items)
+
+
+def test_fewer_users_are_a_sample_that_every_epoch_visits(planted):
+    some, others = _Batches(planted, 7, 0, max_users=10), _Batches(planted, 7, 1, max_users=10)
+    epochs = [sorted(np.concatenate([some.of(step).users for step in steps])) for steps in ((0, 1), (2, 3))]
+    assert epochs[0] == epochs[1] == sorted(set(some.users))
+    assert some.per_epoch == 2
+    assert len(some.users) == 10
+    assert set(some.users) != set(others.users)
 
 
 def test_ties_in_time_have_another_order_in_each_epoch(planted):
@@ -163,7 +222,7 @@ def test_as_written_no_negative_is_in_the_history_and_as_released_it_may_be(make
         monkeypatch.setattr(illmrec, "ire_loss", lambda *own, drawn=negatives: drawn.append(own[4]) or torch.zeros(()))
         batch = _Batches(planted, 24, 0).of(0)
         for _ in range(20):
-            system.retrieval_loss_of(planted)(batch)
+            loss_of(system.retrieval_loss_of(planted), system, batch)
         pairs = [(user, int(item)) for row in negatives for user, item in zip(batch.users, row, strict=True)]
         known[as_released] = any(item in items[user] for user, item in pairs)
     assert known == {False: False, True: True}
@@ -272,10 +331,10 @@ def test_random_weights_are_another_model(fitted, planted):
 def test_every_question_occurs(make, planted, monkeypatch):
     system, asked = make(), set()
     system.prepare(planted)
-    around = illmrec.around_items
-    monkeypatch.setattr(illmrec, "around_items", lambda llm, question: asked.add(question) or around(llm, question))
+    monkeypatch.setattr(illmrec, "answer_loss", lambda _, own, *rest: asked.add((*own[0],)) or torch.zeros(()))
     for seed in range(60):
-        system.alignment_loss(_Batch(np.zeros(1), [np.array([1])], np.array([2]), np.random.default_rng(seed)))
+        batch = _Batch(np.zeros(1), [np.array([1])], np.array([2]), np.random.default_rng(seed))
+        loss_of(system.alignment_loss, system, batch)
     assert len(asked) == 5 * len(properties_of(planted.dataset))
 
 
@@ -311,13 +370,13 @@ def test_a_killed_training_resumes_to_the_same_scores(options, make, fitted, pla
     checkpoint, queries = tmp_path / "run.pt", planted.queries("test")
     killed, steps = make(**options), []
 
-    def stop(histories):
+    def stop(readers):
         steps.append(1)
         if len(steps) > 1:
             raise KeyboardInterrupt
-        return type(killed).user_states(killed, histories)
+        return type(killed).states_at_rec(killed, readers)
 
-    monkeypatch.setattr(killed, "user_states", stop)
+    monkeypatch.setattr(killed, "states_at_rec", stop)
     save_each = lambda config: replace(config, save_every=1)  # noqa: E731
     train = loop.train
     monkeypatch.setattr(
@@ -339,14 +398,15 @@ def test_a_prompt_that_is_too_long_loses_its_oldest_items_and_is_counted(make, f
     system = fitted(expression="title")
     system.score(queries)
     assert system.num_truncated == 0
-    prompts = [system.prompt(items, system.prompts.after)[0] for items in queries.histories]
-    system.max_tokens = len(system.prompts.before) + max(map(len, prompts)) - 1
-    shorter = [system.prompt(items, system.prompts.after) for items in queries.histories]
+    num_after = len(system.prompts.after)
+    prompts = [system.prompt(items, num_after)[0] for items in queries.histories]
+    system.max_tokens = len(system.prompts.before) + max(map(len, prompts)) + num_after - 1
+    shorter = [system.prompt(items, num_after) for items in queries.histories]
     system.score(queries)
     assert 0 < sum(cut for _, cut in shorter) == system.num_truncated < len(queries)
     for (tokens, cut), whole, items in zip(shorter, prompts, queries.histories, strict=True):
-        assert len(system.prompts.before) + len(tokens) <= system.max_tokens
-        expected = system.prompt(items[items > 0][-3:], system.prompts.after)[0] if cut else whole
+        assert len(system.prompts.before) + len(tokens) + num_after <= system.max_tokens
+        expected = system.prompt(items[items > 0][-3:], num_after)[0] if cut else whole
         assert tokens == expected
     system.max_tokens = len(system.prompts.before) + len(system.prompts.after) + 2
     with pytest.raises(ValueError, match=r"item \d+ alone makes the prompt longer than \d+ tokens: raise max_tokens"):
