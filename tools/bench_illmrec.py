@@ -11,7 +11,8 @@ from mmrec_helpers.encoders.models import Encoder, load_encoder
 from mmrec_helpers.lessons.retrieval import ire_loss
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.recommenders.features import image_features
-from mmrec_helpers.recommenders.illmrec import ILLMRec, _Batch, _Batches
+from mmrec_helpers.recommenders.history_batches import HistoryBatch, HistoryBatches
+from mmrec_helpers.recommenders.illmrec import ILLMRec
 from mmrec_helpers.recommenders.item_prompts import HISTORY, REQUEST
 
 LENGTH, NUM_USERS = 10, 100
@@ -27,7 +28,7 @@ def prepared(split: Split, expression: str, images: np.ndarray) -> ILLMRec:
     return system
 
 
-def plain_loss(system: ILLMRec, dataset: RecDataset, encoder: Encoder, batch: _Batch) -> torch.Tensor:
+def plain_loss(system: ILLMRec, dataset: RecDataset, encoder: Encoder, batch: HistoryBatch) -> torch.Tensor:
     """The loss of a batch as a loop over users and items that tokenises and encodes each of them anew."""
     llm, network, rows = system.language_model, system.network, []
     assert network.adaptor
@@ -76,7 +77,7 @@ def main(race: Callable) -> None:
     race(name, lambda: image.score(queries), lambda: description.score(queries), "by descriptions")
     tokens = [mean_tokens(system, queries.histories) for system in (image, description)]
     print(f"  tokens of a prompt: {tokens[0]:.0f} and {tokens[1]:.0f}; the paper: {GOAL} times as fast")
-    batch, loss_of = _Batches(split, image.batch_size, 0).of(0), image.retrieval_loss_of(split)
+    batch, loss_of = HistoryBatches(split, image.batch_size, 0).of(0), image.retrieval_loss_of(split)
 
     def own_loss() -> torch.Tensor:
         return loss_of(batch, [*image.read(batch.histories, image.longest_suffix)])

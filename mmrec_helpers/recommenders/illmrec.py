@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import embedding
 from torch.nn.utils.rnn import pad_sequence
 
@@ -22,12 +22,14 @@ from mmrec_helpers.llm.questions import questions_about
 from mmrec_helpers.llm.tuning import add_lora
 from mmrec_helpers.recommenders.base import BaseRecommender, part_checkpoint
 from mmrec_helpers.recommenders.features import unit_variance
+from mmrec_helpers.recommenders.history_batches import HistoryBatch, HistoryBatches
+from mmrec_helpers.recommenders.illmrec_network import ILLMNetwork, VocabularyHead
 from mmrec_helpers.recommenders.item_prompts import EXPRESSIONS, ItemPrompts, around_items, write_prompts
 from mmrec_helpers.recommenders.matrices import check_rows
 from mmrec_helpers.recommenders.pairwise import Pairs
 from mmrec_helpers.recommenders.sequential import pad_right
 from mmrec_helpers.settings import load_settings
-from mmrec_helpers.training.loop import TrainingConfig, TrainingHistory, batch_rows, train
+from mmrec_helpers.training.loop import TrainingConfig, TrainingHistory, train
 from mmrec_helpers.training.losses import sample_negatives
 
 PROPERTIES = ("brand", "category", "title", "description")
@@ -41,72 +43,6 @@ SCORED = 1_024
 """Queries that are sorted by length together."""
 VALIDATION_QUERIES = 500
 """Maximum number of queries for early stopping."""
-
-
-class VocabularyHead(RetrievalHead):
-    """Items as out-of-vocabulary tokens: one output embedding each, whatever their features, as in UniMP.
-
-    The full softmax is then the loss of the next token.
-    """
-
-    def __init__(self, hidden_dim: int, num_items: int) -> None:
-        super().__init__(hidden_dim, [], 0)
-        self.tokens = nn.Parameter(torch.randn(num_items, hidden_dim) / hidden_dim**0.5)
-
-    def users_of(self, hidden: Tensor) -> Tensor:
-        """(B, D) -> (1, B, D), the user states as they are."""
-        return hidden[None]
-
-    def items_of(self, features: Sequence[Tensor]) -> Tensor:
-        """(1, I, D), independent of the features."""
-        return self.tokens[None]
-
-
-class ILLMNetwork(nn.Module):
-    """All that is trained: adaptor, [REC] token, head, and weights of the language model where it is fine-tuned.
-
-    The features of the items are stored beside them.
-
-    Args:
-        features: kind -> (I + 1, F) standardised features, row 0 is padding.
-        kinds: of the features by which items are scored.
-        adaptor: of the features at [VISUAL], and None without [VISUAL].
-        visual: kind of those features.
-        head: that turns user states into affinities.
-        dim: D of the language model.
-        finetuned: weights of the language model.
-    """
-
-    def __init__(
-        self,
-        features: Mapping[str, Tensor],
-        kinds: Sequence[str],
-        adaptor: Adaptor | None,
-        visual: str,
-        head: RetrievalHead,
-        dim: int,
-        finetuned: Sequence[nn.Parameter],
-    ) -> None:
-        super().__init__()
-        self.features = nn.ParameterDict(features).requires_grad_(False)
-        self.kinds, self.adaptor, self.visual, self.head = kinds, adaptor, visual, head
-        self.rec = nn.Parameter(torch.randn(dim) / dim**0.5)
-        self.finetuned = nn.ParameterList(finetuned)
-
-    @property
-    def item_features(self) -> list[Tensor]:
-        """(I, F) of each kind by which items are scored."""
-        return [self.features[kind][1:] for kind in self.kinds]
-
-    def mean_state(self, histories: Tensor) -> Tensor:
-        """(B, T) items, 0 is padding -> (B, D) mean of their adapted features; zeros without items."""
-        is_item = (histories > 0)[:, :, None]
-        return (self.adapted(histories) * is_item).sum(1) / is_item.sum(1).clamp(min=1)
-
-    def adapted(self, items: Tensor) -> Tensor:
-        """(K, D) input embeddings of items."""
-        assert self.adaptor is not None
-        return self.adaptor(self.features[self.visual][items])
 
 
 @dataclass(eq=False, kw_only=True)
@@ -306,7 +242,7 @@ class ILLMRec(BaseRecommender):
     def learn(self, split: Split, checkpoint: Path | None) -> None:
         """Train on the training part; the valid part, if there is one, chooses the best weights."""
         self.prepare(split)
-        batches = _Batches(split, self.batch_size, self.seed, self.max_users)
+        batches = HistoryBatches(split, self.batch_size, self.seed, self.max_users)
         if not batches.users.size:
             raise ValueError(f"{self.name} learns from users with two training items; there is none")
         identity = self.identity(split) if checkpoint else ""
@@ -323,7 +259,7 @@ class ILLMRec(BaseRecommender):
 
     def run_stage(
         self,
-        batches: "_Batches",
+        batches: HistoryBatches,
         losses: Sequence["_Loss"],
         epochs: int,
         validate: Callable[[], float] | None,
@@ -412,14 +348,14 @@ class ILLMRec(BaseRecommender):
         """The loss of image-based retrieval of a batch (Eq. 5, or the softmax), with negatives from a split."""
         pairs = Pairs(split) if self.loss == "bce" and not self.as_released else None
 
-        def negatives_of(batch: _Batch, targets: Tensor) -> Tensor | None:
+        def negatives_of(batch: HistoryBatch, targets: Tensor) -> Tensor | None:
             if self.loss == "softmax":
                 return None
             if pairs is None:
                 return sample_negatives(targets, 1, self.num_items)[:, 0]
             return torch.from_numpy(pairs.negatives(batch.users, batch.rng)).to(targets.device)
 
-        def loss_of(batch: _Batch, readers: Sequence[_Reader]) -> Tensor:
+        def loss_of(batch: HistoryBatch, readers: Sequence[_Reader]) -> Tensor:
             head, features = self.network.head, self.network.item_features
             targets = torch.from_numpy(batch.targets).to(self.network.rec.device)
             states = self.states_at_rec(readers) if self.llm else self.mean_states(batch.histories)
@@ -429,7 +365,7 @@ class ILLMRec(BaseRecommender):
 
         return loss_of
 
-    def alignment_loss(self, batch: "_Batch", readers: Sequence["_Reader"]) -> Tensor:
+    def alignment_loss(self, batch: HistoryBatch, readers: Sequence["_Reader"]) -> Tensor:
         """The loss of the answers to one of the questions (Eq. 3), sampled for the whole batch."""
         name = str(batch.rng.choice(list(self.answers)))
         question = self.questions[name][batch.rng.integers(5)]
@@ -487,64 +423,7 @@ class _Reader(NamedTuple):
     llm: LanguageModel
 
 
-_Loss = Callable[["_Batch", Sequence[_Reader]], Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class _Batch:
-    """B users, each cut at a random position of the history.
-
-    Attributes:
-        users: (B,) their numbers.
-        histories: their items before the cut.
-        targets: (B,) the item after it.
-        rng: for all else that is random in the step.
-    """
-
-    users: np.ndarray
-    histories: list[np.ndarray]
-    targets: np.ndarray
-    rng: np.random.Generator
-
-
-class _Batches:
-    """The batches of a training, by their step; each epoch visits every user once, in another order of ties in time.
-
-    Args:
-        split: whose training part it is.
-        size: users of a batch.
-        seed: of the order, the cuts, the ties, and the sample of the users.
-        max_users: a random sample; 0 is all.
-
-    Attributes:
-        users: those with two training items or more, in the sample.
-        per_epoch: batches in an epoch.
-    """
-
-    def __init__(self, split: Split, size: int, seed: int, max_users: int = 0) -> None:
-        self.split, self.size, self.seed = split, size, seed
-        counts = split.interactions("train")["user"].value_counts(sort=False)
-        users = np.sort(counts.index[counts > 1].to_numpy())
-        sampled = np.random.default_rng(seed).permutation(users)[: max_users or None]
-        self.users = np.sort(sampled)
-        self.per_epoch = -(-len(self.users) // size)
-        self.items_of = lru_cache(maxsize=1)(self._items_of)
-
-    def of(self, step: int) -> _Batch:
-        """The batch of a step, of the seed and the step alone."""
-        rng, items_of = np.random.default_rng([self.seed, step]), self.items_of(step // self.per_epoch)
-        users = self.users[batch_rows(len(self.users), self.size, step, self.seed)]
-        own = [items_of[user] for user in users]
-        cuts = rng.integers(1, [len(items) for items in own])
-        histories = [items[:cut] for items, cut in zip(own, cuts, strict=True)]
-        targets = np.array([items[cut] for items, cut in zip(own, cuts, strict=True)], np.int64)
-        return _Batch(users, histories, targets, rng)
-
-    def _items_of(self, epoch: int) -> dict[int, np.ndarray]:
-        """User -> training items."""
-        split = self.split if self.split.has_tie_order else self.split.shuffle_ties([self.seed, epoch])
-        groups = split.interactions("train").groupby("user")["item"]
-        return {int(user): items.to_numpy() for user, items in groups}  # type: ignore[call-overload]
+_Loss = Callable[[HistoryBatch, Sequence[_Reader]], Tensor]
 
 
 def properties_of(dataset: RecDataset) -> list[str]:

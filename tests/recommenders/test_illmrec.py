@@ -13,7 +13,8 @@ from mmrec_helpers.data.dataset import Queries
 from mmrec_helpers.llm.language_models import load_language_model
 from mmrec_helpers.recommenders import illmrec
 from mmrec_helpers.recommenders.base import load_recommender
-from mmrec_helpers.recommenders.illmrec import ANSWER_LEN, ILLMRec, _Batch, _Batches, properties_of
+from mmrec_helpers.recommenders.history_batches import HistoryBatch, HistoryBatches
+from mmrec_helpers.recommenders.illmrec import ANSWER_LEN, ILLMRec, properties_of
 from mmrec_helpers.recommenders.item_prompts import EXPRESSIONS
 from mmrec_helpers.recommenders.pairwise import Pairs
 
@@ -108,7 +109,7 @@ def test_the_loss_is_that_of_a_slow_reference(loss, as_released, make, planted, 
     """Without alignment; the batch and its negatives are read off, all else is computed again."""
     system, rows = make(loss=loss, as_released=as_released, alignment=False), []
     system.prepare(planted)
-    batch, llm = _Batches(planted, 20, 0).of(1), load_language_model(folder)
+    batch, llm = HistoryBatches(planted, 20, 0).of(1), load_language_model(folder)
     torch.manual_seed(3)
     negatives = Pairs(planted).negatives(batch.users, deepcopy(batch.rng))
     if as_released:
@@ -146,7 +147,7 @@ def reference_alignment(system, llm, dataset, batch, name, question):
 
 @pytest.mark.parametrize("options", [{}, {"expression": "image alone"}, {"as_released": True}])
 def test_the_alignment_loss_is_that_of_a_slow_reference(options, make, planted, folder, monkeypatch):
-    system, llm, batch = make(**options), load_language_model(folder), _Batches(planted, 20, 0).of(1)
+    system, llm, batch = make(**options), load_language_model(folder), HistoryBatches(planted, 20, 0).of(1)
     system.prepare(planted)
     system.questions = {"title": [llm.tokens(" What is it called?\nAnswer:")] * 5}
     found = loss_of(system.alignment_loss, system, batch)
@@ -159,7 +160,7 @@ def test_the_alignment_loss_is_that_of_a_slow_reference(options, make, planted, 
 def test_reading_items_once_for_both_losses_gives_the_gradients_of_reading_them_twice(options, make, planted):
     gradients = []
     for is_once in (True, False):
-        system, batch = make(**options), _Batches(planted, 20, 0).of(1)
+        system, batch = make(**options), HistoryBatches(planted, 20, 0).of(1)
         system.prepare(planted)
         losses = [system.retrieval_loss_of(planted), system.alignment_loss]
         readers = [*system.read(batch.histories, system.longest_suffix)]
@@ -172,7 +173,7 @@ def test_reading_items_once_for_both_losses_gives_the_gradients_of_reading_them_
 
 def test_texts_are_read_without_a_graph_if_the_model_is_frozen(make, planted):
     for options, is_recorded in (({"expression": "title"}, False), ({}, True), ({"lora": True}, True)):
-        system, batch = make(**options), _Batches(planted, 20, 0).of(1)
+        system, batch = make(**options), HistoryBatches(planted, 20, 0).of(1)
         system.prepare(planted)
         _, llm = next(system.read(batch.histories, system.longest_suffix))
         assert llm.prefix.layers[-1].keys.requires_grad == is_recorded
@@ -183,44 +184,13 @@ def training_items(split):
     return {user: items.to_numpy() for user, items in split.interactions("train").groupby("user")["item"]}
 
 
-def test_a_batch_has_each_users_items_up_to_the_target_and_every_user_once_an_epoch(planted):
-    items = training_items(planted)
-    batches, seen = _Batches(planted, 7, 0), []
-    for step in range(batches.per_epoch):
-        batch = batches.of(step)
-        for user, history, target in zip(batch.users, batch.histories, batch.targets, strict=True):
-            assert np.array_equal([*history, target], items[user][: len(history) + 1])
-        seen += [*batch.users]
-    assert sorted(seen) == sorted(items)
-
-
-def test_fewer_users_are_a_sample_that_every_epoch_visits(planted):
-    some, others = _Batches(planted, 7, 0, max_users=10), _Batches(planted, 7, 1, max_users=10)
-    epochs = [sorted(np.concatenate([some.of(step).users for step in steps])) for steps in ((0, 1), (2, 3))]
-    assert epochs[0] == epochs[1] == sorted(set(some.users))
-    assert some.per_epoch == 2
-    assert len(some.users) == 10
-    assert set(some.users) != set(others.users)
-
-
-def test_ties_in_time_have_another_order_in_each_epoch(planted):
-    tied = replace(planted, has_tie_order=False)
-    frame = planted.dataset.interactions
-    dataset = replace(planted.dataset, interactions=frame.assign(time=frame["time"].iloc[0]))
-    batches, items = _Batches(replace(tied, dataset=dataset), 7, 0), training_items(planted)
-    orders = [batches.items_of(epoch) for epoch in (0, 1)]
-    assert any(not np.array_equal(orders[0][user], orders[1][user]) for user in items)
-    for order in orders:
-        assert all(np.array_equal(np.sort(order[user]), np.sort(items[user])) for user in items)
-
-
 def test_as_written_no_negative_is_in_the_history_and_as_released_it_may_be(make, planted, monkeypatch):
     items, known = training_items(planted), {}
     for as_released in (False, True):
         system, negatives = make(loss="bce", as_released=as_released), []
         system.prepare(planted)
         monkeypatch.setattr(illmrec, "ire_loss", lambda *own, drawn=negatives: drawn.append(own[4]) or torch.zeros(()))
-        batch = _Batches(planted, 24, 0).of(0)
+        batch = HistoryBatches(planted, 24, 0).of(0)
         for _ in range(20):
             loss_of(system.retrieval_loss_of(planted), system, batch)
         pairs = [(user, int(item)) for row in negatives for user, item in zip(batch.users, row, strict=True)]
@@ -333,7 +303,7 @@ def test_every_question_occurs(make, planted, monkeypatch):
     system.prepare(planted)
     monkeypatch.setattr(illmrec, "answer_loss", lambda _, own, *rest: asked.add((*own[0],)) or torch.zeros(()))
     for seed in range(60):
-        batch = _Batch(np.zeros(1), [np.array([1])], np.array([2]), np.random.default_rng(seed))
+        batch = HistoryBatch(np.zeros(1), [np.array([1])], np.array([2]), np.random.default_rng(seed))
         loss_of(system.alignment_loss, system, batch)
     assert len(asked) == 5 * len(properties_of(planted.dataset))
 
