@@ -1,11 +1,16 @@
 """I-LLMRec: seconds to score by item expression, and a training step against a plain loop. Called by ``make bench``."""
 
+import tempfile
+import time
 from collections.abc import Callable
+from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
 
-from mmrec_helpers.data.dataset import RecDataset, Split
+from mmrec_helpers.data.dataset import Queries, RecDataset, Split
+from mmrec_helpers.encoders.checkpoints import find_checkpoint
 from mmrec_helpers.encoders.features import embed_images
 from mmrec_helpers.encoders.models import Encoder, load_encoder
 from mmrec_helpers.lessons.retrieval import ire_loss
@@ -21,9 +26,16 @@ GOAL = 2.93
 """Times as fast as by full descriptions, in the abstract of {cite}`kim2025illmrec`."""
 
 
-def prepared(split: Split, expression: str, images: np.ndarray) -> ILLMRec:
+SMOLLM2: dict[str, Any] = {
+    **{"hidden_size": 576, "intermediate_size": 1_536, "num_hidden_layers": 30, "num_attention_heads": 9},
+    **{"num_key_value_heads": 3, "vocab_size": 49_152},
+}
+"""Sizes of SmolLM2-135M."""
+
+
+def prepared(split: Split, expression: str, images: np.ndarray, **options: Any) -> ILLMRec:  # noqa: ANN401
     """A system with random weights, which take as long as trained ones."""
-    system = ILLMRec(features={"image": images}, expression=expression, alignment=False)
+    system = ILLMRec(features={"image": images}, expression=expression, alignment=False, **options)
     system.prepare(split)
     return system
 
@@ -61,6 +73,44 @@ def mean_tokens(system: ILLMRec, histories: np.ndarray) -> float:
     return float(np.mean([len(system.prompt(items, num_after)[0]) + num_after for items in histories]))
 
 
+def full_histories(split: Split, num_users: int) -> Queries:
+    """Test queries of users with LENGTH items or more."""
+    queries = split.queries("test", LENGTH)
+    return queries.take(np.flatnonzero(queries.histories[:, 0])[:num_users])
+
+
+def race_on_gpu(sizes: dict[str, Any] = SMOLLM2, shop: str = "gpu", num_users: int = 500) -> dict[str, Any]:
+    """Time to score by item expression, with a Llama of some sizes in bf16 that has random weights.
+
+    Args:
+        sizes: arguments of transformers' ``LlamaConfig``.
+        shop: size of the Pocket Shop. Image features are random, too.
+        num_users: of one measurement.
+
+    Returns:
+        Expression -> tokens of a prompt, tokens and users a second; the ratio of the two; the paper's.
+    """
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    split, found = load_shop(0, shop)[0].leave_one_out(), {}
+    images = np.random.default_rng(0).normal(size=(split.dataset.num_items + 1, 64))
+    queries = full_histories(split, num_users)
+    with tempfile.TemporaryDirectory() as folder:
+        AutoTokenizer.from_pretrained(find_checkpoint("pocket-lm")).save_pretrained(folder)
+        LlamaForCausalLM(LlamaConfig(**sizes, max_position_embeddings=4_096)).bfloat16().save_pretrained(folder)
+        for expression in ("image", "description"):
+            system, seconds = prepared(split, expression, images, llm=folder, dtype="bfloat16"), []
+            for _ in range(4):
+                start = time.perf_counter()
+                system.score(queries)
+                seconds.append(time.perf_counter() - start)
+            tokens, typical = mean_tokens(system, queries.histories), median(seconds[1:])  # the first one warms up
+            speed = len(queries) / typical
+            found[expression] = {"tokens": tokens, "tokens_per_second": tokens * speed, "users_per_second": speed}
+    ratio = found["image"]["users_per_second"] / found["description"]["users_per_second"]
+    return found | {"ratio": ratio, "paper": GOAL}
+
+
 def main(race: Callable) -> None:
     """Run both benchmarks.
 
@@ -70,8 +120,7 @@ def main(race: Callable) -> None:
     dataset, _ = load_shop(0)
     split, encoder = dataset.leave_one_out(), load_encoder("pocket-clip")
     images = image_features(dataset, "pocket-clip")
-    queries = split.queries("test", LENGTH)
-    queries = queries.take(np.flatnonzero(queries.histories[:, 0])[:NUM_USERS])
+    queries = full_histories(split, NUM_USERS)
     image, description = (prepared(split, name, images) for name in ("image", "description"))
     name = f"I-LLMRec, {NUM_USERS} users, {LENGTH} items each"
     race(name, lambda: image.score(queries), lambda: description.score(queries), "by descriptions")

@@ -74,6 +74,7 @@ PARTS = [  # in the order of their value; a chapter adds its own
     Part("bench_compiled", "the same, both compiled", 180),
     notebook("04_gpt2_item_decoder", 240),
     notebook("04b_decoder_options", 240),
+    Part("expressions", "scores with I-LLMRec by image tokens and by descriptions", 120),
     notebook("05a_adaptor_and_alignment", 240),
     notebook("05b_retrieval_with_rec", 240),
     notebook("03_yardsticks_and_baselines", 240),
@@ -330,11 +331,19 @@ def bench(compiled: bool = False) -> dict:
     return race_on_gpu((64, 2, 4), 16, 2, 40, "cpu", ways) if DRY else race_on_gpu(compiled=ways)
 
 
+def expressions() -> dict:
+    """Tokens and users a second of I-LLMRec with image tokens and with descriptions."""
+    from bench_illmrec import race_on_gpu
+
+    return race_on_gpu()
+
+
 MEASUREMENTS: dict[str, Callable[[], dict]] = {
     "shop": shop,
     "decoder": decoder,
     "bench": bench,
     "bench_compiled": partial(bench, compiled=True),
+    "expressions": expressions,
 }
 """A part's name -> the function that it runs and whose numbers it prints."""
 
