@@ -1,6 +1,8 @@
 """The data sets and splits of the cells, by name."""
 
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -61,6 +63,14 @@ def require_model(name: str) -> None:
 def stamp_of(dataset: RecDataset) -> dict[str, str]:
     """The fields of a stamp that say on what a run was made."""
     return {"dataset": dataset.name, "fingerprint": dataset.fingerprint}
+
+
+def replace_columns(dataset: RecDataset, columns: Mapping[str, Sequence[str | None]]) -> RecDataset:
+    """The data set with other texts of its items 1 to I in some columns."""
+    items = dataset.items
+    for name, texts in columns.items():
+        items = items.remove_columns(name).add_column(name, list(texts), feature=dataset.items.features[name])
+    return replace(dataset, items=items.select_columns(dataset.items.column_names))
 
 
 @cache

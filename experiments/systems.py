@@ -30,7 +30,8 @@ PROTOCOLS: dict[str, tuple[FullRanking | SampledNegatives, int]] = {
     "100 uniform, next 5": (SampledNegatives(100), 5),
     "20 uniform, next 5": (SampledNegatives(20), 5),
 }
-"""Protocol of a cell -> what the targets are ranked against, and how many of a user's next items are targets."""
+"""Protocol of a cell -> what the targets are ranked against, and how many of a user's next items are targets. A
+condition may follow it, as in ``full; window 256``, see ``run_system``."""
 VALID, TEST = ("valid", "full"), [("test", "full"), ("test", "full, basket")]
 """Part and protocol by which settings are chosen; those of every table's headline, whose runs have the most to tell."""
 
@@ -75,6 +76,7 @@ def run_system(
     cells: Sequence[Cell],
     checkpoint: Path,
     values_of: Callable[[Any, Split], dict[str, np.ndarray]] | None = None,
+    under: Callable[[Any, str], Any] = lambda system, condition: system,
 ) -> Iterator[tuple[Cell, Run]]:
     """Fit a system once, and evaluate it for each cell.
 
@@ -83,6 +85,7 @@ def run_system(
         cells: with the same ``Cell.fit``.
         checkpoint: of the training.
         values_of: more numbers of each test query, from the fitted system and the split.
+        under: the fitted system under a condition, which the cell's protocol names after a semicolon; "" is none.
     """
     split = benchmark_split(cells[0].data, cells[0].seed, cells[0].split)
     is_timed = any(cell.protocol == TIMING for cell in cells)  # a training that resumes would take less time
@@ -96,8 +99,9 @@ def run_system(
         if cell.protocol == TIMING:
             yield cell, timing(system, split, cost)
             continue
-        protocol, num_targets = PROTOCOLS[cell.protocol]
-        run = evaluate(system, split, cell.part, protocol, num_targets=num_targets)
+        name, _, condition = cell.protocol.partition("; ")
+        protocol, num_targets = PROTOCOLS[name]
+        run = evaluate(under(system, condition), split, cell.part, protocol, num_targets=num_targets)
         values, scalars = run.values if cell.part == "test" else {}, {}
         if (cell.part, cell.protocol) in TEST:
             values = values | (values_of(system, split) if values_of else {})

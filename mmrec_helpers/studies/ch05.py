@@ -79,9 +79,17 @@ STRATEGIES = {
     "half of the images missing": Variant(images="half missing"),
     "pocket-siglip": Variant(encoder="pocket-siglip"),
     "pocket-resnet": Variant(encoder="pocket-resnet"),
+    "pocket-gpt2": Variant(options={"llm": "pocket-gpt2"}),
 }
 """The paper's losses as written and as released, and its Tables 3, 4, 6 and 7."""
 VARIANTS = EXPRESSED | CONTROLS | COMPONENTS | STRATEGIES
+ON_REAL_DATA = {
+    "lite0": Variant(encoder="lite0"),
+    "no LLM, more training": CONTROLS["no LLM"],
+    "LoRA, no ILA": Variant(options={"lora": True, "alignment": False}),
+    "random LLM, LoRA, no ILA": Variant(options={"lora": True, "alignment": False, "random_llm": True}),
+}
+"""Variants that are run on real data only, beside some of VARIANTS."""
 
 
 def collaborative_features(split: Split, **hyperparameters: Any) -> np.ndarray:  # noqa: ANN401

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import ch03, ch04, datasets, record, systems
+from experiments import ch03, ch04, ch05, datasets, record, systems
 from mmrec_helpers.pocket_shop.shop import load_shop
 
 
@@ -20,7 +20,7 @@ def results(monkeypatch, tmp_path) -> Path:
 def tiny():
     """The tiny Pocket Shop under the name of the laptop's."""
     cached = (datasets.benchmark_data, datasets.benchmark_split, systems.text_vectors, ch03.inputs, ch04.inputs)
-    cached = (*cached, ch04.variants)
+    cached = (*cached, ch04.variants, ch05.collaborative)
     with pytest.MonkeyPatch.context() as patch:
         for module in (datasets, ch03):
             patch.setattr(module, "open_data", lambda name, seed: (*load_shop(seed, "tiny"), None))
