@@ -28,7 +28,6 @@ from mmrec_helpers.recommenders.tuning import Settings
 from mmrec_helpers.settings import PROFILES, load_settings
 from mmrec_helpers.settings import Settings as BookSettings
 from mmrec_helpers.studies.ch05 import (
-    COMPONENTS,
     CONTROLS,
     EXPRESSED,
     ON_REAL_DATA,
@@ -40,8 +39,8 @@ from mmrec_helpers.studies.ch05 import (
 STUDY, FAMILY = "ch05", "I-LLMRec"
 TUNED = ("I-LLMRec", "no LLM")
 """The two that are compared, each with a search of its own; all others take what is best for I-LLMRec."""
-ON_EACH_SHOP = (*EXPRESSED, *CONTROLS, *COMPONENTS)
-"""Systems on three shops; all others are on the first."""
+ON_EACH_SHOP = (*EXPRESSED, *CONTROLS, "image", "CF", "image and CF")
+"""Systems on three shops; all others are on the first, with its split in time."""
 ON_TEMPORAL = ("I-LLMRec", "TALLRec", "no LLM", "random LLM")
 PROTOCOLS = ("full", "100 uniform")
 _WINDOWS = tuple(f"full; window {size}" for size in (1024, 512, 256, 128, 64))
@@ -101,8 +100,8 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
         for name in VARIANTS if seed == 0 else ON_EACH_SHOP:
             protocols = PROTOCOLS + (CONDITIONS.get(name, ()) if seed == 0 else ())
             cells += cells_of(chosen, name, protocols, {}, **place, split=LEAVE_ONE_OUT)
-        for name in ON_TEMPORAL:
-            cells += cells_of(chosen, name, PROTOCOLS[:1], {}, **place, split=TEMPORAL)
+    for name in ON_TEMPORAL:
+        cells += cells_of(chosen, name, PROTOCOLS[:1], {}, data=POCKET, seed=0, split=TEMPORAL)
     for data, (split, protocols, own) in REAL.items():
         for name in REAL_SYSTEMS[data]:
             options = MORE_TRAINING[data] if name == "no LLM, more training" else own

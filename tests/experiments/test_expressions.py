@@ -65,8 +65,8 @@ def test_a_window_bounds_the_prompt_and_cuts_an_item_only_where_it_is_longer_alo
     before = texts(system)
     for size in (2_048, 128, 64):
         changed = within_window(system, size)
-        prompts = [changed.prompt(items, changed.prompts.after) for items in queries.histories[:100]]
-        assert max(len(tokens) for tokens, _ in prompts) + len(system.prompts.before) <= size
+        prompts = [changed.prompt(items, len(changed.prompts.after)) for items in queries.histories[:100]]
+        assert max(len(tokens) for tokens, _ in prompts) + around <= size
         sizes = np.diff(system.prompts.ends)
         for own, whole, tokens in zip(texts(changed), before, sizes, strict=True):
             assert own == whole if tokens <= size - around else whole.startswith(own)
@@ -157,7 +157,8 @@ def test_histories_are_repeated_to_a_length(split):
 def test_sizes_are_those_of_the_prompts(expressed, split):
     histories = split.queries("test", 10).histories
     for system in expressed.values():
-        sizes = [len(system.prompt(items, system.prompts.after)[0]) for items in histories]
+        num_after = len(system.prompts.after)
+        sizes = [len(system.prompt(items, num_after)[0]) + num_after for items in histories]
         assert np.array_equal(prompt_sizes(system, histories), np.add(sizes, len(system.prompts.before)))
 
 

@@ -44,6 +44,7 @@ CHANGES = {
     "half of the images missing": {"imageless", "image"},
     "pocket-siglip": {"image"},
     "pocket-resnet": {"image"},
+    "pocket-gpt2": {"llm"},
 }
 """Name -> in what it differs from I-LLMRec; ``image`` are the features of that kind."""
 
