@@ -2,7 +2,7 @@
 
 ``@pytest.mark.slow(*inputs)`` names what a test depends on, each input one of
 
-- a glob of files below the repository's root: ``"experiments/separations.py"``;
+- a glob of files below the repository's root: ``"experiments/shop.py"``;
 - a constant of a module, for what carries a version: ``"mmrec_helpers.pocket_shop.shop:SHOP_VERSION"``;
 - a package's pin in the lock: ``"torch=="``.
 

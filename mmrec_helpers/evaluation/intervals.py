@@ -13,5 +13,5 @@ def mean_interval(values: np.ndarray) -> list[float]:
 
 
 def format_interval(interval: Sequence[float]) -> str:
-    """A mean and its interval, (3,), as a table shows them; the interval stays on one line."""
-    return "{:.3f} ({:.3f}\xa0to\xa0{:.3f})".format(*interval)
+    """A mean and its interval, (3,) or more, as a table shows them; the interval stays on one line."""
+    return "{} ({}\xa0to\xa0{})".format(*(f"{number:z.3f}" for number in interval))

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import ttest_1samp
 
 from mmrec_helpers.data.dataset import RecDataset
-from mmrec_helpers.evaluation.intervals import mean_interval
+from mmrec_helpers.evaluation.intervals import format_interval, mean_interval
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.lessons.exploration import bootstrap_interval
 
@@ -169,9 +169,9 @@ def by_seed(runs: Sequence[Run], metric: str = "NDCG@10") -> pd.DataFrame:
 
 def text_table(board: pd.DataFrame) -> pd.DataFrame:
     """One metric of a leaderboard with a reference, as text that fits a page; columns beside it stay."""
-    text = board.drop(columns=["ci_low", "ci_high"]).map("{:z.3f}".format)
-    low, high = text.pop("difference_ci_low"), text.pop("difference_ci_high")
-    text.insert(2, "95 % CI", low + "\xa0to\xa0" + high)  # on one line
+    differences = board[["difference", "difference_ci_low", "difference_ci_high"]]
+    text = board.drop(columns=["ci_low", "ci_high", *differences]).map("{:z.3f}".format)
+    text.insert(1, "difference (95\xa0%\xa0CI)", differences.apply(format_interval, axis=1))
     return text.rename(columns={"share_of_ceiling": "of ceiling"}).replace("nan.*", "", regex=True)
 
 

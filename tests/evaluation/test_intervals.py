@@ -17,3 +17,4 @@ def test_the_interval_is_around_the_mean():
 
 def test_an_interval_is_printed_with_three_digits():
     assert format_interval([0.12345, 0.1, 0.2]) == "0.123 (0.100\xa0to\xa00.200)"
+    assert format_interval([0.0, -1e-9, 0.2, 0.03]) == "0.000 (0.000\xa0to\xa00.200)"  # p and more may follow

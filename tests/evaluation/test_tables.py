@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
+from mmrec_helpers.evaluation.intervals import format_interval
 from mmrec_helpers.evaluation.protocols import SampledNegatives, evaluate, item_quintiles, training_counts
 from mmrec_helpers.evaluation.runs import RANKS, Run
 from mmrec_helpers.evaluation.tables import (
@@ -233,13 +234,12 @@ def test_each_seed_has_its_own_means(runs):
 def test_a_table_as_text_keeps_the_order_and_every_number(runs):
     board = leaderboard(runs, ["HR@10"], reference="a", ceiling="c")["HR@10"]
     text = text_table(board.assign(more=board["mean"]))
-    assert text.columns.tolist() == ["mean", "difference", "95 % CI", "p", "of ceiling", "more"]
+    assert text.columns.tolist() == ["mean", "difference (95\xa0%\xa0CI)", "p", "of ceiling", "more"]
     assert text.index.equals(board.index)
-    assert text.loc["c", ["difference", "95 % CI", "p"]].tolist() == [""] * 3
+    assert text.loc["c", ["difference (95\xa0%\xa0CI)", "p"]].tolist() == ["", ""]
     row = board.loc["b"]
     assert text.loc["b", ["mean", "p", "more"]].tolist() == [f"{row[name]:.3f}" for name in ("mean", "p", "mean")]
-    low, high = row[["difference_ci_low", "difference_ci_high"]]
-    assert text.loc["b", "95 % CI"] == f"{low:.3f}\xa0to\xa0{high:.3f}"  # spaces that do not break
+    assert text.loc["b", "difference (95\xa0%\xa0CI)"] == format_interval(row[DIFFERENCE])
     assert "-0.000" not in text_table(board.assign(mean=-1e-9)).to_string()
 
 

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from experiments import ch03, ch04, ch05, datasets, record, systems
+from experiments.record import RESULTS
+from experiments.runner import STUDIES
+from mmrec_helpers.evaluation.runs import Run, load_runs
 from mmrec_helpers.pocket_shop.shop import load_shop
 
 
@@ -29,3 +32,23 @@ def tiny():
         yield load_shop(0, "tiny")[0]
         for function in cached:
             function.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def records() -> dict[str, list[Run]]:
+    """Study -> its runs, as far as they are recorded."""
+    paths = {study: RESULTS / f"{study}.parquet" for study in STUDIES}
+    return {study: load_runs(path) for study, path in paths.items() if path.exists()}
+
+
+@pytest.fixture
+def runs_of(records):
+    """The runs of a study with some fields; a test of what is not recorded is skipped."""
+
+    def select(study: str, **where: object) -> list[Run]:
+        runs = [run for run in records.get(study, []) if all(run.stamp[name] == own for name, own in where.items())]
+        if not runs:
+            pytest.skip(f"{study} is not recorded yet, or not {where}: `make results ONLY='{study}/*'` does it")
+        return runs
+
+    return select

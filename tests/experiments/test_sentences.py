@@ -1,0 +1,183 @@
+"""What chapters 3 and 4 say of recorded runs: if a test fails, the prose of that notebook has to change."""
+
+import pandas as pd
+import pytest
+
+from experiments import ch03, ch04
+from experiments.datasets import LEAVE_ONE_OUT, POCKET, TEMPORAL, UNSEEN_CATEGORY
+from mmrec_helpers.evaluation.runs import Run
+from mmrec_helpers.evaluation.tables import by_group, by_seed, compare, leaderboard
+from mmrec_helpers.studies.ch04 import ABLATIONS, DESIGN_CHOICES
+
+ON_THE_SHOP = {"data": POCKET, "split": LEAVE_ONE_OUT, "part": "test", "protocol": "full"}
+
+
+def differences(runs: list[Run]) -> pd.DataFrame:
+    """The leaderboard with differences to the decoder."""
+    return leaderboard(runs, ["NDCG@10"], ch04.DECODER)["NDCG@10"]
+
+
+def levels(board: pd.DataFrame) -> set[str]:
+    """The systems whose difference to the decoder has no p below .05."""
+    return set(board.index[board["p"] >= 0.05]) - {ch04.DECODER}
+
+
+@pytest.fixture
+def tested(runs_of):
+    """Chapter 4's runs on the shop."""
+    return runs_of("ch04", **ON_THE_SHOP)
+
+
+# Chapter 3 ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def real_means(runs_of):
+    """Means of all systems on a real data set, and of those that are sequence models, but for SASRec with BCE."""
+
+    def select(data: str) -> tuple[pd.Series, pd.Series]:
+        protocol = "full, basket" if data == "hm-week" else "full"
+        means = by_seed(runs_of("ch03", data=data, part="test", protocol=protocol))["seed 0"]
+        return means, means.filter(regex="SASRec|GRU4Rec|BERT4Rec").drop("SASRec, BCE")
+
+    return select
+
+
+@pytest.mark.parametrize("data", ["movielens", "gift-cards"])
+def test_sequence_models_come_first_on_films_and_gift_cards(real_means, data):
+    means, sequences = real_means(data)
+    assert sequences.min() > means.drop(sequences.index).drop("SASRec, BCE").max()
+    part = means["SASRec, BCE"] / means["SASRec"]
+    assert 0.5 < part < 0.6 if data == "movielens" else 0.8 < part < 1
+
+
+def test_neighbours_come_first_in_the_hm_week(real_means):
+    means, sequences = real_means("hm-week")
+    assert means[["item-kNN", "user-kNN"]].min() > sequences.max()
+    assert means[["GRU4Rec_F, text", "GRU4Rec_F, image"]].min() > 1.2 * means["GRU4Rec"]
+
+
+def test_titles_are_level_with_ids_on_microlens(runs_of):
+    runs = runs_of("ch03", data="microlens", part="test", protocol="full")
+    for name, other in (("content, text", "SASRec"), ("SASRec_F, text", "SASRec")):
+        gap = compare(runs, name, other)
+        assert gap["ci_low"] < 0 < gap["ci_high"]
+    assert compare(runs, "GRU4Rec_F, text", "GRU4Rec")["mean"] < 0
+
+
+# Chapter 4, first notebook --------------------------------------------------------------------------------------------
+
+
+def test_the_decoder_is_ahead_of_chapter_3_and_level_with_sasrec_on_its_features(runs_of, tested):
+    chapter_3 = ("popularity", "SASRec", "GRU4Rec_F, both")
+    league = [run for run in tested if run.system in (ch04.DECODER, ch04.SASREC)]
+    league += [run for run in runs_of("ch03", **ON_THE_SHOP) if run.system in (*chapter_3, *ch03.CEILINGS)]
+    league += runs_of("shop", **ON_THE_SHOP, system="SASRec on all true attributes")
+    shops = by_seed(league)
+    assert (shops.loc[ch04.DECODER] > shops.loc[list(chapter_3)]).all(axis=None)
+    board = leaderboard(league, ["NDCG@10"], ch04.DECODER, "Bayes ceiling")["NDCG@10"]
+    assert board.loc[ch04.SASREC, "difference_ci_low"] < 0 < board.loc[ch04.SASREC, "difference_ci_high"]
+    shares = board.loc[[ch04.DECODER, "SASRec on all true attributes"], "share_of_ceiling"]
+    assert shares.round(1).tolist() == [0.4, 0.5]
+    assert by_seed(league, "HR@10").loc["omniscient oracle"].max() < 2 / 3
+
+
+def test_best_of_chapter_3_on_the_shop(runs_of):
+    means = by_seed([run for run in runs_of("ch03", **ON_THE_SHOP) if run.system not in ch03.CEILINGS]).mean(axis=1)
+    assert means.idxmax() == "GRU4Rec_F, both"
+
+
+def test_ablations_lose_but_for_the_way_of_fusion(runs_of, tested):
+    runs = [run for run in tested if run.system in ABLATIONS]
+    board, shops = differences(runs), by_seed(runs)
+    level = {"weighted fusion", "attention fusion", ch04.SASREC}
+    assert levels(board) == level
+    assert (shops.drop([ch04.DECODER, *level]) < shops.loc[ch04.DECODER]).all(axis=None)
+    means = board["mean"]
+    assert means["untied"] < means[["text only", "image only"]].min()
+    popularity = by_seed(runs_of("ch03", **ON_THE_SHOP, system="popularity")).mean(axis=None)
+    assert means["shuffled features"] < 1.5 * popularity
+
+
+def test_cold_items_are_hardly_found(tested):
+    names = (ch04.DECODER, "no item biases", "ID embeddings from features")
+    runs = {name: [run for run in tested if run.system == name] for name in names}
+    decoder, unbiased, table = (by_group(own, "NDCG@10")["mean"] for own in runs.values())
+    assert decoder[0] < 0.02
+    assert (unbiased[:2] > decoder[:2]).all()  # second notebook
+    assert unbiased[4] < decoder[4]
+    assert (table < decoder).all()
+
+
+# Chapter 4, second notebook -------------------------------------------------------------------------------------------
+
+
+def test_pretraining_does_not_help(tested):
+    shops = by_seed(tested)
+    assert (shops.loc["pretrained backbone"] < shops.loc[ch04.DECODER]).all()
+    for name, other in (
+        ("pretrained backbone", ch04.DECODER),
+        ("pretrained backbone, unfreezing", ch04.DECODER),
+        ("pretrained backbone, LoRA", "random backbone, LoRA"),
+    ):
+        assert compare(tested, name, other)["ci_low"] < 0
+    assert compare(tested, "pretrained backbone", ch04.DECODER)["ci_high"] < 0
+
+
+def test_no_option_helps(tested):
+    board = differences([run for run in tested if run.system in DESIGN_CHOICES])
+    assert board.index[(board["difference"] > 0) & (board["p"] < 0.05)].tolist() == []
+    level, means = levels(board), board["mean"]
+    assert {"sampled softmax, 256 negatives", "1 layer"} <= level
+    assert board.loc["appendix's schedule", "difference"] > -0.01
+    assert not {"sampled softmax, 3 negatives", "BCE", "user BOS token", "no BOS token"} & level
+    assert means["sampled softmax, 256 negatives"] > means["sampled softmax, 3 negatives"] > means["BCE"]
+    assert means["user BOS token"] > means["ID embeddings from features"]
+    assert means["appendix as printed"] < 0.5 * means.drop("appendix as printed").min()
+    assert means["untied"] < means["untied, alignment loss"] < means[ch04.DECODER]
+    assert compare(tested, "untied, alignment loss", "untied")["ci_low"] > 0
+
+
+def test_reviews_help_and_those_of_the_future_no_more(tested):
+    known, every = ch04.REVIEWS
+    shops = by_seed(tested)
+    assert (shops.loc[[known, every]] > shops.loc[ch04.DECODER]).all(axis=None)
+    gap = compare(tested, every, known)
+    assert gap["ci_low"] < 0 < gap["ci_high"]
+
+
+def test_any_of_five_targets_is_hit_twice_as_often_and_easily_among_20(runs_of):
+    protocols = ("full", "full, next 5", "20 uniform, next 5")
+    boards = [
+        leaderboard(runs_of("ch04", split=TEMPORAL, protocol=protocol), ["P@5", "MRR", "HR@5"])
+        for protocol in protocols
+    ]
+    one, five, among_20 = (board.xs("mean", axis=1, level=1).sort_index() for board in boards)
+    assert (five["HR@5"] > 2 * one["HR@5"]).all()
+    assert five["HR@5"].max() < 0.3
+    assert 0.75 < among_20.loc["popularity", "HR@5"] < 0.85
+    assert 0.87 < among_20.loc[ch04.DECODER, "HR@5"] < 0.95
+    assert abs(among_20.loc["popularity", "P@5"] - 0.297) < 0.04
+    assert among_20["MRR"].min() > 2 * 0.207
+
+
+def test_an_unseen_category_is_not_found_but_told_apart(runs_of):
+    whole, alone = (
+        by_seed(runs_of("ch04", split=UNSEEN_CATEGORY, protocol=protocol)) for protocol in ("full", "same category")
+    )
+    assert whole.loc[[ch04.DECODER, "no item biases", "content, both"]].max(axis=None) < 0.005
+    assert alone.loc[ch04.DECODER].mean() == pytest.approx(2 * alone.loc["popularity"].mean(), rel=0.2)
+    assert (alone.loc["content, both"] > alone.loc[ch04.DECODER]).all()
+
+
+def test_new_users_cost_something(runs_of, tested):
+    folds = [run for run in runs_of("ch04", data=POCKET, protocol="full") if run.stamp["split"].startswith("fold")]
+    assert by_seed(folds).loc[ch04.DECODER, "seed 0"] < by_seed(tested).loc[ch04.DECODER, "seed 0"]
+
+
+def test_on_films_ids_help(runs_of):
+    trainings = by_seed(runs_of("ch04", data="movielens"))
+    assert (trainings.loc[["features and IDs", "SASRec"]] > trainings.loc[ch04.DECODER]).all(axis=None)
+    board = differences(runs_of("ch04", data="movielens"))
+    assert (board.loc[["features and IDs", "SASRec"], "p"] < 0.05).all()
+    assert board.index[0].startswith("features and IDs")
