@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from itertools import takewhile
 
 import numpy as np
 import torch
@@ -158,7 +159,8 @@ def generate_for_queries(llm: LanguageModel, split: Split, queries: Queries, ste
         all and different ones.
     """
     titles = [str(title or "") for title in split.dataset.column("title")]
-    replies = [llm.tokens(llm.reply(title)) for title in titles]
+    eos = llm.tokenizer.eos_token_id  # chat templates may write a line break after it, which is never generated
+    replies = [[*takewhile(lambda token: token != eos, llm.tokens(llm.reply(title))), eos] for title in titles]
     prompts = [llm.tokens(llm.chat(f"They bought {title}. What comes next?")) for title in titles]
     frame = (split if split.has_tie_order else split.shuffle_ties(0)).interactions("train")
     is_next = frame["user"].eq(frame["user"].shift()).to_numpy()

@@ -21,7 +21,7 @@ from experiments.expressions import (
     with_wrong_items,
     within_window,
 )
-from mmrec_helpers.llm.language_models import load_language_model
+from mmrec_helpers.llm.language_models import LanguageModel, load_language_model
 from mmrec_helpers.recommenders.illmrec import ILLMRec
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -179,7 +179,11 @@ def test_each_expression_is_timed_at_each_length(expressed, split, monkeypatch):
     assert tokens["image"][2] < tokens["image"][4] < tokens["description"][2] < tokens["description"][4]
 
 
-def test_with_the_trie_every_title_exists(split):
+@pytest.mark.parametrize("after_eos", ["", "\n"])
+def test_with_the_trie_every_title_exists(split, monkeypatch, after_eos):
+    """Also where the chat template goes on after EOS."""
+    reply = LanguageModel.reply
+    monkeypatch.setattr(LanguageModel, "reply", lambda self, answer: reply(self, answer) + after_eos)
     llm, queries = load_language_model("pocket-lm"), split.queries("test", 1).take(slice(3))
     run = generate_for_queries(llm, split, queries, steps=2, lr=1e-3)
     for name in ("free", "trie"):
