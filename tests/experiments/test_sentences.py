@@ -7,7 +7,7 @@ from experiments import ch03, ch04
 from experiments.datasets import LEAVE_ONE_OUT, POCKET, TEMPORAL, UNSEEN_CATEGORY
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.evaluation.tables import by_group, by_seed, compare, leaderboard
-from mmrec_helpers.studies.ch04 import ABLATIONS
+from mmrec_helpers.studies.ch04 import ABLATIONS, DESIGN_CHOICES
 
 ON_THE_SHOP = {"data": POCKET, "split": LEAVE_ONE_OUT, "part": "test", "protocol": "full"}
 
@@ -115,6 +115,32 @@ def test_cold_items_are_hardly_found(tested):
 # Chapter 4, second notebook -------------------------------------------------------------------------------------------
 
 
+def test_pretraining_does_not_help(tested):
+    shops = by_seed(tested)
+    assert (shops.loc["pretrained backbone"] < shops.loc[ch04.DECODER]).all()
+    for name, other in (
+        ("pretrained backbone", ch04.DECODER),
+        ("pretrained backbone, unfreezing", ch04.DECODER),
+        ("pretrained backbone, LoRA", "random backbone, LoRA"),
+    ):
+        assert compare(tested, name, other)["ci_low"] < 0
+    assert compare(tested, "pretrained backbone", ch04.DECODER)["ci_high"] < 0
+
+
+def test_no_option_helps(tested):
+    board = differences([run for run in tested if run.system in DESIGN_CHOICES])
+    assert board.index[(board["difference"] > 0) & (board["p"] < 0.05)].tolist() == []
+    level, means = levels(board), board["mean"]
+    assert {"sampled softmax, 256 negatives", "1 layer"} <= level
+    assert board.loc["appendix's schedule", "difference"] > -0.01
+    assert not {"sampled softmax, 3 negatives", "BCE", "user BOS token", "no BOS token"} & level
+    assert means["sampled softmax, 256 negatives"] > means["sampled softmax, 3 negatives"] > means["BCE"]
+    assert means["user BOS token"] > means["ID embeddings from features"]
+    assert means["appendix as printed"] < 0.5 * means.drop("appendix as printed").min()
+    assert means["untied"] < means["untied, alignment loss"] < means[ch04.DECODER]
+    assert compare(tested, "untied, alignment loss", "untied")["ci_low"] > 0
+
+
 def test_reviews_help_and_those_of_the_future_no_more(tested):
     known, every = ch04.REVIEWS
     shops = by_seed(tested)
@@ -150,6 +176,14 @@ def test_an_unseen_category_is_not_found_but_told_apart(runs_of):
 def test_new_users_cost_something(runs_of, tested):
     folds = [run for run in runs_of("ch04", data=POCKET, protocol="full") if run.stamp["split"].startswith("fold")]
     assert by_seed(folds).loc[ch04.DECODER, "seed 0"] < by_seed(tested).loc[ch04.DECODER, "seed 0"]
+
+
+def test_on_films_ids_help(runs_of):
+    trainings = by_seed(runs_of("ch04", data="movielens"))
+    assert (trainings.loc[["features and IDs", "SASRec"]] > trainings.loc[ch04.DECODER]).all(axis=None)
+    board = differences(runs_of("ch04", data="movielens"))
+    assert (board.loc[["features and IDs", "SASRec"], "p"] < 0.05).all()
+    assert board.index[0].startswith("features and IDs")
 
 
 def test_in_the_hm_week_features_suffice(runs_of):
