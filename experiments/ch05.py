@@ -42,6 +42,8 @@ TUNED = ("I-LLMRec", "no LLM")
 ON_EACH_SHOP = (*EXPRESSED, *CONTROLS, "image", "CF", "image and CF")
 """Systems on three shops; all others are on the first, with its split in time."""
 ON_TEMPORAL = ("I-LLMRec", "TALLRec", "no LLM", "random LLM")
+COLLABORATIVE: Settings = {"lr": 0.008, "dropout": 0.5}
+"""Hyperparameters of the SASRec whose item embeddings are the collaborative features: what chapter 3 chose for it."""
 PROTOCOLS = ("full", "100 uniform")
 _WINDOWS = tuple(f"full; window {size}" for size in (1024, 512, 256, 128, 64))
 _WRONG = tuple(f"full; wrong {share}" for share in (0.25, 0.5, 1.0))
@@ -178,7 +180,7 @@ def book_settings(data: str) -> BookSettings:
 @cache
 def collaborative(data: str, seed: int, split: str) -> np.ndarray:
     """The collaborative features of the benchmark's items."""
-    return collaborative_features(benchmark_split(data, seed, split), seed=seed)
+    return collaborative_features(benchmark_split(data, seed, split), seed=seed, **COLLABORATIVE)
 
 
 def under(split: Split, system: ILLMRec, condition: str) -> ILLMRec:

@@ -23,7 +23,7 @@ from mmrec_helpers.recommenders.item_prompts import HISTORY, REQUEST
 LENGTH, NUM_USERS = 10, 100
 """Items of each history that is scored, and the users of one measurement."""
 GOAL = 2.93
-"""Times as fast as by full descriptions, in the abstract of {cite}`kim2025illmrec`."""
+"""Times as fast as by full descriptions, in the introduction of {cite}`kim2025illmrec`."""
 
 
 SMOLLM2: dict[str, Any] = {

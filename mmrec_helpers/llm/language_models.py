@@ -59,7 +59,7 @@ class LanguageModel:
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
     def reply(self, answer: str) -> str:
-        """An answer as it continues a prompt of ``chat``, to its EOS token."""
+        """An answer as it continues a prompt of ``chat``, to its EOS token and what the template writes after it."""
         if not self.tokenizer.chat_template:
             return f" {answer}{self.tokenizer.eos_token or ''}"
         messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]

@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from experiments import ch03, ch04
+from experiments import ch03, ch04, ch05
 from experiments.cells import TIMING, cell_of
 from experiments.datasets import LEAVE_ONE_OUT, POCKET, SEEDS, TEMPORAL, UNSEEN_CATEGORY
 from experiments.record import RESULTS, ROOT
@@ -124,6 +124,12 @@ def test_every_variant_of_chapter_4_is_between_random_and_the_ceiling(runs_of, s
     )
     assert [name for name, mean in means.items() if not floor < mean < top] == []
     assert means["SASRec"] == pytest.approx(sasrec, abs=0.005)  # another machine trains a little differently
+
+
+def test_collaborative_features_have_what_chapter_3_chose(runs_of):
+    assert {json.dumps(run.stamp["hyperparameters"]) for run in runs_of("ch03", system="SASRec", part="test")} == {
+        json.dumps(ch05.COLLABORATIVE)
+    }
 
 
 @pytest.mark.parametrize("study", ["ch03", "ch04"])
