@@ -1,6 +1,7 @@
-"""What a language model generates after prompts: greedily, or the most probable texts by beam search."""
+"""What a language model generates after prompts: greedily, by sampling, or the most probable texts by beam search."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,9 +14,28 @@ BATCH_SIZE = 25
 """Prompts that are continued together."""
 
 
-def generate(llm: LanguageModel, prompts: Sequence[list[int]], max_new_tokens: int) -> list[tuple[int, ...]]:
-    """The tokens that a model generates greedily after each prompt, up to its EOS token."""
-    outputs = _generate(llm, prompts, lambda tokens: embedding(tokens, llm.words), max_new_tokens)
+def decoding(temperature: float) -> dict[str, Any]:
+    """Options of the library's ``generate``: greedy where the temperature is 0, else sampling from all tokens."""
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+    return sampling if temperature else {"do_sample": False}
+
+
+def generate(
+    llm: LanguageModel, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+) -> list[tuple[int, ...]]:
+    """The tokens that a model generates after each prompt, up to its EOS token.
+
+    Args:
+        llm: a frozen or fine-tuned model.
+        prompts: tokens.
+        max_new_tokens: after which a text is truncated.
+        temperature: of sampling; 0 generates greedily.
+        seed: of the samples, which also depend on what is generated in one call.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        lookup = partial(embedding, weight=llm.words)
+        outputs = _generate(llm, prompts, lookup, max_new_tokens, **decoding(temperature))
     return [tokens for (tokens,) in outputs]
 
 
@@ -42,7 +62,7 @@ def generate_titles(
         A list for each prompt, best first, of titles up to their EOS tokens; a truncated one has none.
     """
     eos = llm.tokenizer.eos_token_id
-    options: dict[str, Any] = {"num_beams": num_beams, "num_return_sequences": num_beams, "length_penalty": 0.0}
+    options = decoding(0) | {"num_beams": num_beams, "num_return_sequences": num_beams, "length_penalty": 0.0}
     if allowed is not None:  # beams for which nothing is left get the EOS token, and are dropped below
         options["prefix_allowed_tokens_fn"] = lambda _, tokens: allowed(tokens.tolist()) or [eos]
     return [
@@ -65,7 +85,7 @@ def _generate(
 ) -> list[list[tuple[int, ...]]]:
     """For each prompt what the library's ``generate`` returns, up to the EOS tokens."""
     eos = llm.tokenizer.eos_token_id
-    common = {"do_sample": False, "max_new_tokens": max_new_tokens, "eos_token_id": eos, "pad_token_id": eos}
+    common = {"max_new_tokens": max_new_tokens, "eos_token_id": eos, "pad_token_id": eos}
     outputs: list[list[tuple[int, ...]]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # similar lengths: little padding
     for start in range(0, len(order), BATCH_SIZE):

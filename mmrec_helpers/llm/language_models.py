@@ -122,20 +122,46 @@ def load_language_model(name: str | Path, dtype: torch.dtype = torch.float32) ->
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer  # takes seconds: imported only where it is needed
 
+    autos = AutoModelForCausalLM, AutoTokenizer
+    return LanguageModel(*load_pretrained(name, *autos, "causal language model", "pocket-lm", dtype), str(name))
+
+
+def load_pretrained(
+    name: str | Path,
+    auto_model: Any,  # noqa: ANN401
+    auto_processor: Any,  # noqa: ANN401
+    kind: str,
+    example: str,
+    dtype: torch.dtype,
+) -> tuple[Any, Any]:
+    """A model of transformers on the device of the settings, and its tokenizer or processor.
+
+    Args:
+        name: see ``find_checkpoint``.
+        auto_model: the library's class that loads the kind of model.
+        auto_processor: that loads what turns texts, or texts and images, into its inputs.
+        kind: of model, for error messages.
+        example: a model of this kind, for error messages.
+        dtype: of the weights.
+
+    Raises:
+        FileNotFoundError: the model does not exist.
+        ConnectionError: the model could not be fetched.
+        ValueError: the folder has no such model, or damaged weights.
+    """
     folder = find_checkpoint(name)
-    auto: Any = AutoModelForCausalLM
     options = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
     try:
         with quiet_loading():
-            model, info = auto.from_pretrained(folder, **options)
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            model, info = auto_model.from_pretrained(folder, **options)
+            processor = auto_processor.from_pretrained(folder, trust_remote_code=False)
     except (SafetensorError, ValueError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
-        fix = "fetch it again, or name another, such as pocket-lm"
-        raise ValueError(f"{folder} has no usable causal language model ({reason}): {fix}") from error
+        fix = f"fetch it again, or name another, such as {example}"
+        raise ValueError(f"{folder} has no usable {kind} ({reason}): {fix}") from error
     if missing := sorted(info["missing_keys"]):  # they would be random
         raise ValueError(f"{folder}: the weights lack {missing[0]} (and {len(missing) - 1} more); fetch them again")
-    return LanguageModel(model.to(load_settings().device, dtype), tokenizer, str(name))
+    return model.to(load_settings().device, dtype), processor
 
 
 def randomly_initialised(llm: LanguageModel, seed: int = 0) -> LanguageModel:

@@ -1,44 +1,90 @@
-"""Summaries of items by a language model, from the settings' cache where they were written before."""
+"""Summaries of items by language models: of their texts, of their images, and of both."""
 
-import hashlib
-import json
-from contextlib import suppress
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from mmrec_helpers.data.dataset import RecDataset
-from mmrec_helpers.encoders.checkpoints import find_checkpoint, revision
-from mmrec_helpers.files import atomic
-from mmrec_helpers.llm.generation import generate
-from mmrec_helpers.llm.language_models import load_language_model
-from mmrec_helpers.settings import load_settings
+from mmrec_helpers.llm.replies import Replies
 
-SUMMARIES_VERSION = 1
-"""Raise it when the same model would write other summaries."""
-REQUEST = "Summarise it."
+REQUEST, IMAGE_REQUEST = "Summarise it.", "Describe the picture."
 MAX_TOKENS = 40
 """Of a summary."""
 FIELDS = ("title", "brand", "category", "description")
 """What the model is given of an item, as in figure 8 of {cite}`kim2025illmrec`."""
 
 
-def summarise(dataset: RecDataset, model: str) -> list[str]:
+def summarise(
+    dataset: RecDataset, model: str, items: Collection[int] | None = None, max_tokens: int = MAX_TOKENS
+) -> list[str]:
     """(I + 1,) summaries of the items' texts; empty for the padding and where there is no text.
+
+    Args:
+        dataset: of the items.
+        model: a language model, see ``find_checkpoint``.
+        items: to summarise; all if None.
+        max_tokens: of a summary.
 
     Raises:
         FileNotFoundError: the model does not exist.
-        ValueError: it is no causal language model.
+        ValueError: it is no language model.
     """
-    key = json.dumps([SUMMARIES_VERSION, dataset.fingerprint, revision(find_checkpoint(model)), REQUEST, MAX_TOKENS])
-    path = load_settings().cache / "summaries" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-    if path.exists():
-        with suppress(ValueError):  # damaged: written again
-            return json.loads(path.read_text())
     columns = [dataset.column(name) for name in FIELDS]
     texts = [". ".join(str(part) for part in row if part) for row in zip(*columns, strict=True)]
-    summaries, rows = [""] * len(texts), [row for row, text in enumerate(texts) if text and row]
-    llm = load_language_model(model)
-    prompts = [llm.tokens(llm.chat(f"{texts[row]}\n{REQUEST}")) for row in rows]
-    for row, tokens in zip(rows, generate(llm, prompts, MAX_TOKENS), strict=True):
-        summaries[row] = llm.tokenizer.decode(tokens, skip_special_tokens=True).strip()
-    with atomic(path) as part:
-        part.write_text(json.dumps(summaries))
-    return summaries
+    messages = {row: f"{texts[row]}\n{REQUEST}" for row in _chosen(dataset, items) if texts[row]}
+    return _spread(dataset, messages, Replies(model, max_tokens)([*messages.values()]))
+
+
+@dataclass(frozen=True)
+class ItemSummaries:
+    """What language models write about items, (I + 1,) each; empty for the padding, and where there is nothing.
+
+    Attributes:
+        texts: summaries of title, brand, category and description.
+        images: descriptions of the images.
+        fused: summaries of an item's description and summary together; where one of the two is empty, the other.
+    """
+
+    texts: list[str]
+    images: list[str]
+    fused: list[str]
+
+
+def summarise_items(
+    dataset: RecDataset,
+    text_model: str,
+    image_model: str,
+    items: Collection[int] | None = None,
+    max_tokens: int = MAX_TOKENS,
+) -> ItemSummaries:
+    """Summarise text and image of each item apart, then fuse the two {cite}`ye2025mllmmsr`.
+
+    Args:
+        dataset: of the items.
+        text_model: that summarises texts and fuses; a language model.
+        image_model: that describes images; a multimodal language model, which may be the same.
+        items: to summarise; all if None.
+        max_tokens: of a text summary and of an image description, so that both have similar lengths.
+
+    Raises:
+        FileNotFoundError: a model does not exist.
+        ValueError: it is no language model, or takes no images.
+    """
+    shown = {item: image for item in _chosen(dataset, items) if (image := dataset.image(item)) is not None}
+    described = Replies(image_model, max_tokens)([IMAGE_REQUEST] * len(shown), [*shown.values()])
+    texts, images = summarise(dataset, text_model, items, max_tokens), _spread(dataset, shown, described)
+    # The image comes first: where the two contradict each other, pocket-lm repeats what it has met first.
+    both = {row: f"{images[row]}. {texts[row]}\n{REQUEST}" for row in shown if texts[row] and images[row]}
+    fused = _spread(dataset, both, Replies(text_model, MAX_TOKENS)([*both.values()]))
+    return ItemSummaries(texts, images, [f or t or i for f, t, i in zip(fused, texts, images, strict=True)])
+
+
+def _chosen(dataset: RecDataset, items: Collection[int] | None) -> list[int]:
+    return sorted(range(1, dataset.num_items + 1) if items is None else items)
+
+
+def _spread(dataset: RecDataset, rows: Collection[int], replies: list[str]) -> list[str]:
+    """(I + 1,) the replies at their rows."""
+    spread = [""] * (dataset.num_items + 1)
+    for row, reply in zip(rows, replies, strict=True):
+        spread[row] = reply
+    return spread

@@ -93,3 +93,13 @@ def test_a_spliced_vector_is_what_the_model_continues(llm):
 
     args = (3, 4, allowed)
     assert generate_titles(llm, [place], spliced, *args) == generate_titles(llm, [word], lookup(llm), *args)
+
+
+def test_samples_follow_from_the_seed_and_leave_other_draws_alone(llm, prompts):
+    torch.manual_seed(7)
+    drawn = [generate(llm, prompts, 6, temperature=3.0, seed=seed) for seed in (0, 0, 1)]
+    after = torch.rand(1)
+    torch.manual_seed(7)
+    assert torch.equal(after, torch.rand(1))
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert generate(llm, prompts, 6, seed=1) == generate(llm, prompts, 6) != drawn[0]
