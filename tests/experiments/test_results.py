@@ -17,8 +17,8 @@ from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.recommenders.registry import SYSTEMS
 from mmrec_helpers.recommenders.tuning import MAX_TRIALS, SPACES
 
-BESIDE = {"notebooks.json", "sasrec-peers.json"}
-"""Records that other commands write."""
+BESIDE = {"notebooks.json", "sasrec-peers.json", "decoder-real.json"}
+"""Records that other commands write; the last one, chapter 4 on MovieLens, waits to be recorded anew."""
 MOST_BYTES = 6_000_000
 
 
@@ -142,8 +142,7 @@ def test_tuning_ended_inside_of_its_space_within_its_budget(runs_of, study):
         tried = [run.stamp["hyperparameters"] for run in runs if run.system == system]
         assert len({json.dumps(settings) for settings in tried}) == len(tried) <= MAX_TRIALS
         chosen = chosen_settings(study, runs, system, family)
-        if chosen is None:
-            pytest.skip(f"the search of {system} goes on")
+        assert chosen is not None, f"the search of {system} goes on"
         edges[system] = SPACES[family].on_edge(chosen)
     assert {system: names for system, names in edges.items() if names} == {}
 
@@ -162,13 +161,9 @@ def test_a_wider_list_of_targets_or_fewer_candidates_hits_more(runs_of):
     assert any(split.startswith(UNSEEN_CATEGORY) for _, _, split, _ in by_place)
 
 
-@pytest.mark.parametrize("study", ["ch03", "ch04"])
-def test_timings_are_of_every_system(runs_of, study):
-    timed = runs_of(study, protocol=TIMING)
-    of_chapter_3 = {system.name for system in SYSTEMS}
-    assert {run.system for run in timed} == (
-        of_chapter_3 if study == "ch03" else {*ch04.variants(), *ch04.REVIEWS, "SASRec"}
-    )
+def test_timings_are_of_every_system(runs_of):
+    timed = runs_of("ch03", protocol=TIMING)
+    assert {run.system for run in timed} == {system.name for system in SYSTEMS}
     for run in timed:
         assert run.scalars["fit seconds"] > 0
         assert run.scalars["score ms"] > 0

@@ -178,14 +178,6 @@ def test_new_users_cost_something(runs_of, tested):
     assert by_seed(folds).loc[ch04.DECODER, "seed 0"] < by_seed(tested).loc[ch04.DECODER, "seed 0"]
 
 
-def test_on_films_ids_help(runs_of):
-    trainings = by_seed(runs_of("ch04", data="movielens"))
-    assert (trainings.loc[["features and IDs", "SASRec"]] > trainings.loc[ch04.DECODER]).all(axis=None)
-    board = differences(runs_of("ch04", data="movielens"))
-    assert (board.loc[["features and IDs", "SASRec"], "p"] < 0.05).all()
-    assert board.index[0].startswith("features and IDs")
-
-
 def test_in_the_hm_week_features_suffice(runs_of):
     week = runs_of("ch04", data="hm-week")
     board = differences(week)
