@@ -66,7 +66,8 @@ class Replies:
         keys = [_key(message, image) for message, image in pairs]
         missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in self._stored}
         order = sorted(missing, key=lambda key: (len(missing[key][0]), key))  # similar lengths: little padding
-        for start in progress(range(0, len(order), CHUNK_SIZE), desc=f"generating with {self.name}"):
+        starts = range(0, len(order), CHUNK_SIZE)
+        for start in progress(starts, desc=f"generating with {self.name}") if starts else ():
             part = order[start : start + CHUNK_SIZE]
             replies = dict(zip(part, self._generate([missing[key] for key in part]), strict=True))
             with atomic(self._folder / f"{_digest(''.join(part).encode())}.json") as path:
