@@ -1,6 +1,6 @@
 """Open the data that MMREC_DATA names: the Pocket Shop with its truth, or real files with their cleaning report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,17 +39,25 @@ def load_data(settings: Settings) -> tuple[RecDataset, Truth | None, CleaningRep
     return dataset, None, report
 
 
-def load_data_for_training(settings: Settings) -> tuple[RecDataset, Truth | None]:
+def load_data_for_training(settings: Settings, needed: Sequence[str] = ()) -> tuple[RecDataset, Truth | None]:
     """``load_data`` for chapters that train: prints the data set and its cleaning report.
 
-    Data with fewer than MIN_SIZE users, or items outside the longest history, are replaced by the Pocket Shop; a
-    sentence is printed then, and where there are no images.
+    Data with fewer than MIN_SIZE users, or items outside the longest history, are replaced by the Pocket Shop, and so
+    are those with fewer than MIN_SIZE items that have what the chapter needs. A sentence is printed then, and where
+    there are no images.
+
+    Args:
+        settings: whose data.
+        needed: fields of an item that the chapter cannot do without, such as ``image`` or ``category``.
     """
     dataset, truth = _load_and_print(settings)
-    longest = np.bincount(dataset.interactions["user"]).max()
+    longest, reason = np.bincount(dataset.interactions["user"]).max(), ""
     if min(dataset.num_users, dataset.num_items - longest) < MIN_SIZE:
-        print("Too few items or users to sample a hundred other items for each user.")
-        print("The chapter goes on with the Pocket Shop.")
+        reason = "Too few items or users to sample a hundred other items for each user."
+    elif _have(dataset, needed).sum() < MIN_SIZE:
+        reason = f"Fewer than {MIN_SIZE} items have {' and '.join(needed)}, which this chapter needs."
+    if reason:
+        print(reason, "The chapter goes on with the Pocket Shop.", sep="\n")
         return load_shop(settings.seed, settings.shop_size)
     if not dataset.has_image.any():
         print(f"{dataset.name} has no images: its items are described by their texts alone.")
@@ -62,12 +70,22 @@ def load_paired_data(settings: Settings) -> tuple[RecDataset, Truth | None]:
     Data with fewer than MIN_PAIRS items that have both are replaced by the Pocket Shop; a sentence is printed then.
     """
     dataset, truth = _load_and_print(settings)
-    has_text = np.array([bool((text or "").strip()) for text in dataset.items["description"][:]])
-    if (dataset.has_image[1:] & has_text).sum() < MIN_PAIRS:
+    if _have(dataset, ["image", "description"]).sum() < MIN_PAIRS:
         print(f"Fewer than {MIN_PAIRS} items have both an image and a description, too few to compare them.")
         print("The chapter goes on with the Pocket Shop.")
         return load_shop(settings.seed, settings.shop_size)
     return dataset, truth
+
+
+def _have(dataset: RecDataset, names: Sequence[str]) -> np.ndarray:
+    """(I,) bool, whether an item has all of these: an ``image``, or a text in a field of this name."""
+    have = np.ones(dataset.num_items, bool)
+    for name in names:
+        if name == "image":
+            have &= dataset.has_image[1:]
+        else:
+            have &= [bool((text or "").strip()) for text in dataset.column(name)[1:]]
+    return have
 
 
 def _load_and_print(settings: Settings) -> tuple[RecDataset, Truth | None]:

@@ -69,3 +69,15 @@ def test_where_data_are_too_few_the_pocket_shop_takes_their_place(tmp_path, caps
     assert "interactions kept" in printed  # the cleaning report
     assert (dataset.num_users == users) == (truth is None) == ("has no images" in printed) == enough
     assert ("goes on with the Pocket Shop" in printed) != enough
+
+
+def test_where_items_lack_what_a_chapter_needs_the_pocket_shop_takes_their_place(tmp_path, capsys):
+    rows = [f"u{row},i{row},5" for row in range(MIN_SIZE + 2)]
+    (tmp_path / "interactions.csv").write_text("\n".join(["user,item,time", *rows]))
+    items = [f"i{row},Mug {row},{'mug' if row else ''}" for row in range(MIN_SIZE + 2)]
+    (tmp_path / "items.csv").write_text("\n".join(["item,title,category", *items]))
+    settings = load_settings({"MMREC_DATA": f"folder:{tmp_path}"})
+    assert load_data_for_training(settings, ["title", "category"])[1] is None
+    assert "Pocket Shop" not in capsys.readouterr().out
+    assert load_data_for_training(settings, ["category", "image"])[1] is not None
+    assert f"Fewer than {MIN_SIZE} items have category and image" in capsys.readouterr().out

@@ -34,7 +34,7 @@ VISUAL, ITEMS = "[VISUAL]", "[ITEMS]"
 def item_tokens(
     llm: LanguageModel, template: str, item: int, **fields: str
 ) -> list[int]:
-    """The tokens of an item's template; at [VISUAL] stands -item.
+    """The tokens of an item's template, with -item in place of [VISUAL].
 
     Args:
         llm: whose tokens.
@@ -52,7 +52,7 @@ def item_tokens(
 def user_prompt(
     llm: LanguageModel, items: Sequence[list[int]], message: str
 ) -> list[int]:
-    """The tokens of a chat message in which the items' tokens stand at [ITEMS]."""
+    """The tokens of a chat message with the items' tokens at [ITEMS]."""
     before, after = llm.chat(message).split(ITEMS)
     return [*llm.tokens(before), *chain(*items), *llm.tokens(after)]
 
@@ -61,9 +61,9 @@ def splice(tokens: Tensor, words: Tensor, vectors: Tensor) -> Tensor:
     """(B, T) tokens -> (B, T, D) input embeddings.
 
     Args:
-        tokens: token numbers, or negative numbers at K places.
+        tokens: token numbers, or negative numbers at K positions.
         words: (V, D) token embeddings.
-        vectors: (K, D) of the places, row by row.
+        vectors: (K, D) of these positions, row by row.
     """
     embeddings = embedding(tokens.clamp(min=0), words)
     embeddings[tokens < 0] = vectors.to(words.dtype)
