@@ -234,7 +234,7 @@ SETTINGS = {
     rectools: [{"lr": 1e-3, "dropout": dropout} for dropout in (0.2, 0.5)],
     recbole: [{"lr": 1e-3, "dropout": dropout} for dropout in (0.2, 0.5)],
 }
-"""What is tried; ours as in the league. RecTools's dropout is .2 by default, RecBole's .5; both rates 1e-3."""
+"""What is tried; ours as in the benchmark. RecTools's dropout is .2 by default, RecBole's .5; both rates 1e-3."""
 
 
 def main(package: str) -> None:

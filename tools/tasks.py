@@ -147,12 +147,13 @@ def test() -> None:
 
 
 def lint() -> None:
-    """Check code with ruff and mypy, and notebooks with their linter (a part of the tests)."""
+    """Check code with ruff and mypy, notebooks with their linter, and the words of all (a part of the tests)."""
     setup()
     run(PYTHON, "-m", "ruff", "check")
     run(PYTHON, "-m", "ruff", "format", "--check")
     run(PYTHON, "-m", "mypy")
     run(PYTHON, "tools/notebooks.py", "lint")
+    run(PYTHON, "tools/words.py")
 
 
 def data() -> None:

@@ -34,7 +34,7 @@ from mmrec_helpers.progress import progress
 
 @dataclass(frozen=True)
 class Histories:
-    """What N users bought before the purchases to predict."""
+    """The histories of N users, before the purchases to predict."""
 
     rows: np.ndarray
     """(N, T) catalogue rows, -1 after the last."""

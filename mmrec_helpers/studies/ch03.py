@@ -207,7 +207,7 @@ def gallery(dataset: RecDataset, runs: Sequence[Run], user: int, length: int = 1
     target = int(runs[0].targets[row, 0])
     items = dataset.interactions.query("user == @user")["item"].tolist()
     history = items[: len(items) - items[::-1].index(target) - 1][-length:]
-    lists = {"bought before": history, "next": [target]}
+    lists = {"history": history, "next": [target]}
     lists |= {run.system: run.lists[row, :length].tolist() for run in runs}
     strips = [
         f"<div style='{HEADING_STYLE}'>{escape(name)}</div><div class='cards'>"
