@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
 import nbformat
 import yaml
@@ -26,6 +27,8 @@ MAX_CELLS = 70
 MAX_LINES = 25
 MAX_WIDTH = 88  # columns of a code cell on the rendered page
 MAX_BYTES = 2_000_000
+IN_FORM = ("01a", "01b", "01c")
+"""Beginnings of the notebooks that are held to ``form_faults``; the others are longer and denser."""
 
 SETUP_CELL = """\
 # Setup: the same cell opens every notebook. Where the helper package is missing, as on
@@ -264,7 +267,31 @@ def _lint_notebook(nb: NotebookNode, path: Path) -> list[str]:
         faults.append("stored outputs are missing or were not made in one run from top to bottom: run `make notebooks`")
     if not 20 <= sum(not role(cell) for cell in nb.cells) <= MAX_CELLS:
         faults.append(f"{len(nb.cells)} cells; a chapter has 20 to {MAX_CELLS}, its exercises not counted")
-    return faults
+    return faults + (form_faults(nb) if path.name.startswith(IN_FORM) else [])
+
+
+def form_faults(nb: NotebookNode) -> list[str]:
+    """Where a notebook is too long or too dense for one idea, or has no formula or diagram; exercises are not counted.
+
+    Cells with a folded input count as cells, and their lines are not counted.
+    """
+    cells = [cell for cell in nb.cells if not role(cell)]
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    is_folded = {"hide-input", "hide-cell"}
+    shown = [len(cell.source.splitlines()) for cell in code if not is_folded & set(cell.metadata.get("tags", []))]
+    short = sum(lines <= 16 for lines in shown) / len(shown)
+    words, branches = len(prose.split()) // len(code), sum(cell.source.count("if truth") for cell in code)
+    rules = {
+        f"{len(cells)} cells, not 25 to 45": 25 <= len(cells) <= 45,
+        f"code cells of {median(shown):g} lines in the median, more than 8": median(shown) <= 8,
+        f"{short:.0%} of the code cells have at most 16 lines, not nine in ten": short >= 0.9,
+        f"{words} words of prose a code cell, fewer than 100": words >= 100,
+        "no displayed formula": "$$" in prose,
+        "no diagram": re.search(r"{figure} \S+\.svg", prose) is not None,
+        f"`if truth` {branches} times, more than once": branches <= 1,
+    }
+    return [fault for fault, holds in rules.items() if not holds]
 
 
 RANDOM = re.compile(

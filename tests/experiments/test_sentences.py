@@ -176,6 +176,20 @@ def test_new_users_cost_something(runs_of, tested):
     assert by_seed(folds).loc[ch04.DECODER, "seed 0"] < by_seed(tested).loc[ch04.DECODER, "seed 0"]
 
 
+def test_on_films_ids_help(runs_of):
+    films = runs_of("ch04", data="movielens")
+    board, trainings = differences(films), by_seed(films)
+    assert (trainings.loc[["features and IDs", "SASRec"]] > trainings.loc[ch04.DECODER]).all(axis=None)
+    assert board.loc["features and IDs", "difference_ci_low"] > 0 > board.loc["SASRec", "difference_ci_low"]
+    assert board.loc[["text only", "image only", "SASRec on text and image"], "difference_ci_high"].max() < 0
+    assert board.loc["image only", "mean"] < 0.5 * board.loc["text only", "mean"]
+    of_ids = trainings.loc["IDs only"] - trainings.loc[ch04.DECODER]
+    assert of_ids.min() < 0 < 0.01 < of_ids.max()
+    for name in (ch04.DECODER, "features and IDs"):
+        gap = compare(films, f"{name}, minilm", name)
+        assert gap["ci_low"] < 0 < gap["ci_high"]
+
+
 def test_in_the_hm_week_features_suffice(runs_of):
     week = runs_of("ch04", data="hm-week")
     board = differences(week)

@@ -251,6 +251,48 @@ def test_notebook_has_no_faults(path):
     assert tool.lint(path) == []
 
 
+FORM = {
+    "few cells": (lambda cells: cells[:20], "20 cells, not 25 to 45"),
+    "many cells": (lambda cells: cells * 2, "60 cells, not 25 to 45"),
+    "long cells": (lambda cells: [*cells[:-16], *map(code_of_lines(9), cells[-16:])], "9 lines in the median"),
+    "some very long": (lambda cells: [*cells[:-4], *map(code_of_lines(17), cells[-4:])], "not nine in ten"),
+    "few words": (lambda cells: [without(cell, "word word ") for cell in cells], "fewer than 100"),
+    "no formula": (lambda cells: [without(cell, "$$") for cell in cells], "no displayed formula"),
+    "no diagram": (lambda cells: [without(cell, ".svg") for cell in cells], "no diagram"),
+    "branches": (lambda cells: [*cells, *[new_code_cell("if truth:\n    1")] * 2], "`if truth` 2 times"),
+}
+
+
+def code_of_lines(num):
+    return lambda cell: new_code_cell("a = 1\n" * num) if cell.cell_type == "code" else cell
+
+
+def without(cell, text):
+    return {**cell, "source": cell.source.replace(text, "")}
+
+
+def in_form():
+    """Thirty cells, fifteen of them code."""
+    prose = new_markdown_cell("$$x$$\n```{figure} ../book/assets/a.svg\n```\n" + "word " * 110)
+    return [cell for _ in range(15) for cell in (prose, new_code_cell("a = 1"))]
+
+
+def test_a_notebook_in_form_has_no_faults():
+    assert tool.form_faults(new_notebook(cells=in_form())) == []
+
+
+@pytest.mark.parametrize("rule", FORM)
+def test_form_is_checked(rule):
+    spoil, message = FORM[rule]
+    notebook = nbformat.from_dict({"cells": spoil(in_form()), "metadata": {}})
+    assert message in "\n".join(tool.form_faults(notebook))
+
+
+@pytest.mark.parametrize("beginning", tool.IN_FORM)
+def test_what_is_held_to_the_form_exists(beginning):
+    assert len(tool.paths(beginning)) == 1
+
+
 # The launch buttons ----------------------------------------------------------------------------------------------
 
 

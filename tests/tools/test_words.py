@@ -2,7 +2,6 @@
 
 import nbformat
 import pytest
-
 import words
 
 
@@ -19,7 +18,7 @@ def test_a_replaced_word_is_found_in_a_cell_a_page_and_a_docstring(tmp_path, wor
     assert places == ["01.ipynb, cell 0", "book/page.md", "tools/code.py"]
 
 
-@pytest.mark.parametrize("text", ["03_yardsticks_and_baselines", "bender", "league_table", "a recommender", "surprisingly"])
+@pytest.mark.parametrize("text", ["03_yardsticks_and_baselines", "bender", "league_table", "a recommender"])
 def test_identifiers_and_longer_words_are_not_found(tmp_path, text):
     (tmp_path / "README.md").write_text(text)
     assert words.lint(tmp_path) == []
