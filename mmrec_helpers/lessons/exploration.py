@@ -48,7 +48,7 @@ def bootstrap_interval(
     rng, N = np.random.default_rng(seed), len(values)
     means = []
     for _ in range(draws):
-        times = np.bincount(rng.integers(N, size=N), minlength=N)  # each is drawn
+        times = np.bincount(rng.integers(N, size=N), minlength=N)  # times sampled
         means.append(times @ values / N)
     return np.percentile(means, [2.5, 97.5], axis=0)
 
