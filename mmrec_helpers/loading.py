@@ -96,6 +96,17 @@ def _load_and_print(settings: Settings) -> tuple[RecDataset, Truth | None]:
     return dataset, truth
 
 
+def require_truth(truth: Truth | None) -> Truth:
+    """The ground truth.
+
+    Raises:
+        NotAvailable: there is none, because the data are real.
+    """
+    if truth is None:
+        raise NotAvailable("Only the Pocket Shop has a ground truth.")
+    return truth
+
+
 def if_available(make: Callable[[], T]) -> T | None:
     """The result of ``make``; where the data set cannot have it, print why and return None.
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mmrec_helpers.data.dataset import NotAvailable
-from mmrec_helpers.loading import MIN_SIZE, READERS, if_available, load_data, load_data_for_training
+from mmrec_helpers.loading import MIN_SIZE, READERS, if_available, load_data, load_data_for_training, require_truth
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.settings import SOURCES, load_settings
 
@@ -49,6 +49,13 @@ def test_if_available_prints_the_sentence_in_place_of_what_cannot_be(capsys):
 
     assert if_available(make) is None
     assert capsys.readouterr().out == "shop has no temporal split.\n"
+
+
+def test_what_needs_the_truth_is_not_available_without_it():
+    truth = load_shop(size="tiny")[1]
+    assert require_truth(truth) is truth
+    with pytest.raises(NotAvailable, match="Only the Pocket Shop"):
+        require_truth(None)
 
 
 def test_if_available_hides_no_other_error():

@@ -69,7 +69,7 @@ PARTS = [  # in the order of their value; a chapter adds its own
     Part("shop", "generates the Pocket Shop that all others open", 180),
     Part("decoder", "trains and ranks with MM-GPT2Rec at GPT-2 medium's size", 200),
     Part("bench", "times GPT-2 medium in bf16, ours and transformers'", 60),
-    notebook("01_data_exploration", 150),
+    notebook("01a_data_exploration", 150),
     notebook("02_image_text_overlap", 120),
     Part("bench_compiled", "the same, both compiled", 180),
     notebook("04_gpt2_item_decoder", 240),
@@ -78,9 +78,11 @@ PARTS = [  # in the order of their value; a chapter adds its own
     notebook("05a_adaptor_and_alignment", 240),
     notebook("05b_retrieval_with_rec", 240),
     notebook("03_yardsticks_and_baselines", 240),
+    notebook("01b_splits_and_leakage", 120),
+    notebook("01c_token_cost", 90),
 ]
 if DRY:  # one of each kind
-    PARTS = [part for part in PARTS if part.name in ("decoder", "bench", "01_data_exploration")]
+    PARTS = [part for part in PARTS if part.name in ("decoder", "bench", "01a_data_exploration")]
 
 
 # Packages -------------------------------------------------------------------------------------------------------------

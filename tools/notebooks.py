@@ -153,10 +153,13 @@ def export() -> None:
 
 
 def export_lesson(path: Path, lessons: Path) -> None:
-    """Write what a notebook's `#| export` cells define into the module that its `#| default_exp` cell names."""
+    """Write what a notebook's `#| export` cells define into the module that its `#| default_exp` cell names.
+
+    `#| export MODULE` adds to a module that an earlier notebook of the chapter has written.
+    """
     from nbdev.export import nb_export
 
-    if any(cell.source.startswith("#| default_exp") for cell in read(path).cells):
+    if any(cell.source.startswith(("#| default_exp", "#| export ")) for cell in read(path).cells):
         lessons.mkdir(exist_ok=True)
         nb_export(path, lib_path=lessons)
 

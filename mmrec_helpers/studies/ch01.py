@@ -1,9 +1,12 @@
 """Statistics of a data set: the numbers behind the figures of chapter 1, to compare data sets."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from mmrec_helpers.data.dataset import NotAvailable, RecDataset
+from mmrec_helpers.evaluation.runs import load_runs
 from mmrec_helpers.lessons.exploration import leaked_share, train_bpe
 
 DAY = 86400
@@ -13,6 +16,26 @@ MAX_LEN = 1024
 """Tokens of GPT-2's context."""
 STEPS = np.linspace(0, 1, 41)
 """Quantiles of the curves of tail, history and gap."""
+
+NAMES = {
+    "pocket": "Pocket Shop",
+    "movielens": "MovieLens",
+    "gift-cards": "Gift Cards",
+    "magazines": "Magazines",
+    "microlens": "MicroLens",
+    "hm-week": "H&M week",
+}
+"""Recorded data set -> its name in tables."""
+
+
+def recorded_datasets(record: str | Path, dataset: RecDataset) -> dict[str, dict]:
+    """Name -> ``statistics`` and ``curves`` of each recorded data set, and of the given one if it is none of them."""
+    runs = {run.stamp["data"]: run for run in load_runs(record, data=tuple(NAMES), protocol="statistics")}
+    entries = {name: runs[data].scalars for data, name in NAMES.items()}
+    if dataset.fingerprint not in {run.stamp["fingerprint"] for run in runs.values()}:
+        own = {"statistics": dataset_statistics(dataset), "curves": dataset_curves(dataset)}
+        entries[f"{dataset.name} (this)"] = own
+    return entries
 
 
 def dataset_statistics(dataset: RecDataset) -> dict[str, float | None]:

@@ -216,5 +216,5 @@ class TestEveryChapter:
 def test_search_finds_a_word_of_chapter_1(contexts, address):
     tab = contexts["light"].new_page()
     tab.goto(f"{address}/search.html?q=leakage")
-    tab.locator("#search-results a[href*='01_data_exploration']").first.wait_for(timeout=10_000)
+    tab.locator("#search-results a[href*='01b_splits_and_leakage']").first.wait_for(timeout=10_000)
     tab.close()

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import textwrap
 from pathlib import Path
 
 import nbformat
@@ -87,6 +88,68 @@ def test_stub_fails_with_its_hint(imports, check, cells, capsys):
 @pytest.mark.parametrize(("imports", "check", "cells"), ALL)
 def test_solution_passes(imports, check, cells):
     exec(cells["solution"].source, fresh(imports, cells))
+
+
+WRONG = {
+    "check_density": ("lambda user, item, U, I: len(user) / (U * I)", "counts once"),
+    "check_audit": ("lambda users, count, printed: (count / users, printed * users / count)", "subtract 1"),
+    "check_gini": ("lambda n: ((2 * np.arange(1, len(n) + 1) - len(n) - 1) * n).sum() / len(n) / n.sum()", "sort"),
+    "check_clean": (  # duplicates before milliseconds
+        """
+        def clean(log):
+            kept = log.dropna(subset=["user", "item"])
+            account = {"id": len(log) - len(kept), "rating": int((~(kept["rating"] >= 0)).sum())}
+            kept = kept[kept["rating"] >= 0]
+            unique = kept.drop_duplicates(["user", "item", "time"])
+            account |= {"duplicate": len(kept) - len(unique), "milliseconds": int((unique["time"] > 1e11).sum())}
+            return unique.assign(time=unique["time"].where(unique["time"] < 1e11, unique["time"] // 1000)), account
+        """,
+        "after they are in seconds",
+    ),
+    "check_one_round": (
+        "lambda user, item, k: (np.bincount(user)[user] > k) & (np.bincount(item)[item] > k)",
+        "at least k, not more than k",
+    ),
+    "check_top_fifth": (
+        "lambda item: np.sort(n := np.bincount(item))[-(len(n) // 5) :].sum() / len(item)",
+        "never occur do not count",
+    ),
+    "check_leak_free": ("lambda times, query: np.searchsorted(np.sort(times), query, side='right')", "side='left'"),
+    "check_first_after_cut": (  # the last one, as in leave-one-out
+        "lambda user, time, cut: np.where(time < cut, 0, np.where(np.diff(user, append=-1) != 0, 2, 4))",
+        "not on the last",
+    ),
+    "check_items_in_window": (
+        "lambda window, own, cost, gap: max(0, (window - own) // (cost + gap))",
+        "after the last",
+    ),
+    "check_encode": (  # the longest token that fits, from the left
+        """
+        def encode(text, merges):
+            known, tokens = {"".join(pair) for pair in merges}, []
+            for word in text.split():
+                while word:
+                    size = next(n for n in range(len(word), 0, -1) if n == 1 or word[:n] in known)
+                    tokens, word = [*tokens, word[:size]], word[size:]
+            return tokens
+        """,
+        "learned first",
+    ),
+}
+"""Check of chapter 1 -> a wrong answer that readers give, and what the check says of it."""
+
+
+@pytest.mark.parametrize(
+    ("imports", "check", "cells"), [case for case in ALL if case.id.startswith("01") or case.values[1] in WRONG]
+)
+def test_check_names_the_mistake_of_a_wrong_answer(imports, check, cells):
+    source, reason = WRONG[check]
+    namespace = fresh(imports, cells)
+    answer = f"answer = {source}" if source.startswith("lambda") else textwrap.dedent(source)
+    exec(answer, namespace)
+    function = last_call(cells["stub"].source)[2]
+    with pytest.raises(AssertionError, match=reason):
+        namespace[check](namespace.get(function) or namespace["answer"])
 
 
 @pytest.mark.parametrize(("imports", "check", "cells"), ALL)

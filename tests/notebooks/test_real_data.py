@@ -30,9 +30,13 @@ def printed(nb) -> str:
     return "".join(out.get("text", "") for out in outputs)
 
 
-def execute(monkeypatch, tmp_path, data: str, only: str = "") -> dict[str, str]:
-    """Notebook -> all that it printed on these data; the stored notebooks stay as they are."""
+def execute(monkeypatch, tmp_path, data: str, only: str = "", home: str = "") -> dict[str, str]:
+    """Notebook -> all that it printed on these data; the stored notebooks stay as they are.
+
+    ``home`` is the folder of the real data sets, in which chapter 1 explores the H&M week if it is there.
+    """
     monkeypatch.setenv("MMREC_DATA", data)
+    monkeypatch.setenv("MMREC_DATA_HOME", home)
     monkeypatch.setattr(tool, "EXECUTED", tmp_path / "executed")
     stored = {path: path.read_bytes() for path in [*tool.paths(), tool.STATUS]}
     tool.execute(only)
@@ -50,19 +54,32 @@ def later_chapter(number: str, study: str):
 LATER = [later_chapter(*row) for row in (("02", "ch02"), ("03", "ch03"), ("04_", "ch04"), ("04b", "ch04"))]
 
 
-@pytest.mark.parametrize(("name", "only"), [*((name, "01") for name in COUNTS), *LATER])
+CHAPTER_1 = ("01a", "01b", "01c")
+ON_REAL = [(name, only) for name in COUNTS for only in CHAPTER_1]
+
+
+@pytest.mark.parametrize(("name", "only"), [*ON_REAL, *LATER])
 def test_chapters_run_on_real_data(real, monkeypatch, tmp_path, name, only):
     """Chapter 1 on all of them; the later ones on MovieLens, as Gift Cards would only make them fall back."""
     (text,) = execute(monkeypatch, tmp_path, REAL_DATA[name].format(home=real), only).values()
     assert COUNTS[name] in text
-    assert "interactions kept" in text  # the cleaning report
+    assert f"{COUNTS[name].split()[-2]} interactions kept" in text  # the cleaning report
     assert FALLBACK not in text
 
 
-def test_chapter_1_runs_on_a_folder_of_ones_own_with_hardly_anything_in_it(monkeypatch, tmp_path):
+@pytest.mark.parametrize("has_week", [True, False])
+def test_chapter_1_explores_the_hm_week_where_it_is(real, monkeypatch, tmp_path, has_week):
+    data = REAL_DATA["gift-cards"].format(home=real)
+    (text,) = execute(monkeypatch, tmp_path, data, "01a", home=str(real if has_week else tmp_path)).values()
+    assert ("users who bought on one day only: 80%" in text) == has_week
+    assert ("Skipped: MMREC_DATA_HOME" in text) != has_week
+
+
+@pytest.mark.parametrize("only", CHAPTER_1)
+def test_chapter_1_runs_on_a_folder_of_ones_own_with_hardly_anything_in_it(monkeypatch, tmp_path, only):
     """There is no item 18, nobody to test on, and all happened at one moment."""
     count = write_shop(tmp_path / "shop", users=9, items=8, most=2, last=0)
-    (text,) = execute(monkeypatch, tmp_path, f"folder:{tmp_path / 'shop'}", only="01").values()
+    (text,) = execute(monkeypatch, tmp_path, f"folder:{tmp_path / 'shop'}", only).values()
     assert f"{count} interactions kept" in text
 
 
@@ -91,7 +108,7 @@ def small_shops(tmp_path_factory):
     return {name: (f"{kind}:{home / name}", count[name]) for name, kind in KINDS.items()}
 
 
-RUNS = [(name, only) for name in KINDS for only in ("01", "02", "03", "04_", "04b") if (name, only) != ("orders", "02")]
+RUNS = [("week", "02"), *((name, only) for name in KINDS for only in (*CHAPTER_1, "03", "04_", "04b"))]
 
 
 @pytest.mark.parametrize(("name", "only"), RUNS)
@@ -100,8 +117,8 @@ def test_chapters_run_on_days_and_on_orders(small_shops, monkeypatch, tmp_path, 
     (text,) = execute(monkeypatch, tmp_path, data, only).values()
     assert f"{count:,} interactions kept" in text
     assert FALLBACK not in text
-    assert ("has no images" in text) == (name == "orders" and only != "01")
-    assert text.count(NO_SPLIT[name]) == (only in ("01", "03"))
+    assert ("has no images" in text) == (name == "orders" and only not in CHAPTER_1)
+    assert text.count(NO_SPLIT[name]) == (only in ("01b", "03"))
     assert text.count(f"{name}{NO_CORE}") == (2 if only == "03" else 0)
 
 

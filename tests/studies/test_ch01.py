@@ -24,6 +24,7 @@ from mmrec_helpers.studies.ch01 import (
     dataset_statistics,
     format_statistics,
     known_fields,
+    recorded_datasets,
 )
 
 
@@ -135,6 +136,15 @@ def test_the_record_is_what_the_code_finds_today(request, name):
     found = statistics_run(dataset, report)
     assert recorded.stamp["fingerprint"] == dataset.fingerprint
     assert recorded.scalars == json.loads(json.dumps(found.scalars, default=float))
+
+
+def test_a_data_set_that_is_not_recorded_stands_beside_those_that_are(tiny):
+    recorded = recorded_datasets(RESULTS / "ch01.parquet", load_shop()[0])
+    assert next(iter(recorded)) == "Pocket Shop"
+    assert len(recorded) == 1 + len(REAL_DATA)
+    (own,) = set(with_tiny := recorded_datasets(RESULTS / "ch01.parquet", tiny)) - set(recorded)
+    assert with_tiny[own]["statistics"]["users"] == tiny.num_users
+    assert with_tiny["MovieLens"] == recorded["MovieLens"]
 
 
 def test_no_item_is_new_where_the_times_span_fewer_than_90_days():

@@ -48,7 +48,7 @@ def test_a_dry_run_runs_each_kind_of_part_and_a_second_one_none(root, tmp_path):
     assert results[0] == results[1]  # seconds and dates, too
     parts = results[0]["parts"]
     assert {part["status"] for part in parts.values()} == {"ok"}
-    assert {"decoder", "bench", "01_data_exploration"} == set(parts)
+    assert {"decoder", "bench", "01a_data_exploration"} == set(parts)
     assert results[0]["left"] == results[0]["missing"] == []
     assert parts["decoder"]["numbers"].keys() > {"ndcg@10", "tokens_per_second", "gpu_hours_per_100k", "paper"}
     assert parts["bench"]["numbers"]["ours"]["tokens_per_second"] > 0
