@@ -276,18 +276,18 @@ def _lint_notebook(nb: NotebookNode, path: Path) -> list[str]:
 def form_faults(nb: NotebookNode) -> list[str]:
     """Where a notebook is too long or too dense for one idea, or has no formula or diagram; exercises are not counted.
 
-    Cells with a folded input count as cells, and their lines are not counted.
+    Cells with a folded input count as cells; their lines are not counted.
     """
     cells = [cell for cell in nb.cells if not role(cell)]
     code = [cell for cell in cells if cell.cell_type == "code"]
     prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    is_folded = {"hide-input", "hide-cell"}
-    shown = [len(cell.source.splitlines()) for cell in code if not is_folded & set(cell.metadata.get("tags", []))]
-    short = sum(lines <= 16 for lines in shown) / len(shown)
-    words, branches = len(prose.split()) // len(code), sum(cell.source.count("if truth") for cell in code)
+    open_code = [cell.source for cell in code if not {"hide-input", "hide-cell"} & set(cell.metadata.get("tags", []))]
+    lines = [len(source.splitlines()) for source in open_code]
+    short = sum(number <= 16 for number in lines) / len(lines)
+    words, branches = len(prose.split()) // len(code), sum("if truth" in source for source in open_code)
     rules = {
         f"{len(cells)} cells, not 25 to 45": 25 <= len(cells) <= 45,
-        f"code cells of {median(shown):g} lines in the median, more than 8": median(shown) <= 8,
+        f"code cells of {median(lines):g} lines in the median, more than 8": median(lines) <= 8,
         f"{short:.0%} of the code cells have at most 16 lines, not nine in ten": short >= 0.9,
         f"{words} words of prose a code cell, fewer than 100": words >= 100,
         "no displayed formula": "$$" in prose,
