@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from mmrec_helpers.encoders.checkpoints import PHOTO
 from pretraining.encoders import dual_encoder, resnet, sbert
-from pretraining.language import causal_lm, gpt2, vision_language_model
+from pretraining.language import causal_lm, gpt2, instruct_lm, vision_language_model
 from pretraining.photo import photo_model
 
 RECIPES: dict[str, tuple[Callable[[str, int], None], int]] = {
@@ -18,6 +18,7 @@ RECIPES: dict[str, tuple[Callable[[str, int], None], int]] = {
     "pocket-siglip": (dual_encoder, 1_400),  # starts from pocket-clip
     "pocket-sbert": (sbert, 400),
     "pocket-lm": (causal_lm, 6_000),
+    "pocket-instruct": (instruct_lm, 3_900),  # starts from pocket-lm
     "pocket-vlm": (vision_language_model, 600),  # made of pocket-clip and pocket-lm
     "pocket-gpt2": (gpt2, 4_000),  # with pocket-lm's tokenizer
 }

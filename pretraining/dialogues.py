@@ -4,6 +4,7 @@ A chat is a list of messages as chat templates take them, {"role": "user" | "ass
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ TASTE_QUESTIONS = ("What do they like?", "Summarise their taste.")
 DESCRIBE = "Describe the picture."
 VISUAL = ("category", "colour", "pattern", "style")
 """Attributes that the models learn from pictures; the brand's logo is left to the text."""
+ADJECTIVES = ("style", "pattern", "colour", "material")
+"""Attributes before the category, in the order of a summary."""
 TASTE = ("colour", "pattern", "style", "material", "occasion")
 """Attributes in a summary of a taste."""
 
@@ -60,9 +63,9 @@ def mentioned_facts(facts: dict[str, str], text: str) -> dict[str, str]:
     return {name: facts[name] for name in QUESTIONS if facts[name] in values.get(name, ())}
 
 
-def summary(facts: dict[str, str]) -> str:
+def summary(facts: dict[str, str], order: Sequence[str] = ADJECTIVES) -> str:
     """An item in a few words, by the facts that are known: "rustic striped steel mug by Dorvobeck for everyday use"."""
-    words = [facts[name] for name in ("style", "pattern", "colour", "material", "category") if name in facts]
+    words = [facts[name] for name in (*order, "category") if name in facts]
     if "brand" in facts:
         words.append(f"by {facts['brand']}")
     if "occasion" in facts:

@@ -1,4 +1,4 @@
-"""How the pocket language models are trained: pocket-lm and pocket-gpt2 on text, pocket-vlm on pictures as well."""
+"""How the pocket language models are trained: on text, and pocket-vlm on pictures as well."""
 
 import re
 from functools import cache
@@ -37,6 +37,7 @@ from pretraining.dialogues import (
     next_item_chat,
     taste_chat,
 )
+from pretraining.preferences import sample_chats
 from pretraining.train import fit, pixel_values, save_pretrained
 
 VOCAB_SIZE, MAX_LEN = 2_048, 2_048
@@ -58,6 +59,10 @@ CONTEXT_WEIGHT = 0.1
 """Weight in the loss of a token outside of answers; these are so many that answers would be learnt late."""
 DOCUMENTS = {"text": 0.2, "item": 0.5, "next": 0.15, "taste": 0.15}
 """Probability of each kind of document: texts and reviews as they are, and three kinds of chats."""
+KEPT_SHARE = 0.2
+"""Probability of a batch of pocket-lm's documents in the training of pocket-instruct."""
+KEPT = {"text": 0.2, "item": 0.65, "next": 0.15}
+"""The documents in it: other preferences than pocket-lm's follow the question after a taste."""
 
 
 # Batches --------------------------------------------------------------------------------------------------------------
@@ -96,9 +101,11 @@ def sample_chat(corpus: Corpus, kind: str, rng: np.random.Generator) -> Chat:
     return taste_chat(corpus, history, rng)
 
 
-def sample_document(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, rng: np.random.Generator) -> str:
-    """A text, some reviews of one item, or a chat, between <s> and </s>."""
-    kind = rng.choice(list(DOCUMENTS), p=list(DOCUMENTS.values()))
+def sample_document(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, rng: np.random.Generator, documents: dict[str, float]
+) -> str:
+    """A text, some reviews of one item, or a chat, between <s> and </s>, by the probability of each kind."""
+    kind = rng.choice(list(documents), p=list(documents.values()))
     if kind != "text":
         return str(tokenizer.apply_chat_template(sample_chat(corpus, kind, rng), tokenize=False))
     row = int(rng.integers(len(corpus)))
@@ -109,14 +116,19 @@ def sample_document(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, rng: np.
     return f"<s> {text}</s>"
 
 
-def sample_rows(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, rng: np.random.Generator) -> torch.Tensor:
+def sample_rows(
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerBase,
+    rng: np.random.Generator,
+    documents: dict[str, float] = DOCUMENTS,
+) -> torch.Tensor:
     """(B, T) token numbers: documents one after the other, each row starting with a new one."""
     num_rows, length = (NUM_LONG_ROWS, MAX_LEN) if rng.random() < 1 / LONG_EVERY else (NUM_ROWS, ROW_LEN)
     batch = []
     for _ in range(num_rows):
         ids: list[int] = []
         while len(ids) < length:
-            ids += tokenizer(sample_document(corpus, tokenizer, rng), add_special_tokens=False)["input_ids"]
+            ids += tokenizer(sample_document(corpus, tokenizer, rng, documents), add_special_tokens=False)["input_ids"]
         batch.append(ids[:length])
     return torch.tensor(batch)
 
@@ -140,6 +152,18 @@ def weighted_loss(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     losses = cross_entropy(logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none")
     weights = torch.where(answer_mask(tokens)[:, 1:].flatten(), 1.0, CONTEXT_WEIGHT)
     return (losses * weights).sum() / weights.sum()
+
+
+def answer_loss(model: LlamaForCausalLM, tokens: dict[str, torch.Tensor], answers: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of the next token, over the tokens of answers; no others pass through the output head.
+
+    Args:
+        model: that is trained.
+        tokens: inputs of the model, (B, T) each.
+        answers: (B, T) bool.
+    """
+    hidden = model.model(**tokens).last_hidden_state[:, :-1][answers[:, 1:]]
+    return cross_entropy(model.lm_head(hidden).float(), tokens["input_ids"][:, 1:][answers[:, 1:]])
 
 
 def sample_image_batch(
@@ -209,6 +233,22 @@ def causal_lm_tokenizer(corpus: Corpus) -> PreTrainedTokenizerFast:
     texts += [item_text(corpus, row) for row in range(len(corpus))]
     brands = re.compile("|".join({facts["brand"] for facts in corpus.facts}))
     return train_tokenizer([brands.sub("", text) for text in texts])
+
+
+def instruct_lm(name: str, steps: int) -> None:
+    """pocket-lm, fine-tuned on chats about preferences; all of its weights are trained."""
+    corpus, tokenizer = training_corpus(), AutoTokenizer.from_pretrained(WEIGHTS / "pocket-lm")
+    model = LlamaForCausalLM.from_pretrained(WEIGHTS / "pocket-lm", dtype=torch.float32)
+    model.config.name_or_path = "pocket-lm"  # not this machine's path
+
+    def loss_of(rng: np.random.Generator) -> torch.Tensor:
+        if rng.random() < KEPT_SHARE:
+            rows = sample_rows(corpus, tokenizer, rng, KEPT)
+            return weighted_loss(model(input_ids=rows).logits, rows)
+        return answer_loss(model, *encode_chats(tokenizer, sample_chats(corpus, rng)))
+
+    minutes = fit(name, model, loss_of, steps, lr=1e-3)
+    save_pretrained(name, minutes, model.half(), tokenizer)
 
 
 def vision_language_model(name: str, steps: int) -> None:

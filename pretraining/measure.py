@@ -39,6 +39,7 @@ from pretraining.dialogues import (
     mentioned_facts,
     next_item_chat,
 )
+from pretraining.preferences import preference_chat, yes_no_chat
 
 ENCODERS = ("images", "texts", "images and texts")
 """Uses of the POCKET models that are encoders."""
@@ -146,9 +147,16 @@ def measure_control(name: str, world: Corpus, other: Corpus) -> dict[str, float]
 
 @torch.inference_mode()
 def correct_answers(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chats: list[Chat], batch_size: int = 32
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    chats: list[Chat],
+    batch_size: int = 32,
+    num_tokens: int | None = None,
 ) -> list[list[bool]]:
-    """For each answer of each chat, whether greedy decoding would write it token by token, to its end."""
+    """For each answer of each chat, whether greedy decoding would write it token by token, to its end.
+
+    With ``num_tokens``, only so many tokens from its beginning count.
+    """
     correct = []
     for start in range(0, len(chats), batch_size):
         tokens, mask = encode_chats(tokenizer, chats[start : start + batch_size])
@@ -156,7 +164,9 @@ def correct_answers(
         for matches, in_answer in zip((predicted == tokens["input_ids"]).numpy(), mask.numpy(), strict=True):
             borders = np.flatnonzero(np.diff(in_answer)) + 1
             starts, runs = [0, *borders], np.split(matches, borders)
-            correct.append([bool(run.all()) for first, run in zip(starts, runs, strict=True) if in_answer[first]])
+            correct.append(
+                [bool(run[:num_tokens].all()) for first, run in zip(starts, runs, strict=True) if in_answer[first]]
+            )
     return correct
 
 
@@ -212,7 +222,7 @@ def texts_and_reviews(corpus: Corpus) -> list[str]:
 
 
 def measure_chat_model(name: str, world: Corpus) -> dict[str, float]:
-    """Answers about texts, the category of the next purchase, perplexity."""
+    """Answers about texts, the category of the next purchase, perplexity; of pocket-instruct, preferences as well."""
     folder = find_checkpoint(name)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -225,6 +235,8 @@ def measure_chat_model(name: str, world: Corpus) -> dict[str, float]:
         rows[f"answer about a text: {attribute}"] = float(np.mean(correct_answers(model, tokenizer, chats)))
     rows["answer about a text: all"] = float(np.mean(list(rows.values())))
     rows |= measure_next_category(model, tokenizer, world)
+    if name == "pocket-instruct":
+        rows |= measure_preferences(model, tokenizer, world)
     loss = negative_log_likelihood(model, tokenizer, texts_and_reviews(world)[::4])
     return rows | {"perplexity of texts, a token": float(np.exp(loss))}
 
@@ -245,6 +257,18 @@ def measure_next_category(
         "the same, always the commonest kind": most_frequent / len(pairs),
         "the same, always the complement of the last": float(complements),
     }
+
+
+def measure_preferences(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, world: Corpus) -> dict[str, float]:
+    """Share of the preferences that are those of the rule word for word, and of the right answers to candidates."""
+    rows, rng = {}, np.random.default_rng(0)
+    for block in (3, 15):
+        chats = [preference_chat(world, rng, block) for _ in range(NUM_CHATS)]
+        rows[f"preference by the rule, blocks of {block}"] = float(np.mean(correct_answers(model, tokenizer, chats)))
+    chats = [yes_no_chat(world, rng) for _ in range(NUM_CHATS)]
+    answers = [message["content"].startswith("no") for chat in chats for message in chat[1::2]]
+    rows["yes or no to a candidate"] = float(np.mean(correct_answers(model, tokenizer, chats, num_tokens=1)))
+    return rows | {"the same, always no": float(np.mean(answers))}
 
 
 def measure_gpt2(name: str, world: Corpus) -> dict[str, float]:
@@ -288,7 +312,7 @@ def measure(name: str, world: Corpus, other: Corpus) -> dict[str, float]:
     Returns:
         Task -> the share that is correct, unless its name says something else.
     """
-    if name == "pocket-lm":
+    if name in ("pocket-lm", "pocket-instruct"):
         return measure_chat_model(name, world)
     if name == "pocket-vlm":
         return measure_vision_language_model(name, world)

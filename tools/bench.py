@@ -13,6 +13,7 @@ from statistics import median
 import bench_evaluation
 import bench_gpt2
 import bench_illmrec
+import bench_msr
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -182,6 +183,7 @@ def main() -> None:
     bench_evaluation.main()
     bench_gpt2.main()
     bench_illmrec.main(race)
+    bench_msr.main(race)
 
 
 if __name__ == "__main__":

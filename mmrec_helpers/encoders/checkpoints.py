@@ -25,6 +25,7 @@ POCKET = {
     "pocket-resnet": "images",
     "pocket-sbert": "texts",
     "pocket-lm": "chat",
+    "pocket-instruct": "chat",
     "pocket-vlm": "chat with images",
     "pocket-gpt2": "language modelling",
 }

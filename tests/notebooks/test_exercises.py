@@ -3,10 +3,17 @@
 import ast
 import re
 import textwrap
+from collections import Counter
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+
+from mmrec_helpers.evaluation.fidelity import attributes_in
 
 NOTEBOOKS = {path.stem: path for path in sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))}
 ROLES = ("prompt", "check", "stub", "solution")
@@ -156,3 +163,175 @@ def test_check_names_the_mistake_of_a_wrong_answer(imports, check, cells):
 def test_check_refuses_an_empty_answer(imports, check, cells):
     with pytest.raises((AssertionError, TypeError, AttributeError)):
         fresh(imports, cells)[check](lambda *arguments, **options: None)
+
+
+# Wrong answers that are really given ----------------------------------------------------------------------------------
+
+
+def tokens_sent(first=0, whole=True, repeated=True):
+    """An answer to exercise 6.5.
+
+    Args:
+        first: preferences in the first message.
+        whole: the last block may be shorter.
+        repeated: direct inference after each block, not only once.
+    """
+
+    def answer(n, k, item, preference, wording):
+        ends = [min(start + k, n) if whole else start + k for start in range(0, n, k)]
+        recurrent = n * item + (len(ends) - 1 + first) * preference + len(ends) * wording
+        return recurrent, sum(ends) * item + len(ends) * wording if repeated else n * item + wording
+
+    return answer
+
+
+def delay(least):
+    """An answer to exercise 6.6, which accepts summaries from ``least`` interactions after the change on."""
+
+    def answer(nearer, k, change):
+        passed = [number * k - change for number, is_nearer in enumerate(nearer, 1) if is_nearer]
+        return min((count for count in passed if count >= least), default=np.inf)
+
+    return answer
+
+
+def decayed(weight, enough=lambda count, others: count > sum(others)):
+    """An answer to exercise 6.8.
+
+    Args:
+        weight: decay, age of a text in blocks, number of later texts -> its votes.
+        enough: votes of a value, votes of each other value -> whether it is in the preference.
+    """
+
+    def answer(blocks, decay):
+        votes = Counter()
+        dated = [(len(blocks) - number, text) for number, block in enumerate(blocks, 1) for text in block]
+        for later, (age, text) in enumerate(reversed(dated)):
+            votes += Counter(dict.fromkeys(attributes_in(text), weight(decay, age, later)))
+        others = {pair: [votes[other] for other in votes if other[0] == pair[0] and other != pair] for pair in votes}
+        return {pair for pair in votes if enough(votes[pair], others[pair])}
+
+    return answer
+
+
+def by_block(decay, age, later):
+    """The right weight."""
+    return decay**age
+
+
+def corrected(p, n, m):
+    """The answer to exercise 6.9."""
+    odds = p / (1 - p) * n / m
+    return odds / (1 + odds)
+
+
+def all_pairs_auc(by_user=False, tie=0.5):
+    """An answer to exercise 6.10.
+
+    Args:
+        by_user: the mean of the users' own AUC.
+        tie: what a tie counts.
+    """
+
+    def answer(scores):
+        targets, negatives = scores[:, :1], scores[:, 1:] if by_user else scores[:, 1:].reshape(1, -1)
+        return ((targets > negatives) + tie * (targets == negatives)).mean()
+
+    return answer
+
+
+def released_loss(first=1, padded=False, by_row=False, shift=1):
+    """An answer to exercise 6.11.
+
+    Args:
+        first: position of the first term, counted from the answer where it is 0.
+        padded: padding is predicted, too.
+        by_row: the mean of the rows' means.
+        shift: of the token against the state that predicts it.
+    """
+
+    @torch.no_grad()
+    def answer(llm, prompts, answers):
+        rows = [torch.tensor(prompt + own) for prompt, own in zip(prompts, answers, strict=True)]
+        tokens, terms = pad_sequence(rows, batch_first=True), []
+        logs = llm.logits(llm.hidden_states(llm.words[tokens])).log_softmax(2)
+        for row, prompt in enumerate(prompts):
+            places = torch.arange(first or len(prompt), len(tokens[0]) if padded else len(rows[row]))
+            terms.append(-logs[row, places - shift, tokens[row, places]])
+        return torch.stack([own.mean() for own in terms]).mean() if by_row else torch.cat(terms).mean()
+
+    return answer
+
+
+def listwise_loss(column=0, reduction="mean"):
+    """An answer to exercise 6.12, with the positive in a column."""
+    return lambda z: cross_entropy(z, torch.full((len(z),), column), reduction=reduction)
+
+
+CORRECT = {
+    "check_tokens": tokens_sent(),
+    "check_delay": delay(1),
+    "check_items": lambda strength, k: -(-(strength + 2) // k) * k,
+    "check_decayed": decayed(by_block),
+    "check_corrected": corrected,
+    "check_pooled": all_pairs_auc(),
+    "check_released": released_loss(),
+    "check_listwise": listwise_loss(),
+}
+WRONG = {
+    "check_tokens": {
+        "a preference in the first message": tokens_sent(first=1),
+        "a last block of full length": tokens_sent(whole=False),
+        "direct inference only at the end": tokens_sent(repeated=False),
+    },
+    "check_delay": {
+        "summaries before the change": delay(-np.inf),
+        "a summary without an item of the new taste": delay(0),
+        "from the first purchase": lambda nearer, k, change: delay(1)(nearer, k, change) + change,
+        "blocks": lambda nearer, k, change: delay(1)(nearer, k, change) / k,
+    },
+    "check_items": {
+        "not whole blocks": lambda strength, k: strength + 2,
+        "without the old votes": lambda strength, k: -(-2 // k) * k,
+        "mentioned": lambda strength, k: -(-(strength + 1) // k) * k,
+        "floor": lambda strength, k: (strength + 2) // k * k,
+    },
+    "check_decayed": {
+        "once an item": decayed(lambda decay, age, later: decay**later),
+        "only once": decayed(lambda decay, age, later: decay if age else 1),
+        "not at all": decayed(lambda decay, age, later: 1),
+        "the most frequent": decayed(by_block, lambda n, others: n > max(others, default=0)),
+        "half of the votes": decayed(by_block, lambda n, others: n >= sum(others)),
+    },
+    "check_corrected": {
+        "the probability, not the odds": lambda p, n, m: p * n / m,
+        "the wrong way round": lambda p, n, m: corrected(p, m, n),
+        "odds": lambda p, n, m: p / (1 - p) * n / m,
+    },
+    "check_pooled": {
+        "the mean over users": all_pairs_auc(by_user=True),
+        "ties are lost": all_pairs_auc(tie=0),
+        "ties are won": all_pairs_auc(tie=1),
+    },
+    "check_released": {
+        "the answers alone": released_loss(first=0),
+        "padding, too": released_loss(padded=True),
+        "the mean of the rows": released_loss(by_row=True),
+        "each token from its own state": released_loss(shift=0),
+    },
+    "check_listwise": {
+        "binary": lambda z: binary_cross_entropy_with_logits(z, torch.eye(z.shape[1])[0].expand_as(z)),
+        "the positive in the last column": listwise_loss(column=5),
+        "the sum": listwise_loss(reduction="sum"),
+    },
+}
+"""Check -> what is wrong -> an answer."""
+CHECKS = {check: (imports, cells) for imports, check, cells in (parameter.values for parameter in ALL)}
+
+
+@pytest.mark.parametrize(("check", "wrong"), [(check, wrong) for check in WRONG for wrong in WRONG[check]])
+def test_check_refuses_a_wrong_answer(check, wrong):
+    run = fresh(*CHECKS[check])[check]
+    run(CORRECT[check])  # so that the difference is what is wrong
+    with pytest.raises(AssertionError):
+        run(WRONG[check][wrong])

@@ -28,6 +28,7 @@ BARS = {
     "pocket-resnet": {f"probe of pictures: {attribute}": 0.95 for attribute in (*SEEN, "style")},
     "pocket-sbert": {f"probe of descriptions: {attribute}": 0.9 for attribute in ("category", "material", "occasion")},
     "pocket-lm": {f"answer about a text: {attribute}": 0.9 for attribute in ASKED},
+    "pocket-instruct": {f"answer about a text: {attribute}": 0.9 for attribute in ASKED},
     "pocket-vlm": {f"named in a description: {attribute}": bar for attribute, bar in SEEN.items()},
     "pocket-gpt2": {},
 }
@@ -45,7 +46,8 @@ WORLDS = (*SHOP, "pretraining/corpus.py", "pretraining/dialogues.py")
 def inputs_of(name):
     """What the measures of a model depend on. That the package loads it as the library does is tested elsewhere."""
     record = [RECORD] if (ROOT / RECORD).exists() else []
-    files = (f"mmrec_helpers/pretrained/weights/{name}/*", "pretraining/measure.py")
+    files = [f"mmrec_helpers/pretrained/weights/{name}/*", "pretraining/measure.py"]
+    files += ["pretraining/preferences.py"] if name == "pocket-instruct" else []
     return (*WORLDS, *files, *record, "torch==", "transformers==")
 
 

@@ -1,0 +1,85 @@
+"""Preference summaries: a widget that steps through the blocks of a history, and how summaries follow a change."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import HTML, display
+
+from mmrec_helpers.data.dataset import RecDataset
+from mmrec_helpers.display.cards import item_card, show_widget, static_view, titled_rows
+from mmrec_helpers.display.plots import use_book_style
+
+WIDTH = 170
+"""Of a card, in CSS pixels."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One block of a history.
+
+    Attributes:
+        items: of the block, in order of time.
+        marked: those after the change of taste.
+        facts: title -> text that is shown below the items, such as the preference and the true taste.
+    """
+
+    items: Sequence[int]
+    marked: Sequence[int]
+    facts: Mapping[str, str]
+
+
+def step_panel(dataset: RecDataset, step: Step, texts: Sequence[str]) -> HTML:
+    """A block's items, each with its text, and the facts.
+
+    Args:
+        dataset: of the items.
+        step: to show.
+        texts: (I + 1,) of the items, as the language model gets them.
+    """
+    cards = [
+        item_card(dataset, item, [texts[item]], width=WIDTH, extra="changed" if item in step.marked else "")
+        for item in step.items
+    ]
+    facts = {title: [f'<div class="card">{escape(text)}</div>'] for title, text in step.facts.items()}
+    return titled_rows({"items": cards} | facts)
+
+
+def show_steps(dataset: RecDataset, steps_of: Callable[[int], list[Step]], users: int, texts: Sequence[str]) -> None:
+    """Show the widget: choose a user and a block. Its static view has all blocks of the first user.
+
+    Args:
+        dataset: of the items.
+        steps_of: the blocks of a user, from 0.
+        users: to choose from.
+        texts: (I + 1,) of the items.
+    """
+
+    def show(user: int, block: int) -> None:
+        steps = steps_of(user)
+        display(step_panel(dataset, steps[min(block, len(steps)) - 1], texts))
+
+    first = steps_of(0)
+    longest = max(len(steps_of(user)) for user in range(users))
+    browse = ipywidgets.interactive(show, user=(0, users - 1), block=(1, longest))
+    panels = {f"block {number}": step_panel(dataset, step, texts) for number, step in enumerate(first, 1)}
+    show_widget(browse, static_view(panels, "the blocks of one user"))
+
+
+def plot_drift(curves: Mapping[str, pd.DataFrame]) -> None:
+    """Draw the share of new and of old preferences that summaries mention.
+
+    Args:
+        curves: summariser -> interactions since the change -> ``new`` and ``old``.
+    """
+    use_book_style()
+    _, axes = plt.subplots(1, 2, sharey=True)
+    for axis, column in zip(axes, ("new", "old"), strict=True):
+        for name, curve in curves.items():
+            axis.plot(curve[column], marker="o", label=name)
+        axis.set(title=f"{column} preferences", xlabel="interactions since the change", ylim=(0, 1))
+    axes[0].set_ylabel("share mentioned")
+    axes[1].legend()
