@@ -277,15 +277,18 @@ def in_form():
     return [cell for _ in range(15) for cell in (prose, new_code_cell("a = 1"))]
 
 
+def faults_of_form(cells):
+    return "\n".join(tool.form_faults(nbformat.from_dict({"cells": cells})))
+
+
 def test_a_notebook_in_form_has_no_faults():
-    assert tool.form_faults(new_notebook(cells=in_form())) == []
+    assert faults_of_form(in_form()) == ""
 
 
 @pytest.mark.parametrize("rule", FORM)
 def test_form_is_checked(rule):
     spoil, message = FORM[rule]
-    notebook = nbformat.from_dict({"cells": spoil(in_form()), "metadata": {}})
-    assert message in "\n".join(tool.form_faults(notebook))
+    assert message in faults_of_form(spoil(in_form()))
 
 
 @pytest.mark.parametrize("beginning", tool.IN_FORM)
