@@ -49,7 +49,7 @@ class LanguageModel:
 
     def tokens(self, text: str) -> list[int]:
         """The tokens of a text, without special ones other than those that it spells out."""
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]  # of any length
 
     def chat(self, message: str) -> str:
         """A user's message as a prompt, by the chat template; without one, a BOS token, the message, "Answer:"."""

@@ -97,7 +97,7 @@ def test_solution_passes(imports, check, cells):
     exec(cells["solution"].source, fresh(imports, cells))
 
 
-WRONG = {
+MISTAKES = {
     "check_density": ("lambda user, item, U, I: len(user) / (U * I)", "counts once"),
     "check_audit": ("lambda users, count, printed: (count / users, printed * users / count)", "subtract 1"),
     "check_gini": ("lambda n: ((2 * np.arange(1, len(n) + 1) - len(n) - 1) * n).sum() / len(n) / n.sum()", "sort"),
@@ -147,10 +147,10 @@ WRONG = {
 
 
 @pytest.mark.parametrize(
-    ("imports", "check", "cells"), [case for case in ALL if case.id.startswith("01") or case.values[1] in WRONG]
+    ("imports", "check", "cells"), [case for case in ALL if case.id.startswith("01") or case.values[1] in MISTAKES]
 )
 def test_check_names_the_mistake_of_a_wrong_answer(imports, check, cells):
-    source, reason = WRONG[check]
+    source, reason = MISTAKES[check]
     namespace = fresh(imports, cells)
     answer = f"answer = {source}" if source.startswith("lambda") else textwrap.dedent(source)
     exec(answer, namespace)

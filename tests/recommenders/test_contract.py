@@ -98,7 +98,7 @@ ALL: dict[str, Callable] = SYSTEMS | {
 }
 """Those, and what learns from sequences, systems of systems, and every design choice of MM-GPT2Rec."""
 ATOL = {"MLLM-MSR": 1e-5}
-"""Tolerances of systems that compute the candidates alone: the padding of a batch changes the last bits."""
+"""Tolerances of systems whose last bits depend on the padding of a batch, or on how busy the processor is."""
 IMPERSONAL = ("random", "popularity", "recent popularity")
 """Systems that cannot tell the planted groups apart."""
 
@@ -271,7 +271,7 @@ def test_a_new_process_that_loads_it_scores_the_same(name, saved, planted):
     systems, scores, _ = saved
     expected = systems[name].score(planted.queries("test"))
     assert scores[name].dtype == expected.dtype
-    assert np.array_equal(scores[name], expected)
+    np.testing.assert_allclose(scores[name], expected, rtol=0, atol=ATOL.get(name, 0))
 
 
 @pytest.mark.parametrize("name", ALL)
