@@ -99,6 +99,12 @@ def revision(folder: Path) -> str:
     return sha.hexdigest()
 
 
+def require_revision(name: str, fitted: str, system: str) -> None:
+    """Raise a ValueError if a model's files are not those, by ``revision``, with which a system was fitted."""
+    if revision(find_checkpoint(name)) != fitted:
+        raise ValueError(f"{system} was fitted with other files of {name}: fit it anew")
+
+
 def read_json(path: Path, default: Json = None) -> Json:
     """A JSON file's content; ``default``, if given, where there is no file.
 

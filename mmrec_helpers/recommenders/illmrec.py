@@ -13,7 +13,7 @@ from torch.nn.functional import embedding
 from torch.nn.utils.rnn import pad_sequence
 
 from mmrec_helpers.data.dataset import Queries, RecDataset, Split
-from mmrec_helpers.encoders.checkpoints import find_checkpoint, revision
+from mmrec_helpers.encoders.checkpoints import find_checkpoint, require_revision, revision
 from mmrec_helpers.evaluation.validation import validation_ndcg
 from mmrec_helpers.lessons.adaptor import Adaptor, answer_loss, last_hidden, splice
 from mmrec_helpers.lessons.retrieval import RetrievalHead, ire_loss, sum_of_affinities
@@ -180,8 +180,7 @@ class ILLMRec(BaseRecommender):
         Raises:
             ValueError: its files are not those that the system was fitted with.
         """
-        if revision(find_checkpoint(self.llm)) != self.llm_revision:
-            raise ValueError(f"{self.name} was fitted with other files of {self.llm}: fit it anew")
+        require_revision(self.llm, self.llm_revision, self.name)
         llm = load_language_model(self.llm, getattr(torch, self.dtype))
         llm = randomly_initialised(llm) if self.random_llm else llm
         if self.lora:

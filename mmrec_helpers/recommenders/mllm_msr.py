@@ -14,7 +14,7 @@ from torch.nn.functional import embedding
 from torch.nn.utils.rnn import pad_sequence
 
 from mmrec_helpers.data.dataset import Queries, Split
-from mmrec_helpers.encoders.checkpoints import find_checkpoint, revision
+from mmrec_helpers.encoders.checkpoints import find_checkpoint, require_revision, revision
 from mmrec_helpers.lessons.adaptor import last_hidden
 from mmrec_helpers.lessons.preferences import direct_preferences, recurrent_preferences
 from mmrec_helpers.lessons.yes_no import answer_tokens, log_odds, plain_tokens, quoted, yes_no_loss
@@ -116,8 +116,7 @@ class MLLMMSR(BaseRecommender):
         Raises:
             ValueError: its files are not those that the system was fitted with.
         """
-        if revision(find_checkpoint(self.llm)) != self.llm_revision:
-            raise ValueError(f"{self.name} was fitted with other files of {self.llm}: fit it anew")
+        require_revision(self.llm, self.llm_revision, self.name)
         llm = load_language_model(self.llm)
         if self.epochs:
             add_lora(llm.model.base_model, self.rank, self.seed)

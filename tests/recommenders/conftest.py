@@ -67,3 +67,17 @@ def planted(planted_group) -> Split:
     items = datasets.Dataset.from_dict(columns, features=ITEM_FEATURES)
     names = np.array([f"user-{user}" for user in range(USERS)])
     return RecDataset("planted", items, frame, names).validate().leave_one_out()
+
+
+@pytest.fixture(scope="module")
+def fitted(make, planted):
+    """Options -> the system that the module's ``make`` builds with them, fitted once."""
+    systems = {}
+
+    def fit(**options):
+        key = str(options)
+        if key not in systems:
+            systems[key] = make(**options).fit(planted)
+        return systems[key]
+
+    return fit

@@ -41,19 +41,6 @@ def make(folder, features):
     return lambda **options: ILLMRec(features=features, **SMALL | own | options)
 
 
-@pytest.fixture(scope="module")
-def fitted(make, planted):
-    systems = {}
-
-    def fit(**options):
-        key = str(options)
-        if key not in systems:
-            systems[key] = make(**options).fit(planted)
-        return systems[key]
-
-    return fit
-
-
 # The reference --------------------------------------------------------------------------------------------------------
 
 

@@ -43,19 +43,6 @@ def make(folder):
     return lambda **options: MLLMMSR(**SMALL | own | options)
 
 
-@pytest.fixture(scope="module")
-def fitted(make, planted):
-    systems = {}
-
-    def fit(**options):
-        key = str(options)
-        if key not in systems:
-            systems[key] = make(**options).fit(planted)
-        return systems[key]
-
-    return fit
-
-
 def random_candidates(queries, num=7):
     """(N, num) items, some more than once, some padding."""
     return np.random.default_rng(0).integers(0, 27, (len(queries), num))
