@@ -81,10 +81,8 @@ def _have(dataset: RecDataset, names: Sequence[str]) -> np.ndarray:
     """(I,) bool, whether an item has all of these: an ``image``, or a text in a field of this name."""
     have = np.ones(dataset.num_items, bool)
     for name in names:
-        if name == "image":
-            have &= dataset.has_image[1:]
-        else:
-            have &= [bool((text or "").strip()) for text in dataset.column(name)[1:]]
+        is_text = name != "image"
+        have &= [bool((text or "").strip()) for text in dataset.items[name][:]] if is_text else dataset.has_image[1:]
     return have
 
 
