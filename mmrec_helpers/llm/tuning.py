@@ -10,13 +10,19 @@ UNFREEZING_STAGES = 10
 """Equal parts of the training; at the end of each, one more layer is unfrozen."""
 
 
-def add_lora(model: nn.Module) -> None:
-    """Freeze a model and add trainable LoRA matrices to its linear layers, in place {cite}`hu2022lora`."""
+def add_lora(model: nn.Module, rank: int = LORA_RANK, scale: int = 1) -> None:
+    """Freeze a model and add trainable LoRA matrices to its linear layers, in place {cite}`hu2022lora`.
+
+    Args:
+        model: of torch or transformers.
+        rank: r of the matrices.
+        scale: alpha / r, the factor of their product.
+    """
     from peft import LoraConfig, inject_adapter_in_model  # takes seconds: imported only where it is needed
     from transformers.pytorch_utils import Conv1D  # the library's name for the linear layers of its GPT-2
 
     linear = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))]
-    inject_adapter_in_model(LoraConfig(r=LORA_RANK, lora_alpha=LORA_RANK, target_modules=linear), model)
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=scale * rank, target_modules=linear), model)
 
 
 def unfreeze_gradually(layers: Sequence[nn.Module], progress: float) -> None:

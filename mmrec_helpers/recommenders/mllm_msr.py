@@ -20,6 +20,7 @@ from mmrec_helpers.lessons.preferences import direct_preferences, recurrent_pref
 from mmrec_helpers.lessons.yes_no import answer_tokens, log_odds, plain_tokens, quoted, yes_no_loss
 from mmrec_helpers.llm.language_models import LanguageModel, load_language_model
 from mmrec_helpers.llm.replies import Replies
+from mmrec_helpers.llm.tuning import add_lora
 from mmrec_helpers.recommenders.base import BaseRecommender
 from mmrec_helpers.recommenders.pairwise import Pairs
 from mmrec_helpers.training.loop import TrainingConfig, TrainingHistory, batch_rows, train
@@ -119,7 +120,9 @@ class MLLMMSR(BaseRecommender):
         require_revision(self.llm, self.llm_revision, self.name)
         llm = load_language_model(self.llm)
         if self.epochs:
-            add_lora(llm.model.base_model, self.rank, self.seed)
+            with torch.random.fork_rng():
+                torch.manual_seed(self.seed)
+                add_lora(llm.model.base_model, self.rank, scale=2)
         return llm
 
     @cached_property
@@ -303,12 +306,3 @@ class MLLMMSR(BaseRecommender):
         """Of yes and no together, at (1, D) a hidden state."""
         yes, no = self.answers
         return float(self.language_model.logits(hidden).float().softmax(1)[0, [*yes, *no]].sum())
-
-
-def add_lora(model: nn.Module, rank: int, seed: int) -> None:
-    """Add trainable LoRA matrices to the linear layers of a frozen model, in place {cite}`hu2022lora`."""
-    from peft import LoraConfig, inject_adapter_in_model  # takes seconds: imported only where it is needed
-
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"), model)

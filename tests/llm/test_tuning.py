@@ -29,17 +29,19 @@ def linear_layers(model):
     return {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
 
 
+@pytest.mark.parametrize("options", [{}, {"rank": 3, "scale": 2}])
 @torch.no_grad()
-def test_lora_adds_to_each_linear_layer_a_product_that_starts_at_zero(gpt2):
+def test_lora_adds_to_each_linear_layer_a_product_that_starts_at_zero(gpt2, options):
     embeddings = torch.randn(3, 7, 16)
     adapted = deepcopy(gpt2)
-    add_lora(adapted)
+    add_lora(adapted, **options)
     torch.testing.assert_close(adapted(embeddings), gpt2(embeddings), atol=0, rtol=0)
     with_large_weights(adapted)
     assert (adapted(embeddings) - gpt2(embeddings)).abs().max() > 0.1
-    for name, layer in linear_layers(gpt2).items():  # W x + B A x is (W + B A) x
+    for name, layer in linear_layers(gpt2).items():  # W x + s B A x is (W + s B A) x
         adapter = adapted.get_submodule(name)
-        layer.weight += adapter.lora_B["default"].weight @ adapter.lora_A["default"].weight
+        assert len(adapter.lora_A["default"].weight) == options.get("rank", LORA_RANK)
+        layer.weight += options.get("scale", 1) * adapter.lora_B["default"].weight @ adapter.lora_A["default"].weight
     torch.testing.assert_close(adapted(embeddings), gpt2(embeddings), atol=1e-4, rtol=1e-4)
 
 
