@@ -142,8 +142,33 @@ MISTAKES = {
         """,
         "learned first",
     ),
+    "check_mrr_bounds": ("lambda hr, k: (hr / (k + 1), hr)", "the last hit is at rank k"),
+    "check_r_precision": (  # all missing items count, although only n - k ranks are left
+        "lambda hits, n: np.array([(hits & (np.arange(hits.shape[1]) < n[:, None])).sum(1) / n, np.minimum(n, 9) / n])",
+        "largest|rank 2 is none",
+    ),
+    "check_gain_bounds": (
+        "lambda hr_k, hr_m, k, m: ((hr_m - hr_k) / np.log2(m + 1), (hr_m - hr_k) / np.log2(k + 1))",
+        "rank 6 or later",
+    ),
+    "check_exchanges": (
+        """
+        def exchanges(row, outcomes, unit):
+            from itertools import combinations
+
+            from mmrec_helpers.lessons.audit import POSSIBLE, distance
+
+            found = []
+            for a, b in combinations(list(row), 2):
+                row[a], row[b] = row[b], row[a]
+                if distance(row, outcomes, unit) <= POSSIBLE:
+                    found.append((a, b))
+            return found
+        """,
+        "do not change the row itself",
+    ),
 }
-"""Check of chapter 1 -> a wrong answer that readers give, and what the check says of it."""
+"""Check of chapters 1 and 8 -> a wrong answer that readers give, and what the check says of it."""
 
 
 @pytest.mark.parametrize(
