@@ -1,4 +1,4 @@
-"""The audit of a row: real lists are always possible, bounds are those of an enumeration, contradictions are minimal."""
+"""The audit of a row: real lists are possible, bounds are those of an enumeration, contradictions are minimal."""
 
 from itertools import combinations, combinations_with_replacement
 
