@@ -39,32 +39,34 @@ VALID, TEST = ("valid", "full"), [("test", "full"), ("test", "full, basket")]
 # Plans ----------------------------------------------------------------------------------------------------------------
 
 
-def trials(study: str, runs: Sequence[Run], system: str) -> list[Trial]:
-    """The settings of a system that a study has validated, with their NDCG@10."""
+def trials(study: str, runs: Sequence[Run], system: str, protocol: str = VALID[1]) -> list[Trial]:
+    """The settings of a system that a study has validated under a protocol, with their NDCG@10."""
     return [
         (run.stamp["hyperparameters"], float(run.metric("NDCG@10").mean()))
         for run in runs
         if [run.stamp[name] for name in ("study", "system", "data", "seed", "split", "part", "protocol")]
-        == [study, system, POCKET, 0, LEAVE_ONE_OUT, *VALID]
+        == [study, system, POCKET, 0, LEAVE_ONE_OUT, VALID[0], protocol]
     ]
 
 
-def plan_tuning(study: str, runs: Sequence[Run], families: Mapping[str, str]) -> list[Cell]:
+def plan_tuning(study: str, runs: Sequence[Run], families: Mapping[str, str], protocol: str = VALID[1]) -> list[Cell]:
     """The validation cells of some systems, each with the space of a family; more as earlier ones are recorded."""
     cells = []
     for system, family in families.items():
-        visited, missing = SPACES[family].search(trials(study, runs, system))
+        visited, missing = SPACES[family].search(trials(study, runs, system, protocol))
         cells += [
-            Cell(study=study, data=POCKET, split=LEAVE_ONE_OUT, part=VALID[0], protocol=VALID[1], system=system,
+            Cell(study=study, data=POCKET, split=LEAVE_ONE_OUT, part=VALID[0], protocol=protocol, system=system,
                  hyperparameters=settings)
             for settings in [*(own for own, _ in visited), *missing]
         ]  # fmt: skip
     return cells
 
 
-def chosen_settings(study: str, runs: Sequence[Run], system: str, family: str) -> Settings | None:
+def chosen_settings(
+    study: str, runs: Sequence[Run], system: str, family: str, protocol: str = VALID[1]
+) -> Settings | None:
     """The best settings of a system in validation; None while the search goes on."""
-    visited, missing = SPACES[family].search(trials(study, runs, system))
+    visited, missing = SPACES[family].search(trials(study, runs, system, protocol))
     return None if missing else best_settings(visited)
 
 
@@ -77,6 +79,7 @@ def run_system(
     checkpoint: Path,
     values_of: Callable[[Any, Split], dict[str, np.ndarray]] | None = None,
     under: Callable[[Any, str], Any] = lambda system, condition: system,
+    split: Split | None = None,
 ) -> Iterator[tuple[Cell, Run]]:
     """Fit a system once, and evaluate it for each cell.
 
@@ -86,8 +89,9 @@ def run_system(
         checkpoint: of the training.
         values_of: more numbers of each test query, from the fitted system and the split.
         under: the fitted system under a condition, which the cell's protocol names after a semicolon; "" is none.
+        split: where it is not the benchmark's.
     """
-    split = benchmark_split(cells[0].data, cells[0].seed, cells[0].split)
+    split = split or benchmark_split(cells[0].data, cells[0].seed, cells[0].split)
     is_timed = any(cell.protocol == TIMING for cell in cells)  # a training that resumes would take less time
     system: Any = build()
     import_module("transformers.optimization")  # takes seconds, and would count as training

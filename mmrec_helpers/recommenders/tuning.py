@@ -110,5 +110,6 @@ SPACES = {
     "SASRec_F": _learning(2e-3, 0.4),
     "MM-GPT2Rec": _learning(4e-3, 0.2),
     "I-LLMRec": Space({"lr": RATES}, {"lr": 2e-3}),
+    "MLLM-MSR": Space({"lr": RATES}, {"lr": 4e-3}),
 }
 """Family -> its space: two hyperparameters or fewer, from the same start to the same end. Others have none to tune."""

@@ -1,0 +1,219 @@
+"""Chapter 6's cells: MLLM-MSR, its variants and baselines on the same candidates; fidelity; images as words or not."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import ch03
+from experiments.cells import Cell
+from experiments.datasets import (
+    LEAVE_ONE_OUT,
+    NUM_FOLDS,
+    POCKET,
+    SEEDS,
+    TEMPORAL,
+    benchmark_data,
+    benchmark_split,
+    open_data,
+    stamp_of,
+)
+from experiments.systems import chosen_settings, plan_tuning, run_system
+from mmrec_helpers.data.dataset import PARTS, Split
+from mmrec_helpers.encoders.features import embed_texts
+from mmrec_helpers.evaluation.fidelity import (
+    Attributes,
+    asserted_in,
+    attributes_in,
+    counted,
+    delays,
+    fidelity,
+    true_attributes,
+    users_by_change,
+)
+from mmrec_helpers.evaluation.protocols import Recommender
+from mmrec_helpers.evaluation.runs import Run
+from mmrec_helpers.lessons.preferences import direct_preferences, preference_steps
+from mmrec_helpers.llm.replies import Replies
+from mmrec_helpers.llm.summaries import ItemSummaries, summarise_items
+from mmrec_helpers.recommenders.gru4rec import GRU4Rec
+from mmrec_helpers.recommenders.mllm_msr import MLLMMSR
+from mmrec_helpers.recommenders.tuning import Settings
+from mmrec_helpers.settings import load_settings
+
+STUDY, FAMILY = "ch06", "MLLM-MSR"
+PROTOCOL = "20 uniform"
+"""The paper's: 21 candidates."""
+EVALUATED, TRAINED = 1_000, 300
+"""Users that are tested, or validated; users whose purchases are the positives of the training. At random."""
+ZERO_SHOT, TEXT_ONLY, NO_RECURRENCE, NO_IMAGES = "zero-shot", "TALLRec", "MSR_NR", "MSR_T"
+TUNED = (FAMILY, TEXT_ONLY)
+"""The two that are compared, each with a search of its own; the variants take what is best for MLLM-MSR."""
+VARIANTS: dict[str, Settings] = {
+    FAMILY: {},
+    ZERO_SHOT: {"epochs": 0},
+    TEXT_ONLY: {"profile": "items", "max_len": 10},
+    NO_RECURRENCE: {"profile": "direct"},
+    NO_IMAGES: {},
+    "no profile": {"profile": "none"},
+    **{f"block of {size}": {"block": size} for size in (1, 2, 5, 8)},
+    **{f"history of {length}": {"max_len": length} for length in (3, 6, 12)},
+    **{f"summary of {length} tokens": {"preference_len": length} for length in (10, 20, 80)},
+    **{f"{number} negatives": {"num_negatives": number} for number in (3, 5)},
+}
+"""Rows of the paper's Table 3 and Fig. 4, a control, and the sweeps of Figs. 5 and 6 and of the negatives."""
+ON_EACH_SHOP = (FAMILY, ZERO_SHOT, TEXT_ONLY, NO_RECURRENCE, NO_IMAGES)
+"""Systems on three shops, and on the first shop's split in time; all others are on the first shop."""
+BASELINES = ("popularity", "item-kNN", "GRU4Rec", "SASRec", "GRU4Rec_F, both", "SASRec_F, both")
+"""Systems of chapter 3 with the same candidates, with the hyperparameters that it chose."""
+FOLDS = tuple(f"fold {fold} of {NUM_FOLDS}" for fold in range(1, NUM_FOLDS + 1))
+IN_FOLDS = (FAMILY, "SASRec", "SASRec_F, both")
+INPUTS = {"GRU4Rec on descriptions": ("words",), "GRU4Rec on features": ("image",),
+          "GRU4Rec on both": ("words", "image")}  # fmt: skip
+"""GRU4Rec by what it is given of the images, as in the paper's Table 1: descriptions as vectors, features, or both."""
+FIDELITY = "fidelity"
+WRITERS = ("recurrent", "direct", "another user's", "counted", "counted, last 6")
+"""Whence preferences come that are compared with the true tastes."""
+LENGTH, BLOCK, CHANGES, NUM_USERS = 15, 3, range(4, 10), 200
+"""Of fidelity: items of a history, items of a block, change-points of the tastes, users of each group."""
+
+
+# Plan -----------------------------------------------------------------------------------------------------------------
+
+
+def plan(runs: Sequence[Run]) -> list[Cell]:
+    """See ``Study``."""
+    cells = plan_tuning(STUDY, runs, dict.fromkeys(TUNED, FAMILY), PROTOCOL)
+    chosen = {name: chosen_settings(STUDY, runs, name, FAMILY, PROTOCOL) for name in TUNED}
+    chosen |= {name: chosen[FAMILY] for name in VARIANTS if name not in chosen}
+    chosen |= baseline_settings(runs)
+    places = [(POCKET, seed, LEAVE_ONE_OUT) for seed in SEEDS] + [(POCKET, 0, TEMPORAL)]
+    for data, seed, split in places:
+        names = (*(VARIANTS if (seed, split) == (0, LEAVE_ONE_OUT) else ON_EACH_SHOP), *BASELINES)
+        cells += [cell for name in names for cell in cells_of(chosen, name, data=data, seed=seed, split=split)]
+    for fold in FOLDS:
+        cells += [cell for name in IN_FOLDS for cell in cells_of(chosen, name, data=POCKET, split=fold)]
+    for data, seed in [(POCKET, seed) for seed in SEEDS] + [("movielens", 0)]:
+        for name in INPUTS:
+            cells += cells_of({name: chosen["GRU4Rec_F, both"]}, name, data=data, seed=seed, split=LEAVE_ONE_OUT)
+    return cells + [
+        Cell(study=STUDY, data=POCKET, seed=seed, protocol=FIDELITY, system=name) for seed in SEEDS for name in WRITERS
+    ]
+
+
+def baseline_settings(runs: Sequence[Run]) -> dict[str, Settings | None]:
+    """What chapter 3 chose for its systems."""
+    families = {spec.name: spec.family for spec in ch03.SYSTEMS}
+    return {
+        name: chosen_settings(ch03.STUDY, runs, ch03.TUNED[families[name]], families[name]) if families[name] else {}
+        for name in BASELINES
+    }
+
+
+def cells_of(chosen: dict[str, Settings | None], system: str, **place: Any) -> list[Cell]:  # noqa: ANN401
+    """The test cell of a system; none as long as its settings are not chosen."""
+    if (settings := chosen[system]) is None:
+        return []
+    whole = settings | VARIANTS.get(system, {})
+    return [Cell(study=STUDY, **place, part="test", protocol=PROTOCOL, system=system, hyperparameters=whole)]
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+
+def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
+    """See ``Study``."""
+    first = cells[0]
+    if first.protocol == FIDELITY:
+        yield first, fidelity_run(first)
+    else:
+        split = with_fewer_users(benchmark_split(first.data, first.seed, first.split), first.seed)
+        yield from run_system(partial(build, first), cells, checkpoint, split=split)
+
+
+def with_fewer_users(split: Split, seed: int) -> Split:
+    """The split with EVALUATED users to validate and to test, the same for every system; all train."""
+    users, part = split.dataset.interactions["user"].to_numpy(), split.part.copy()
+    for number in (PARTS.index("valid"), PARTS.index("test")):
+        kept = np.random.default_rng(seed).permutation(np.unique(users[part == number]))[:EVALUATED]
+        part[(part == number) & ~np.isin(users, kept)] = PARTS.index("unused")
+    return replace(split, part=part)
+
+
+def build(cell: Cell) -> Recommender:
+    """The system of a cell, not yet fitted."""
+    if cell.system in BASELINES:
+        return ch03.build(cell)
+    if cell.system in INPUTS:
+        features = np.concatenate([image_inputs(cell.data, cell.seed)[kind] for kind in INPUTS[cell.system]], axis=1)
+        return GRU4Rec(features=features, use_ids=False, seed=cell.seed, name=cell.system, **cell.hyperparameters)
+    texts, own = item_texts(cell.seed), VARIANTS[cell.system] | cell.hyperparameters
+    history = texts.texts if cell.system in (TEXT_ONLY, NO_IMAGES) else texts.fused
+    candidates = texts.texts if cell.system == TEXT_ONLY else texts.images
+    return MLLMMSR(
+        history_texts=history, candidate_texts=candidates, max_users=TRAINED, seed=cell.seed, name=cell.system, **own
+    )
+
+
+@cache
+def item_texts(seed: int) -> ItemSummaries:
+    """What models write about the items of a shop."""
+    return summarise_items(benchmark_data(POCKET, seed), "pocket-lm", "pocket-vlm")
+
+
+@cache
+def image_inputs(data: str, seed: int) -> dict[str, np.ndarray]:
+    """(I + 1, F) each: the images' features; and vectors of what pocket-vlm describes of them."""
+    dataset, settings = benchmark_data(data, seed), load_settings()
+    described = summarise_items(dataset, "pocket-lm", "pocket-vlm").images
+    words = embed_texts(described, settings.models["text"]).vectors.numpy()
+    image = ch03.inputs(data, seed, ch03.IMAGE_ENCODERS.get(data, settings.models["clip"]))["image"]
+    return {"words": words, "image": np.asarray(image)}
+
+
+# Fidelity -------------------------------------------------------------------------------------------------------------
+
+
+def fidelity_run(cell: Cell) -> Run:
+    """Preferences after LENGTH items against the true tastes: precision and recall of each user, delay after a change.
+
+    Asserted is what a preference mentions without a doubt. Users whose taste changes come first; the others have a
+    delay of -1.
+    """
+    dataset, truth, _ = open_data(cell.data, cell.seed)
+    assert truth is not None
+    changed, stable, change = users_by_change(dataset, truth, LENGTH, CHANGES, NUM_USERS)
+    users, texts = [*changed, *stable], item_texts(cell.seed).fused
+    purchases = dataset.interactions.groupby("user")["item"].apply(list)
+    histories = [[texts[item] for item in purchases[user][:LENGTH]] for user in users]
+    ends = range(BLOCK, LENGTH + 1, BLOCK)
+    true = [[true_attributes(truth, dataset.user_ids[user], end - 1) for end in ends] for user in users]
+    last, values = [own[-1] for own in true], {}
+    for kind, parse in {"asserted": asserted_in, "mentioned": attributes_in}.items():
+        steps = [[parse(text) for text in own] if isinstance(own[0], str) else own
+                 for own in written(cell.system, histories, ends)]  # fmt: skip
+        for name, column in fidelity([own[-1] for own in steps], last).items():
+            values[f"{name}, {kind}"] = column.to_numpy()
+        passed = np.array([ends]) - np.array([[change[user]] for user in changed])
+        num = len(changed)
+        before, after = ([own[step] for own in true[:num]] for step in (0, -1))
+        delay = delays(steps[:num], before, after, passed)
+        values[f"delay, {kind}"] = np.concatenate([delay, np.full(len(stable), -1.0)])
+    return Run.unranked(stamp_of(dataset), {"changed": len(changed)}, np.array(users), values)
+
+
+def written(system: str, histories: Sequence[Sequence[str]], ends: Sequence[int]) -> list[list[Any]]:
+    """For each user the preference after each block: texts, or sets of attributes that are counted."""
+    write = Replies("pocket-instruct")
+    if system == "direct":
+        by_end = [direct_preferences(write, [own[:end] for own in histories]) for end in ends]
+        return [list(own) for own in zip(*by_end, strict=True)]
+    if system.startswith("counted"):
+        window = 6 if system.endswith("6") else LENGTH
+        found: list[list[Attributes]] = [[counted(own[:end][-window:]) for end in ends] for own in histories]
+        return found
+    steps = preference_steps(write, histories, BLOCK)
+    return steps[1:] + steps[:1] if system == "another user's" else steps

@@ -1,0 +1,107 @@
+"""Chapter 6's cells: what is planned, and small runs of each kind on the tiny shop."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from experiments import ch03, ch06
+from experiments.cells import Cell
+from experiments.datasets import POCKET
+from mmrec_helpers.data.dataset import PARTS
+from mmrec_helpers.evaluation.runs import Run
+from mmrec_helpers.llm.summaries import ItemSummaries
+from mmrec_helpers.pocket_shop.shop import load_shop
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The tiny shop in the place of the benchmark's, and few users."""
+    dataset, truth = load_shop(size="tiny")
+    monkeypatch.setattr(ch06, "benchmark_data", lambda name, seed: dataset)
+    monkeypatch.setattr(ch06, "benchmark_split", lambda name, seed, split: dataset.leave_one_out())
+    monkeypatch.setattr(ch06, "open_data", lambda name, seed: (dataset, truth, None))
+    monkeypatch.setattr(ch06, "EVALUATED", 10)
+    monkeypatch.setattr(ch06, "TRAINED", 5)
+    texts = [
+        [f"{kind} {title}" if title else "" for title in dataset.column("title")] for kind in ("text", "image", "of")
+    ]
+    monkeypatch.setattr(ch06, "item_texts", lambda seed: ItemSummaries(*texts))
+    return dataset
+
+
+def validated(system, lr, number):
+    """A run of the search."""
+    stamp = {"study": "ch06", "data": POCKET, "seed": 0, "split": "leave-one-out", "part": "valid",
+             "protocol": ch06.PROTOCOL, "system": system, "hyperparameters": {"lr": lr}}  # fmt: skip
+    return Run.unranked(stamp, {}, np.arange(1), {"NDCG@10": np.array([number])})
+
+
+def test_plan_follows_the_search(monkeypatch):
+    monkeypatch.setattr(ch06, "baseline_settings", lambda runs: {name: {} for name in ch06.BASELINES})
+    first = ch06.plan([])
+    assert {cell.part for cell in first if cell.system in ch06.TUNED} == {"valid"}
+    runs = [validated(name, lr, -abs(np.log2(lr / 4e-3))) for name in ch06.TUNED for lr in (2e-3, 4e-3, 8e-3)]
+    whole = [cell for cell in ch06.plan(runs) if cell.part == "test" and cell.seed == 0]
+    on_first = [cell for cell in whole if cell.split == "leave-one-out" and cell.data == POCKET]
+    assert {cell.system for cell in on_first} == {*ch06.VARIANTS, *ch06.BASELINES, *ch06.INPUTS}
+    assert all(cell.hyperparameters["lr"] == 4e-3 for cell in on_first if cell.system in ch06.VARIANTS)
+    assert len({cell.name for cell in ch06.plan(runs)}) == len(ch06.plan(runs))
+
+
+def test_fewer_users_are_tested_and_all_train(tiny):
+    split = tiny.leave_one_out()
+    fewer = ch06.with_fewer_users(split, seed=0)
+    assert (fewer.part[split.part == PARTS.index("train")] == PARTS.index("train")).all()
+    for part in ("valid", "test"):
+        assert len(fewer.queries(part)) == 10
+    again = ch06.with_fewer_users(split, seed=0)
+    assert (again.part == fewer.part).all()
+
+
+@pytest.mark.parametrize("system", ["MLLM-MSR", "TALLRec", "zero-shot"])
+def test_a_system_is_run(tiny, tmp_path, system):
+    cell = Cell(study="ch06", data=POCKET, split="leave-one-out", part="test", protocol=ch06.PROTOCOL, system=system,
+                hyperparameters={"lr": 4e-3, **ch06.VARIANTS[system]})  # fmt: skip
+    ((_, run),) = ch06.run([cell], tmp_path / "training.pt")
+    assert len(run.users) == 10
+    assert 0 <= run.metric("AUC").mean() <= 1
+    assert run.stamp["cost"]["parameters"] > 0 or system == "zero-shot"
+
+
+def test_texts_of_the_variants(tiny):
+    texts = ch06.item_texts(0)
+    cell = Cell(study="ch06", data=POCKET, split="leave-one-out", part="test", protocol=ch06.PROTOCOL, system="MSR_T")
+    system = ch06.build(cell)
+    assert system.history_texts == texts.texts
+    assert system.candidate_texts == texts.images
+    system = ch06.build(replace(cell, system="TALLRec"))
+    assert system.profile == "items"
+    assert system.candidate_texts == texts.texts
+
+
+@pytest.mark.parametrize("system", ch06.INPUTS)
+def test_inputs_of_gru4rec(tiny, monkeypatch, system):
+    shapes = {"words": np.ones((tiny.num_items + 1, 3)), "image": np.ones((tiny.num_items + 1, 5))}
+    monkeypatch.setattr(ch06, "image_inputs", lambda data, seed: shapes)
+    cell = Cell(study="ch06", data=POCKET, split="leave-one-out", part="test", protocol=ch06.PROTOCOL, system=system)
+    gru4rec = ch06.build(cell)
+    assert not gru4rec.use_ids
+    assert gru4rec.features.shape[1] == sum(shapes[kind].shape[1] for kind in ch06.INPUTS[system])
+
+
+@pytest.mark.parametrize("system", ch06.WRITERS)
+def test_fidelity_of_each_user(tiny, monkeypatch, system):
+    monkeypatch.setattr(ch06, "LENGTH", 6)
+    monkeypatch.setattr(ch06, "CHANGES", range(1, 5))
+    monkeypatch.setattr(ch06, "NUM_USERS", 4)
+    ((_, run),) = ch06.run([Cell(study="ch06", data=POCKET, protocol=ch06.FIDELITY, system=system)], None)
+    num_changed = run.scalars["changed"]
+    for kind in ("asserted", "mentioned"):
+        assert len(run.values[f"precision, {kind}"]) == len(run.users)
+        assert (run.values[f"delay, {kind}"][num_changed:] == -1).all()
+        assert (run.values[f"delay, {kind}"][:num_changed] > 0).all()
+
+
+def test_chapter_3s_systems_keep_their_names():
+    assert set(ch06.BASELINES) <= {spec.name for spec in ch03.SYSTEMS}
