@@ -1,7 +1,6 @@
 """What a language model generates after prompts: greedily, by sampling, or the most probable texts by beam search."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -10,8 +9,8 @@ from torch.nn.functional import embedding
 
 from mmrec_helpers.llm.language_models import LanguageModel
 
-BATCH_SIZE = 25
-"""Prompts that are continued together."""
+BATCH_SIZE, MAX_BATCH = 25, 50
+"""Prompts that are continued together, by the library and by ``generate``, whose batches shrink."""
 
 
 def decoding(temperature: float) -> dict[str, Any]:
@@ -20,10 +19,14 @@ def decoding(temperature: float) -> dict[str, Any]:
     return sampling if temperature else {"do_sample": False}
 
 
+@torch.no_grad()
 def generate(
     llm: LanguageModel, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float = 0.0, seed: int = 0
 ) -> list[tuple[int, ...]]:
     """The tokens that a model generates after each prompt, up to its EOS token.
+
+    The library's ``generate`` keeps texts that have ended in the batch, and with a small model its own work between
+    two tokens takes longer than the model's.
 
     Args:
         llm: a frozen or fine-tuned model.
@@ -32,11 +35,30 @@ def generate(
         temperature: of sampling; 0 generates greedily.
         seed: of the samples, which also depend on what is generated in one call.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        lookup = partial(embedding, weight=llm.words)
-        outputs = _generate(llm, prompts, lookup, max_new_tokens, **decoding(temperature))
-    return [tokens for (tokens,) in outputs]
+    texts: list[list[int]] = [[] for _ in prompts]
+    rng = torch.Generator(llm.words.device).manual_seed(seed)
+    for rows in _batches(prompts, MAX_BATCH):
+        tokens, mask = _pad_left([prompts[row] for row in rows], llm.words.device)
+        cache: Any = None
+        for _ in range(max_new_tokens):
+            positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+            inputs = {"inputs_embeds": embedding(tokens, llm.words), "attention_mask": mask, "position_ids": positions}
+            output = llm.model.base_model(**inputs, past_key_values=cache, use_cache=True)
+            logits, cache = llm.logits(output.last_hidden_state[:, -1]).float(), output.past_key_values
+            if temperature:
+                found = (logits / temperature).softmax(1).multinomial(1, generator=rng)[:, 0]
+            else:
+                found = logits.argmax(1)
+            for row, token in zip(rows, found.tolist(), strict=True):
+                texts[row].append(token)
+            going = (found != llm.tokenizer.eos_token_id).nonzero()[:, 0]
+            if not len(going):
+                break
+            if len(going) < len(rows):  # texts that have ended leave the batch
+                rows, found, mask = [rows[k] for k in going.tolist()], found[going], mask[going]
+                cache.batch_select_indices(going)
+            tokens, mask = found[:, None], torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+    return [tuple(text) for text in texts]
 
 
 def generate_titles(
@@ -87,14 +109,18 @@ def _generate(
     eos = llm.tokenizer.eos_token_id
     common = {"max_new_tokens": max_new_tokens, "eos_token_id": eos, "pad_token_id": eos}
     outputs: list[list[tuple[int, ...]]] = [[] for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # similar lengths: little padding
-    for start in range(0, len(order), BATCH_SIZE):
-        rows = order[start : start + BATCH_SIZE]
+    for rows in _batches(prompts, BATCH_SIZE):
         tokens, mask = _pad_left([prompts[row] for row in rows], llm.words.device)
         found = llm.model.generate(inputs_embeds=embed(tokens), attention_mask=mask, **common, **options)
         for row, sequences in zip(rows, found.view(len(rows), -1, found.shape[1]).tolist(), strict=True):
             outputs[row] = [_up_to(eos, sequence) for sequence in sequences]
     return outputs
+
+
+def _batches(prompts: Sequence[list[int]], size: int) -> list[list[int]]:
+    """Rows that are processed together, of similar lengths: little padding."""
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def _pad_left(prompts: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:

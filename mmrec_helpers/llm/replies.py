@@ -17,7 +17,7 @@ from mmrec_helpers.llm.multimodal import MultimodalModel, load_multimodal_model
 from mmrec_helpers.progress import progress
 from mmrec_helpers.settings import load_settings
 
-REPLIES_VERSION = 1
+REPLIES_VERSION = 2
 """Raise it when the same model would reply otherwise."""
 CHUNK_SIZE = 100
 """Messages whose replies are written at once: what an interruption loses."""
