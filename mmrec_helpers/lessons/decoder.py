@@ -4,7 +4,6 @@
 __all__ = ['Mask', 'HF_NAMES', 'attend', 'SelfAttention', 'TransformerBlock', 'GPT2', 'init_weights', 'load_gpt2', 'from_hf_names', 'KVCache', 'Concat', 'Add', 'Weighted', 'CrossAttention', 'ItemEmbedding', 'ItemDecoder', 'attention_weights', 'last_attention', 'reasons', 'generate_list']
 
 # %% ../../notebooks/04a_gpt2_from_scratch.ipynb #cell-21
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,10 +16,9 @@ def attend(
     """(B, H, T, d) attention of the last T of S positions; causal without a mask."""
     new, known = query.shape[2], keys.shape[2]
     if mask is None and new < known:
-        mask = keys.new_ones(new, known, dtype=torch.bool).tril(known - new)
-    return F.scaled_dot_product_attention(
-        query, keys, values, mask, dropout, mask is None
-    )
+        mask = keys.new_ones(new, known).tril(known - new).bool()
+    causal = mask is None
+    return F.scaled_dot_product_attention(query, keys, values, mask, dropout, causal)
 
 # %% ../../notebooks/04a_gpt2_from_scratch.ipynb #cell-23
 class SelfAttention(nn.Module):
@@ -48,6 +46,9 @@ class SelfAttention(nn.Module):
         return self.output(mixed.transpose(1, 2).flatten(2))
 
 # %% ../../notebooks/04a_gpt2_from_scratch.ipynb #cell-25
+import torch
+
+
 class TransformerBlock(nn.Module):
     """Attention, then an MLP; each after a norm, with a residual connection."""
 
