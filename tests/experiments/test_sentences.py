@@ -106,8 +106,8 @@ def test_the_decoder_is_equivalent_to_sasrec_on_its_features_and_undecided_on_th
 
 def test_the_decoder_is_ahead_of_every_baseline_of_table_one(runs_of):
     where = ON_THE_SHOP | {"split": TEMPORAL}
-    runs = runs_of("ch03", **where, system=list(TABLE_ONE.values()))
-    runs += runs_of("ch04", **where, system=[ch04.DECODER, ch04.SASREC])
+    runs = [run for run in runs_of("ch03", **where) if run.system in TABLE_ONE.values()]
+    runs += [run for run in runs_of("ch04", **where) if run.system in (ch04.DECODER, ch04.SASREC)]
     board = leaderboard(runs, ["P@5", "MAP@5", *FIVE_METRICS], ch04.DECODER)
     means = board.xs("mean", axis=1, level=1)
     assert len(means) == 2 + 9
