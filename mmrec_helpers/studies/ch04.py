@@ -5,8 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from mmrec_helpers.data.dataset import RecDataset
+from mmrec_helpers.evaluation.runs import Run, load_runs
 from mmrec_helpers.llm.backbones import backbone_sizes
 from mmrec_helpers.recommenders.features import image_features, principal_components, text_features
 from mmrec_helpers.recommenders.mmgpt2rec import MMGPT2Config, MMGPT2Rec
@@ -100,6 +103,19 @@ DESIGN_CHOICES = {
 """The decoder, and one design choice or size of the paper at a time."""
 
 
+TABLE_ONE = {
+    "VBPR": "VBPR, both",
+    "NRMF": "NRMF (our reading)",
+    "Content-Based": "content, both",
+    "Matrix Factorization": "matrix factorization",
+    "Hybrid": "hybrid",
+    "Collaborative Filtering": "user-kNN",
+    "Popularity": "popularity",
+    **{name: name for name in ("DeepCoNN", "SASRec")},
+}
+"""Baseline of the paper's table I -> ours."""
+
+
 def design_choices(dataset: RecDataset, settings: Settings) -> dict[str, Variant]:
     """DESIGN_CHOICES that apply.
 
@@ -166,3 +182,22 @@ def build_variant(
         config = replace(config, backbone=settings.models[config.backbone])
     sizes = backbone_sizes(settings.models["gpt2"]) if variant.pretrained_sizes else {}
     return MMGPT2Rec(config=config, **arguments | sizes | variant.hyperparameters | hyperparameters)
+
+
+def recorded(
+    split: str | list[str] = "leave-one-out", study: str = "ch04", protocol: str = "full", **where: str | list[str]
+) -> list[Run]:
+    """Test runs for the chapter's notebooks, by default on the three Pocket Shops."""
+    conditions = {"data": "pocket", "part": "test", "split": split, "protocol": protocol} | where
+    return load_runs(f"../book/results/{study}.parquet", **conditions)
+
+
+def plot_differences(axes: Axes, board: pd.DataFrame, margin: float = 0.0) -> None:
+    """Forest plot of a leaderboard's differences, the first row on top; what lies within the margin counts as equal."""
+    rows = board[board["difference_ci_low"] < board["difference_ci_high"]][::-1]  # without the reference
+    mean = rows["difference"]
+    ends = mean - rows["difference_ci_low"], rows["difference_ci_high"] - mean
+    axes.axvspan(-margin, margin, color="0.88", linewidth=0)
+    axes.axvline(0, color="0.3", linewidth=0.8)
+    axes.errorbar(mean, rows.index, xerr=ends, fmt="o", markersize=4, linewidth=1.3)
+    axes.grid(axis="y", visible=False)

@@ -607,17 +607,30 @@ def test_the_last_look_is_the_librarys_attention(num_layers, num_heads):
 
 
 @torch.no_grad()
-def test_reasons_are_what_is_lost_without_each_item():
+def test_reasons_are_what_is_lost_without_each_item_while_the_others_keep_their_positions():
     decoder = shaken(
         ItemDecoder(ItemEmbedding(WIDTH, id_embeddings=torch.randn(ITEMS, WIDTH)), GPT2(WIDTH, 2, 2, PLACES, 0.1)), 0.3
     ).eval()
     history = [4, 1, 9, 4]
-    look, fall, named = reasons(decoder, history)
-    chances = decoder(torch.tensor([[START, *history]]))[0, -1].log_softmax(0)
-    assert named == int(chances.argmax()) + 1
-    for place in range(len(history)):
-        without = [START, *history[:place], *history[place + 1 :]]
-        less = chances[named - 1] - decoder(torch.tensor([without]))[0, -1].log_softmax(0)[named - 1]
-        assert fall[place] == pytest.approx(float(less), abs=1e-5)
-    assert look.shape == (4,)
-    assert 0 < look.sum() < 1  # the rest is the start token's
+    weights, falls, recommended = reasons(decoder, history)
+    log_p = decoder(torch.tensor([[START, *history]]))[0, -1].log_softmax(0)
+    assert recommended == int(log_p.argmax()) + 1
+    vectors, outputs = decoder.item_embedding(), decoder.output_embeddings(decoder.item_embedding())
+    for out in range(1, len(history) + 1):
+        kept = [position for position in range(len(history) + 1) if position != out]
+        hidden = vectors[[[START, *history][position] - 1 for position in kept]] + decoder.gpt2.positions.weight[kept]
+        hidden = hidden[None]
+        for block in decoder.gpt2.blocks:
+            hidden = block(hidden)
+        scores = decoder.gpt2.norm(hidden)[0, -1] @ outputs.T + decoder.item_embedding.bias
+        fall = log_p[recommended - 1] - scores.log_softmax(0)[recommended - 1]
+        assert falls[out - 1] == pytest.approx(float(fall), abs=1e-5)
+    assert weights.shape == (4,)
+    assert 0 < weights.sum() < 1  # the rest is the BOS token's
+
+
+@torch.no_grad()
+def test_positions_are_counted_from_0_unless_they_are_given(gpt2):
+    vectors = torch.randn(2, 3, WIDTH, dtype=torch.double)
+    torch.testing.assert_close(gpt2(vectors, at=torch.arange(3)), gpt2(vectors))
+    assert not torch.allclose(gpt2(vectors, at=torch.tensor([0, 1, 3])), gpt2(vectors))

@@ -1,4 +1,4 @@
-"""Chapter 4's beam search finds the likeliest lists: all by counting, the greedy one by chapter 4's own writer."""
+"""Chapter 4's beam search finds the most probable lists: all by counting, the greedy one by ``generate_list``."""
 
 from itertools import permutations
 

@@ -351,6 +351,165 @@ WRONG = {
     },
 }
 """Check -> what is wrong -> an answer."""
+
+# Chapter 4 ------------------------------------------------------------------------------------------------------------
+
+
+def leaks(change, skip_last=False):
+    """An answer to exercise 4.2, which changes one position at a time."""
+
+    def answer(model, inputs):
+        outputs = model(inputs)
+        for later in range(1, inputs.shape[1] - skip_last):
+            changed = inputs.clone()
+            changed[:, later] = change(changed[:, later])
+            if not torch.allclose(model(changed)[:, :later], outputs[:, :later]):
+                return True
+        return False
+
+    return answer
+
+
+def multiplications(pairs=lambda lengths: lengths * (lengths + 1) // 2, processed=0):
+    """An answer to exercise 4.3.
+
+    Args:
+        pairs: positions -> pairs of a query and a key.
+        processed: 1 if the last generated item is processed, too.
+    """
+
+    def answer(num_layers, dim, history, steps, cached):
+        lengths = history + np.arange(steps + processed)
+        costs = num_layers * (12 * dim**2 * lengths + 2 * dim * pairs(lengths))
+        return int(costs[-1] if cached else costs.sum())
+
+    return answer
+
+
+class Cache:
+    """An answer to exercise 4.4, with a mistake or none."""
+
+    def __init__(self, mistake, *sizes):
+        self.mistake, self.memory, self.length = mistake, torch.zeros(2, *sizes), 0
+
+    def extend(self, keys, values):
+        start = 0 if self.mistake == "overwrites" else self.length
+        end = start + keys.shape[2]
+        if end > self.memory.shape[3]:
+            if self.mistake == "no limit":
+                self.memory = torch.cat([self.memory, self.memory], dim=3)
+            else:
+                raise ValueError(end)
+        if self.mistake == "copies":
+            self.memory = self.memory.clone()
+        self.memory[:, :, :, start:end], self.length = torch.stack([keys, values]), end
+        return self.memory[:, :, :, : None if self.mistake == "all of the memory" else end].unbind()
+
+
+def gated(per_item=True, alone=True, scalar=False, sums=False):
+    """An answer to exercise 4.8.
+
+    Args:
+        per_item: the gate depends on the item.
+        alone: a missing modality is recognised.
+        scalar: one gate for all numbers of an item.
+        sums: both gates are 1.
+    """
+
+    class Gated(torch.nn.Module):
+        def __init__(self, text, image, dim):
+            super().__init__()
+            self.maps = torch.nn.ModuleList(torch.nn.Linear(size, dim, bias=False) for size in (text, image))
+            self.gate = torch.nn.Linear(text + image, 1 if scalar else dim)
+
+        def forward(self, features):
+            gate = self.gate(torch.cat(features, 1) * per_item).sigmoid()
+            if alone:
+                has_text, has_image = (part.any(1, keepdim=True) for part in features)
+                gate = torch.where(has_image, gate * has_text, 1.0)
+            text, image = (one(part) for one, part in zip(self.maps, features, strict=True))
+            return text + image if sums else gate * text + (1 - gate) * image
+
+    return Gated
+
+
+def corrected_loss(correct=lambda logits, q: logits - q.log()):
+    """An answer to exercise 4.9."""
+    return lambda logits, q: cross_entropy(correct(logits, q), torch.zeros(len(q), dtype=torch.long))
+
+
+def only_negatives(logits, q):
+    """The target is left as it is."""
+    return torch.cat([logits[:, :1], logits[:, 1:] - q[:, 1:].log()], 1)
+
+
+def top_p(keep=lambda ordered, p: ordered.cumsum(0) - ordered < p, late=False):
+    """An answer to exercise 4.12.
+
+    Args:
+        keep: (V,) sorted probabilities, p -> (V,) whether each is in the nucleus.
+        late: exclude tokens after the nucleus has been determined.
+    """
+
+    def answer(log_probabilities, prefix, num_items, p, generator):
+        sampled = []
+        for _ in range(num_items):
+            row = log_probabilities(torch.tensor([[*prefix, *sampled]]))[0].exp()
+            used = [token - 1 for token in (*prefix, *sampled) if token <= len(row)]
+            if not late:
+                row = row.index_fill(0, torch.tensor(used, dtype=torch.long), 0)
+            row[row.sort(descending=True).indices[~keep(row.sort(descending=True).values / row.sum(), p)]] = 0
+            row[used] = 0
+            sampled.append(int(torch.multinomial(row + 1e-30, 1, generator=generator)) + 1)
+        return sampled
+
+    return answer
+
+
+CORRECT |= {
+    "check_peeks": leaks(lambda x: x + torch.linspace(-1, 1, x.shape[-1])),
+    "check_multiplications": multiplications(),
+    "check_fixed_cache": lambda num_seqs, num_heads, max_len, head_dim: Cache(
+        "", num_seqs, num_heads, max_len, head_dim
+    ),
+    "check_gated": gated(),
+    "check_corrected_loss": corrected_loss(),
+    "check_top_p": top_p(),
+}
+WRONG |= {
+    "check_peeks": {
+        "a constant, which a norm subtracts": leaks(lambda x: x + 1),
+        "not the last position": leaks(lambda x: x + torch.linspace(-1, 1, x.shape[-1]), skip_last=True),
+    },
+    "check_multiplications": {
+        "without the mask": multiplications(lambda lengths: lengths**2),
+        "only earlier positions": multiplications(lambda lengths: lengths * (lengths - 1) // 2),
+        "the last item is processed": multiplications(processed=1),
+    },
+    "check_fixed_cache": {
+        mistake: lambda *sizes, mistake=mistake: Cache(mistake, *sizes)
+        for mistake in ("overwrites", "no limit", "copies", "all of the memory")
+    },
+    "check_gated": {
+        "the sum": gated(sums=True),
+        "one gate for all items": gated(per_item=False),
+        "a missing modality takes its share": gated(alone=False),
+        "one number for each item": gated(scalar=True),
+    },
+    "check_corrected_loss": {
+        "none": corrected_loss(lambda logits, q: logits),
+        "added": corrected_loss(lambda logits, q: logits + q.log()),
+        "q itself": corrected_loss(lambda logits, q: logits - q),
+        "the negatives only": corrected_loss(only_negatives),
+    },
+    "check_top_p": {
+        "at most p": top_p(lambda ordered, p: (ordered.cumsum(0) <= p) | (ordered == ordered[0])),
+        "the history is excluded from the nucleus": top_p(late=True),
+        "greedy": top_p(lambda ordered, p: ordered == ordered[0]),
+        "all items": top_p(lambda ordered, p: ordered >= 0),
+    },
+}
+
 CHECKS = {check: (imports, cells) for imports, check, cells in (parameter.values for parameter in ALL)}
 
 

@@ -51,7 +51,7 @@ def later_chapter(number: str, study: str):
     return pytest.param("movielens", number, id=f"movielens-{number}", marks=pytest.mark.slow(*inputs))
 
 
-LATER = [later_chapter(*row) for row in (("02", "ch02"), ("03", "ch03"), ("04_", "ch04"), ("04b", "ch04"))]
+LATER = [later_chapter(*row) for row in (("02", "ch02"), ("03", "ch03"), ("04b", "ch04"), ("04c", "ch04"))]
 
 
 CHAPTER_1 = ("01a", "01b", "01c")
@@ -108,7 +108,7 @@ def small_shops(tmp_path_factory):
     return {name: (f"{kind}:{home / name}", count[name]) for name, kind in KINDS.items()}
 
 
-RUNS = [("week", "02"), *((name, only) for name in KINDS for only in (*CHAPTER_1, "03", "04_", "04b"))]
+RUNS = [("week", "02"), *((name, only) for name in KINDS for only in (*CHAPTER_1, "03", "04b", "04c"))]
 
 
 @pytest.mark.parametrize(("name", "only"), RUNS)
