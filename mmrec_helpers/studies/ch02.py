@@ -303,7 +303,7 @@ def tiny_dual_encoders() -> tuple[Any, Any, dict[str, torch.Tensor]]:
 
     layers = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
     tokens = {"bos_token_id": 0, "eos_token_id": 49, "pad_token_id": 1, "vocab_size": 50, "max_position_embeddings": 8}
-    configs = {"text_config": layers | tokens, "vision_config": layers | {"image_size": 16, "patch_size": 8}}
+    configs: Any = {"text_config": layers | tokens, "vision_config": layers | {"image_size": 16, "patch_size": 8}}
     torch.manual_seed(0)
     inputs = {"pixel_values": torch.randn(5, 3, 16, 16), "input_ids": torch.randint(2, 49, (5, 8))}
     clip = transformers.CLIPModel(transformers.CLIPConfig(**configs))
@@ -354,7 +354,7 @@ def plot_gap(images: torch.Tensor, texts: torch.Tensor) -> None:
     coordinates = [torch.stack([part @ across, part @ main], 1).numpy() for part in (images, texts)]
     figure, panel = plt.subplots(figsize=(5.2, 4))
     for points, marker, name in zip(coordinates, "ox", ("images", "descriptions"), strict=True):
-        panel.scatter(*points[:300].T, s=12, marker=marker, linewidths=0.8, label=name)
+        panel.scatter(points[:300, 0], points[:300, 1], s=12, marker=marker, linewidths=0.8, label=name)
         panel.plot(*points.mean(0), "P", color="black", markersize=10, mec="white")
     for image, text in zip(*(points[:30] for points in coordinates), strict=True):
         panel.plot(*zip(image, text, strict=True), color="0.6", linestyle="-", linewidth=0.5, zorder=0)
