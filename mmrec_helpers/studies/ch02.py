@@ -1,6 +1,5 @@
 """Chapter 2's study of image and description, for any data set, and its figures."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,10 +22,10 @@ from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.display.cards import card, row_of
 from mmrec_helpers.encoders.features import Features, embed_images, embed_texts, encode_images, encode_texts
 from mmrec_helpers.encoders.models import Encoder
-from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.lessons.exploration import bootstrap_interval, hit_at_k
 from mmrec_helpers.lessons.overlap import (
     SWAPPED,
+    bags_of_words,
     caption_swap_accuracy,
     compare_with_controls,
     control_partners,
@@ -36,7 +35,6 @@ from mmrec_helpers.lessons.overlap import (
 )
 from mmrec_helpers.pocket_shop.shop import Truth, load_shop
 
-WORD = re.compile(r"[\w-]+")
 MAX_ITEMS = 2000
 """Items of a data set that are studied at most, sampled with seed 0."""
 RECALLS = ((1, 100), (1, 1000), (10, 1000))
@@ -49,6 +47,12 @@ PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
 """From which each probe's penalty is chosen."""
 MIN_ITEMS = 20
 """Items of a value, for probes to predict it."""
+VIEWS = (
+    ("matched", 0, "mean cosine"),
+    ("same category", 3, "AUC, category"),
+    ("same category and colour", 3, "AUC, category and colour"),
+)
+"""Kind of pair, column of ``compare_with_controls``, and label of each panel of the figure of the overlap sweep."""
 
 
 def control_groups(category: Sequence[str], facts: Sequence[dict[str, str]] = ()) -> dict[str, np.ndarray]:
@@ -213,6 +217,13 @@ def _probe_half(features: torch.Tensor, labels: np.ndarray, fit: np.ndarray, tes
     return probe_predict(X, y, features[test], penalty) == labels[test]
 
 
+def encode_pairs(dataset: RecDataset, encoder: str | Path) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
+    """(N,) rows of the items with image and description, (N, D) unit vectors of both; errors of ``encode_images``."""
+    images, texts = encode_images(dataset, encoder), encode_texts(dataset, encoder, "description")
+    rows = (images.present & texts.present).numpy().nonzero()[0]
+    return rows, normalize(images.vectors[rows]), normalize(texts.vectors[rows])
+
+
 def study_overlap(dataset: RecDataset, truth: Truth | None, encoder: str | Path) -> dict[str, Any]:
     """``study_features`` of a data set's images and descriptions; raises the errors of ``encode_images``."""
     groups = groups_of(dataset.items, truth)
@@ -269,18 +280,6 @@ def embed_captions(folder: Path, encoder: Encoder) -> tuple[Features, Features]:
 # What the chapter's cells use beside the study ------------------------------------------------------------------------
 
 
-def bags_of_words(texts: Sequence[str], max_words: int | None = None) -> tuple[torch.Tensor, list[str]]:
-    """(N, V) 1 where a text has a word, and the V words: the ``max_words`` most frequent ones, or all."""
-    words_of = [set(WORD.findall(text.lower())) for text in texts]
-    counts = Counter(word for words in words_of for word in sorted(words))
-    words = [word for word, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:max_words]]
-    column_of = {word: column for column, word in enumerate(words)}
-    bags = torch.zeros(len(texts), len(words))
-    for row, present in enumerate(words_of):
-        bags[row, [column_of[word] for word in present if word in column_of]] = 1
-    return bags, words
-
-
 def training_pairs(seed: int, pixels: int = 32) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Images and descriptions of a separate shop, whose descriptions mention all visible attributes.
 
@@ -298,15 +297,20 @@ def training_pairs(seed: int, pixels: int = 32) -> tuple[torch.Tensor, torch.Ten
     return images, bags / bags.sum(1, keepdim=True), np.array(dataset.items["category"])
 
 
-def truncate_texts(texts: Sequence[str], encoder: Encoder) -> tuple[np.ndarray, list[str]]:
-    """(N,) lengths in tokens, with BOS and EOS, and the part of each text within the encoder's limit."""
-    lengths, truncated = [], []
-    for text in texts:
-        tokens = encoder.tokenizer(text, return_offsets_mapping=True, verbose=False)
-        lengths.append(len(tokens["input_ids"]))
-        within = encoder.tokenizer(text, return_offsets_mapping=True, truncation=True, max_length=encoder.max_len)
-        truncated.append(text[: max(end for _, end in within["offset_mapping"])])
-    return np.array(lengths), truncated
+def tiny_dual_encoders() -> tuple[Any, Any, dict[str, torch.Tensor]]:
+    """The library's CLIP and SigLIP, tiny and randomly initialised, and five pairs; SigLIP with the authors' bias."""
+    import transformers
+
+    layers = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+    tokens = {"bos_token_id": 0, "eos_token_id": 49, "pad_token_id": 1, "vocab_size": 50, "max_position_embeddings": 8}
+    configs: Any = {"text_config": layers | tokens, "vision_config": layers | {"image_size": 16, "patch_size": 8}}
+    torch.manual_seed(0)
+    inputs = {"pixel_values": torch.randn(5, 3, 16, 16), "input_ids": torch.randint(2, 49, (5, 8))}
+    clip = transformers.CLIPModel(transformers.CLIPConfig(**configs))
+    siglip = transformers.SiglipModel(transformers.SiglipConfig(**configs))
+    torch.nn.init.constant_(siglip.logit_scale, float(np.log(10)))
+    torch.nn.init.constant_(siglip.logit_bias, -10)
+    return clip.eval(), siglip.eval(), inputs
 
 
 def study_by_length(similarity: np.ndarray, lengths: np.ndarray, category: np.ndarray) -> dict[str, list[float]]:
@@ -341,12 +345,56 @@ def plot_similarities(panel: Axes, pairs: Mapping[str, np.ndarray]) -> None:
     panel.set(xlabel="cosine similarity", yticks=[])
 
 
-def plot_parameter_sweep(
-    recorded: Mapping[str, dict[str, Any]], live: Mapping[float, dict[str, Any]], views: Sequence[tuple[str, int, str]]
+def plot_gap(images: torch.Tensor, texts: torch.Tensor) -> None:
+    """Plot unit vectors (N, D) of pairs along the line between their means, and along a principal direction."""
+    gap = images.mean(0) - texts.mean(0)  # (D,) from the texts to the images
+    across, vectors = normalize(gap, dim=0), torch.cat([images, texts])
+    rest = vectors - (vectors @ across)[:, None] * across  # orthogonal to across
+    main = torch.linalg.svd(rest, full_matrices=False)[2][1]
+    coordinates = [torch.stack([part @ across, part @ main], 1).numpy() for part in (images, texts)]
+    figure, panel = plt.subplots(figsize=(5.2, 4))
+    for points, marker, name in zip(coordinates, "ox", ("images", "descriptions"), strict=True):
+        panel.scatter(points[:300, 0], points[:300, 1], s=12, marker=marker, linewidths=0.8, label=name)
+        panel.plot(*points.mean(0), "P", color="black", markersize=10, mec="white")
+    for image, text in zip(*(points[:30] for points in coordinates), strict=True):
+        panel.plot(*zip(image, text, strict=True), color="0.6", linestyle="-", linewidth=0.5, zorder=0)
+    panel.set(xlabel=f"from texts to images; length of the gap {gap.norm():.2f}", ylabel="a principal direction")
+    figure.legend(loc="outside upper center", ncols=2)
+
+
+def plot_probabilities(pairs: Mapping[str, np.ndarray], scale: float, biases: Mapping[str, float]) -> None:
+    """Histograms of SigLIP's probabilities for the cosines of kinds of pairs, a panel for each bias."""
+    figure, axes = plt.subplots(1, len(biases), figsize=(7, 3), sharey=True)
+    for panel, (name, bias) in zip(axes, biases.items(), strict=True):
+        values = [expit(scale * cosines + bias) for cosines in pairs.values()]
+        weights = [np.full(len(part), 1 / len(part)) for part in values]
+        panel.hist(values, np.linspace(0, 1, 11).tolist(), weights=weights, label=list(pairs))
+        panel.set(xlabel=f"probability, {name} bias {bias:.1f}", ylabel="share of the pairs", xlim=(0, 1))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+
+
+def plot_intervals(
+    rows: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str, reference: float | None = None
 ) -> None:
-    """Plot measured against true overlap, a panel for each view (kind of pair, column of the table, label)."""
-    figure, axes = plt.subplots(1, len(views), figsize=(7, 2.9))
-    for panel, (kind, column, label) in zip(axes, views, strict=True):
+    """Forest plot of label of a row -> name of a series -> mean and 95 % interval, and a line at a reference."""
+    names = list(dict.fromkeys(name for series in rows.values() for name in series))
+    _, panel = plt.subplots(figsize=(7, 1 + 0.15 * len(rows) * max(2, len(names))))
+    for number, name in enumerate(names):
+        marks = {row: series[name] for row, series in enumerate(rows.values()) if name in series}
+        middle, low, high = np.array(list(marks.values()), float)[:, :3].T
+        height = np.array(list(marks)) + 0.6 * (number / len(names) - 0.5)
+        panel.errorbar(middle, height, xerr=[middle - low, high - middle], fmt="os^Dv"[number % 5], label=name, ms=4)
+    if reference is not None:
+        panel.axvline(reference, color="0.5", linestyle=":", linewidth=1)
+    panel.set(xlabel=xlabel, yticks=range(len(rows)), yticklabels=list(rows))
+    panel.invert_yaxis()
+    panel.figure.legend(loc="outside upper center", ncols=4)
+
+
+def plot_parameter_sweep(recorded: Mapping[int, dict[float, Any]], live: Mapping[float, dict[str, Any]]) -> None:
+    """Plot measured against true overlap, a panel for each of VIEWS."""
+    figure, axes = plt.subplots(1, len(VIEWS), figsize=(7, 2.9))
+    for panel, (kind, column, label) in zip(axes, VIEWS, strict=True):
         for seed, shop in recorded.items():
             curve = np.array([row["table"][kind] for row in shop.values()], float)
             middle, low, high = curve[:, column : column + 3].T
@@ -376,51 +424,3 @@ def nearest_images(text: str, images: torch.Tensor, items: Dataset, encoder: Enc
     similarity = images @ normalize(embed_texts([text], encoder).vectors)[0]
     best = similarity.argsort(descending=True)[:5].tolist()
     return row_of([card(items[i]["image"], f"{similarity[i]:.2f}", [items[i]["category"]], width) for i in best])
-
-
-# Tables of the recorded study -----------------------------------------------------------------------------------------
-
-
-def overlap_table(runs: Sequence[Run], column: int = 3) -> pd.DataFrame:
-    """One number of recorded ``study_features``, a row for each data set and kind of pair.
-
-    Args:
-        runs: of one encoder, with several training seeds.
-        column: of ``compare_with_controls``: 0 is the mean cosine, 3 the AUC of matched pairs over a control.
-
-    Returns:
-        The number with its 95 % interval over pairs, a column for each seed.
-    """
-    table: dict[tuple[str, str], dict[str, str]] = {}
-    for run in runs:
-        for kind, row in run.scalars["table"].items():
-            if np.isfinite(row[column]):
-                cells = table.setdefault((run.stamp["data"], kind), {})
-                cells[f"seed {run.stamp['seed']}"] = "{:.2f} ({:.2f} to {:.2f})".format(*row[column : column + 3])
-    return pd.DataFrame(table).T
-
-
-def recall_table(runs: Sequence[Run], recall: str = "recall@1 of 100") -> pd.DataFrame:
-    """A recorded recall with its 95 % interval over pairs, a row for each encoder, a column for each data set."""
-    table: dict[str, dict[str, str]] = {}
-    for run in sorted(runs, key=lambda run: (run.system.partition(",")[1], run.system)):  # controls are below
-        found = run.scalars["recalls"][recall]
-        table.setdefault(run.system, {})[run.stamp["data"]] = "{:.2f} ({:.2f} to {:.2f})".format(*found[:3])
-    return pd.DataFrame(table).T
-
-
-def probe_table(run: Run) -> pd.DataFrame:
-    """The recorded ``study_probes`` of one encoder: accuracies, and what the text adds to the image."""
-    table: dict[str, dict[str, str]] = {}
-    for attribute, found in run.scalars.items():
-        table[attribute] = {side: f"{found[side][0]:.2f}" for side in ("majority", "image", "text", "both")}
-        table[attribute]["both - image"] = "{:+.2f} ({:+.2f} to {:+.2f})".format(*found["both - image"])
-    return pd.DataFrame(table).T
-
-
-def sigmoid_table(run: Run) -> pd.DataFrame:
-    """The recorded ``study_sigmoid`` of one encoder: mean probability of each kind of pair, a column for each bias."""
-    found = run.scalars["sigmoid"]
-    heads = {name: f"bias {bias:.1f}, {name}" for name, bias in found["biases"].items()}
-    columns = {heads[name]: {kind: row[0] for kind, row in rows.items()} for name, rows in found["table"].items()}
-    return pd.DataFrame(columns)

@@ -1,5 +1,7 @@
 """Chapter 2's losses, controls and metrics: equal to brute force and to the library, and what must not move them."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch.nn.functional import normalize
 
 from mmrec_helpers.lessons.overlap import (
     auc,
+    bags_of_words,
     caption_of,
     caption_swap_accuracy,
     compare_with_controls,
@@ -16,6 +19,7 @@ from mmrec_helpers.lessons.overlap import (
     probe_correct,
     recall_at_k,
     sigmoid_loss,
+    truncate_texts,
 )
 
 LAYERS = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
@@ -156,6 +160,29 @@ def test_lifting_all_cosines_moves_no_auc(rng):
 
 
 # Captions and probes --------------------------------------------------------------------------------------------------
+
+
+def test_bags_hold_the_most_frequent_words():
+    bags, words = bags_of_words(["A red mug, a cap.", "the red t-shirt", "red"], max_words=2)
+    assert words == ["red", "a"]
+    assert bags.tolist() == [[1, 1], [1, 0], [1, 0]]
+
+
+class FirstWords:
+    """An encoder of texts up to four tokens, with BOS and EOS; each word is a token."""
+
+    max_len = 4
+
+    def tokenizer(self, text, return_offsets_mapping=False, truncation=False, max_length=None, verbose=True):
+        words = list(re.finditer(r"\S+", text))[: max_length - 2 if truncation else None]
+        spans = [(0, 0), *((word.start(), word.end()) for word in words), (0, 0)]
+        return {"input_ids": list(range(len(spans))), "offset_mapping": spans}
+
+
+def test_truncated_texts_end_with_the_last_token_within_the_limit():
+    lengths, kept = truncate_texts(["a red mug", "a mug"], FirstWords())
+    assert lengths.tolist() == [5, 4]
+    assert kept == ["a red", "a mug"]
 
 
 def test_caption_says_what_is_seen_and_nothing_else():

@@ -51,7 +51,9 @@ def later_chapter(number: str, study: str):
     return pytest.param("movielens", number, id=f"movielens-{number}", marks=pytest.mark.slow(*inputs))
 
 
-LATER = [later_chapter(*row) for row in (("02", "ch02"), ("03", "ch03"), ("04b", "ch04"), ("04c", "ch04"))]
+LATER = [
+    later_chapter(*row) for row in (("02b", "ch02"), ("02c", "ch02"), ("03", "ch03"), ("04b", "ch04"), ("04c", "ch04"))
+]
 
 
 CHAPTER_1 = ("01a", "01b", "01c")
@@ -108,7 +110,11 @@ def small_shops(tmp_path_factory):
     return {name: (f"{kind}:{home / name}", count[name]) for name, kind in KINDS.items()}
 
 
-RUNS = [("week", "02"), *((name, only) for name in KINDS for only in (*CHAPTER_1, "03", "04b", "04c"))]
+RUNS = [
+    ("week", "02b"),
+    ("week", "02c"),
+    *((name, only) for name in KINDS for only in (*CHAPTER_1, "03", "04b", "04c")),
+]
 
 
 @pytest.mark.parametrize(("name", "only"), RUNS)
@@ -131,8 +137,9 @@ def test_chapter_2_goes_on_with_the_pocket_shop_where_there_are_no_pictures(smal
     assert FALLBACK in printed_text
     assert dataset.fingerprint == load_shop()[0].fingerprint
     assert truth is not None
-    (path,) = tool.paths("02")
-    assert "dataset, truth = load_paired_data(settings)" in path.read_text()
+    for only in ("02b", "02c"):
+        (path,) = tool.paths(only)
+        assert "dataset, truth = load_paired_data(settings)" in path.read_text()
 
 
 def write_week(folder, users: int = 220, items: int = 240) -> int:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -12,23 +13,24 @@ from experiments.cells import cell_of
 from experiments.record import RESULTS
 from mmrec_helpers.encoders.features import Features
 from mmrec_helpers.encoders.models import Encoder
-from mmrec_helpers.evaluation.runs import Run, load_runs
+from mmrec_helpers.evaluation.runs import load_runs
 from mmrec_helpers.lessons.overlap import recall_at_k
 from mmrec_helpers.pocket_shop.catalogue import COLOURS
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.studies.ch02 import (
     ATTRIBUTES,
     MIN_ITEMS,
-    bags_of_words,
     calibrated_bias,
     control_groups,
     embed_captions,
+    encode_pairs,
     groups_of,
     nearest_images,
     nearest_texts,
-    overlap_table,
     pair_similarities,
-    recall_table,
+    plot_gap,
+    plot_intervals,
+    plot_probabilities,
     recalls,
     study_by_length,
     study_features,
@@ -36,6 +38,7 @@ from mmrec_helpers.studies.ch02 import (
     study_sigmoid,
     subsample_items,
     sweep_parameter,
+    tiny_dual_encoders,
     training_pairs,
 )
 
@@ -146,6 +149,15 @@ def test_subsample_keeps_one_item_of_each_description():
     assert sorted(kept["category"]) == sorted(set(dataset.items["category"]))
 
 
+def test_pairs_are_the_items_that_have_both():
+    dataset, _ = load_shop(size="tiny")
+    rows, images, texts = encode_pairs(dataset, "pocket-clip")
+    assert rows.tolist() == np.flatnonzero(dataset.has_image[1:]).tolist()
+    for vectors in (images, texts):
+        assert torch.allclose(vectors.norm(dim=1), torch.ones(len(rows)), atol=1e-5)
+    assert recall_at_k((images @ texts.T).numpy(), 10) > 0.5
+
+
 def test_groups_know_colours_only_with_the_facts():
     facts = [{"category": "mug", "colour": "red"}, {"category": "cap", "colour": "red"}]
     assert "same category and colour" not in control_groups(["mug", "cap"])
@@ -168,12 +180,6 @@ def test_a_parameter_changes_the_texts_only():
     pictures = [[np.asarray(picture) for picture in shop.items["image"]] for shop in shops]
     assert all((one == other).all() for one, other in zip(*pictures, strict=True))
     assert shops[0].items["description"][:] != shops[1].items["description"][:]
-
-
-def test_bags_hold_the_most_frequent_words():
-    bags, words = bags_of_words(["A red mug, a cap.", "the red t-shirt", "red"], max_words=2)
-    assert words == ["red", "a"]
-    assert bags.tolist() == [[1, 1], [1, 0], [1, 0]]
 
 
 def test_fresh_pairs_are_in_range_and_of_their_own_seed():
@@ -234,13 +240,41 @@ def test_record_is_of_these_shops_and_has_no_holes():
         assert ("sigmoid" in scalars) == (protocol == ch02.PHOTOS and run.system == "photo-siglip")
 
 
-def test_tables_of_recorded_studies_show_each_number_once():
-    pairs = {"matched": [0.5, 0.4, 0.6, *[np.nan] * 3], "random": [0.1, 0.0, 0.2, 0.9, 0.8, 0.95]}
-    scalars = {"table": pairs, "recalls": {"recall@1 of 100": [0.3, 0.2, 0.4, 0.01]}}
-    names = ("photo-clip, shuffled pairs", "photo-clip")
-    runs = [Run.unranked({"data": "x", "seed": 1, "system": name}, scalars) for name in names]
-    assert overlap_table(runs[:1]).to_dict() == {"seed 1": {("x", "random"): "0.90 (0.80 to 0.95)"}}
-    assert overlap_table(runs[:1], 0).loc[("x", "matched"), "seed 1"] == "0.50 (0.40 to 0.60)"
-    table = recall_table(runs)
-    assert table.index.tolist() == ["photo-clip", "photo-clip, shuffled pairs"]
-    assert set(table["x"]) == {"0.30 (0.20 to 0.40)"}
+def test_intervals_are_marked_where_they_are_and_left_out_where_there_are_none():
+    rows = {"a": {"one": [0.5, 0.4, 0.7], "other": [0.1, 0.0, 0.2]}, "b": {"one": [0.9, 0.8, 1.0]}}
+    plot_intervals(rows, "share", 0.5)
+    panel = plt.gcf().axes[0]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["a", "b"]
+    marks = [container.lines[0].get_xdata().tolist() for container in panel.containers]
+    assert marks == [[0.5, 0.9], [0.1]]
+    ends = panel.containers[0].lines[2][0].get_segments()
+    assert [segment[:, 0].tolist() for segment in ends] == [pytest.approx([0.4, 0.7]), pytest.approx([0.8, 1.0])]
+    plt.close()
+
+
+def test_the_gap_is_plotted_along_the_line_between_the_means():
+    rng = np.random.default_rng(0)
+    images, texts = (torch.from_numpy(rng.normal(mean, 0.1, size=(40, 6))).float() for mean in (0.5, -0.5))
+    plot_gap(images, texts)
+    panel = plt.gcf().axes[0]
+    along = [points.get_offsets()[:, 0] for points in panel.collections]
+    assert along[0].min() > 0 > along[1].max()
+    assert f"{(images.mean(0) - texts.mean(0)).norm():.2f}" in panel.get_xlabel()
+    plt.close()
+
+
+def test_probabilities_are_shares_of_each_kind_of_pairs():
+    pairs = {"matched": np.array([0.9, 0.8]), "random": np.array([0.1] * 7)}
+    plot_probabilities(pairs, 10, {"low": -20, "high": 0})
+    low, high = ([[bar.get_height() for bar in bars] for bars in panel.containers] for panel in plt.gcf().axes)
+    assert [bars[0] for bars in low] == pytest.approx([1, 1])
+    assert high[0][-1] == pytest.approx(1)
+    assert high[1][7] == pytest.approx(1)  # sigmoid(1) is 0.73
+    plt.close()
+
+
+def test_tiny_encoders_give_the_same_pairs_each_time():
+    (clip, siglip, inputs), again = tiny_dual_encoders(), tiny_dual_encoders()[2]
+    assert all(torch.equal(inputs[name], again[name]) for name in inputs)
+    assert (siglip.logit_scale.exp().item(), siglip.logit_bias.item()) == pytest.approx((10, -10))
+    assert clip(**inputs).logits_per_image.shape == (5, 5)
