@@ -32,7 +32,7 @@ def tested(runs_of):
 
 
 def test_what_chapter_3_writes_about_real_data_is_so(runs_of):
-    """The paragraphs below the table of notebook 03, sentence by sentence."""
+    """The paragraphs below the table of notebook 03e, sentence by sentence."""
     boards = {}
     for data in ("movielens", "microlens", "hm-week"):
         protocol = "full, basket" if data == "hm-week" else "full"
