@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import combinations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -184,14 +183,6 @@ def plot_attention(axes: Axes, weights: np.ndarray, labels: Sequence[str]) -> No
     cells = {"vmin": 0, "mask": masked, "square": True, "cmap": "cividis", "cbar": False}
     sns.heatmap(weights, xticklabels=labels, yticklabels=labels, ax=axes, **cells)
     axes.grid(visible=False)
-
-
-def plot_leaderboard(means: pd.DataFrame, metric: str) -> None:
-    """A mark for each seed (column) of each system (row), see ``by_seed``; the best system on top."""
-    order = means.mean(axis=1).sort_values(ascending=False).index
-    _, axes = plt.subplots(figsize=(7, 0.8 + 0.22 * len(order)))
-    sns.stripplot(means.loc[order].T, orient="h", color="C0", jitter=False, marker="|", size=9, linewidth=1.6, ax=axes)
-    axes.set(xlabel=metric, ylabel="", xlim=(0, None))
 
 
 def gallery(dataset: RecDataset, runs: Sequence[Run], user: int, length: int = 10) -> HTML:
