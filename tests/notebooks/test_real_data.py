@@ -51,7 +51,9 @@ def later_chapter(number: str, study: str):
     return pytest.param("movielens", number, id=f"movielens-{number}", marks=pytest.mark.slow(*inputs))
 
 
-LATER = [later_chapter(*row) for row in (("02", "ch02"), ("03", "ch03"), ("04_", "ch04"), ("04b", "ch04"))]
+LATER = [
+    later_chapter(*row) for row in (("02", "ch02"), ("03b", "ch03"), ("03_", "ch03"), ("04_", "ch04"), ("04b", "ch04"))
+]
 
 
 CHAPTER_1 = ("01a", "01b", "01c")
@@ -85,7 +87,7 @@ def test_chapter_1_runs_on_a_folder_of_ones_own_with_hardly_anything_in_it(monke
 
 def test_chapter_3_runs_on_a_folder_without_pictures_ratings_and_reviews(monkeypatch, tmp_path):
     count = write_shop(tmp_path / "shop", users=300, items=280, most=40, last=10**7)
-    (text,) = execute(monkeypatch, tmp_path, f"folder:{tmp_path / 'shop'}", only="03").values()
+    (text,) = execute(monkeypatch, tmp_path, f"folder:{tmp_path / 'shop'}", only="03_").values()
     assert f"{count:,} interactions kept" in text
     assert FALLBACK not in text
 
@@ -108,7 +110,7 @@ def small_shops(tmp_path_factory):
     return {name: (f"{kind}:{home / name}", count[name]) for name, kind in KINDS.items()}
 
 
-RUNS = [("week", "02"), *((name, only) for name in KINDS for only in (*CHAPTER_1, "03", "04_", "04b"))]
+RUNS = [("week", "02"), *((name, only) for name in KINDS for only in (*CHAPTER_1, "03a", "03b", "03_", "04_", "04b"))]
 
 
 @pytest.mark.parametrize(("name", "only"), RUNS)
@@ -118,8 +120,8 @@ def test_chapters_run_on_days_and_on_orders(small_shops, monkeypatch, tmp_path, 
     assert f"{count:,} interactions kept" in text
     assert FALLBACK not in text
     assert ("has no images" in text) == (name == "orders" and only not in CHAPTER_1)
-    assert text.count(NO_SPLIT[name]) == (only in ("01b", "03"))
-    assert text.count(f"{name}{NO_CORE}") == (2 if only == "03" else 0)
+    assert text.count(NO_SPLIT[name]) == (only in ("01b", "03_"))
+    assert text.count(f"{name}{NO_CORE}") == (2 if only == "03_" else 0)
 
 
 def test_chapter_2_goes_on_with_the_pocket_shop_where_there_are_no_pictures(small_shops, capsys):
