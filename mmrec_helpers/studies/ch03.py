@@ -1,6 +1,6 @@
 """Chapter 3's studies: evaluation protocols, MLLM-MSR's preprocessing, confidence of losses; its plots."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from itertools import combinations
 
@@ -11,7 +11,7 @@ from IPython.display import HTML
 from matplotlib.axes import Axes
 
 from mmrec_helpers.data.dataset import NotAvailable, RecDataset, Split
-from mmrec_helpers.display.cards import STYLE, data_uri
+from mmrec_helpers.display.cards import STYLE, data_uri, item_card, titled_rows
 from mmrec_helpers.evaluation.metrics import TargetRanks
 from mmrec_helpers.evaluation.protocols import FullRanking, Recommender, SampledNegatives, evaluate_protocols
 from mmrec_helpers.evaluation.runs import Run
@@ -217,3 +217,22 @@ def _thumbnail(dataset: RecDataset, item: int, hit: bool) -> str:
     if fields["image"] is not None:
         image = f'<img src="{data_uri(fields["image"])}" alt="{title}" title="{title}">'
     return f'<div class="card{mark}" style="flex:0 1 76px;padding:4px">{image}{"<b>found</b>" if hit else ""}</div>'
+
+
+def nearest_items(
+    dataset: RecDataset, similarities: Mapping[str, Callable[[int], np.ndarray]], item: int, length: int = 6
+) -> HTML:
+    """An item's card, and below it those of the most similar items by each of several similarities.
+
+    Args:
+        dataset: whose items are shown.
+        similarities: name -> function from an item to the (I + 1,) similarities of all items to it.
+        item: item number.
+        length: items of each row.
+    """
+    rows = {"item": [item_card(dataset, item, width=92)]}
+    for name, similarity_of in similarities.items():
+        order = np.argsort(-similarity_of(item), kind="stable")
+        near = order[(order > 0) & (order != item)][:length]
+        rows[name] = [item_card(dataset, int(other), width=92) for other in near]
+    return titled_rows(rows)

@@ -143,12 +143,69 @@ MISTAKES = {
         """,
         "learned first",
     ),
+    "check_expected_rr": (  # one over the mean rank
+        "lambda higher, tied, k: (r := higher + (tied + 1) / 2) and (r <= k) / r",
+        "mean of the reciprocals",
+    ),
+    "check_shuffled_mrr": ("lambda hit_rate, k: hit_rate / k", "worst position"),
+    "check_gap_in_errors": (
+        "lambda one, other, users: (one - other) / (one * (1 - one) / users) ** 0.5 if one != other else 0",
+        "add both variances",
+    ),
+    "check_evaluate_scores": (  # 0 for what is excluded
+        """
+        def evaluate_scores(scores, histories, targets, k):
+            scores = scores.copy()
+            np.put_along_axis(scores, histories, 0, axis=1)
+            scores[:, 0] = 0
+            r = 1 + (scores > np.take_along_axis(scores, targets[:, None], axis=1)).sum(axis=1)
+            return {"HR": r <= k, "NDCG": (r <= k) / np.log2(r + 1), "RR": (r <= k) / r}
+        """,
+        "below all others",
+    ),
+    "check_user_knn": (  # inside of the root
+        """
+        def user_knn_scores(h, R, k, shrinkage):
+            similarity = (R @ h) / np.sqrt(R.sum(axis=1) * h.sum() + shrinkage)
+            top = np.argsort(-similarity, kind="stable")[:k]
+            return similarity[top] @ R[top]
+        """,
+        "not inside of it",
+    ),
+    "check_sample_by_popularity": (  # without the power
+        """
+        def sample_by_popularity(users, R, beta, rng):
+            share = R.sum(axis=0) / R.sum()
+            sampled = rng.choice(len(share), len(users), p=share)
+            while (again := R[users, sampled] > 0).any():
+                sampled[again] = rng.choice(len(share), again.sum(), p=share)
+            return sampled
+        """,
+        "power beta",
+    ),
+    "check_train_bpr_numpy": (  # down the wrong side
+        """
+        def train_bpr_numpy(R, dim, steps, lr, decay, rng):
+            P, Q = rng.normal(0, 0.1, (len(R), dim)), rng.normal(0, 0.1, (R.shape[1], dim))
+            for u in rng.integers(len(P), size=steps):
+                i, j = rng.choice(np.flatnonzero(R[u])), rng.choice(np.flatnonzero(R[u] == 0))
+                p, difference = P[u].copy(), Q[i] - Q[j]
+                wrong = 1 / (1 + np.exp(p @ difference))
+                P[u] -= lr * (wrong * difference + decay * p)
+                Q[i] -= lr * (wrong * p + decay * Q[i])
+                Q[j] -= lr * (-wrong * p + decay * Q[j])
+            return P, Q
+        """,
+        "order is reversed",
+    ),
+    "check_cold_scores": ("lambda T, E, c, new: T @ E @ new.T", "c . f is missing"),
 }
-"""Check of chapter 1 -> a wrong answer that readers give, and what the check says of it."""
+"""Check of chapters 1 and 3 -> a wrong answer that readers give, and what the check says of it."""
 
 
 @pytest.mark.parametrize(
-    ("imports", "check", "cells"), [case for case in ALL if case.id.startswith("01") or case.values[1] in MISTAKES]
+    ("imports", "check", "cells"),
+    [case for case in ALL if case.id.startswith(("01", "03a", "03b")) or case.values[1] in MISTAKES],
 )
 def test_check_names_the_mistake_of_a_wrong_answer(imports, check, cells):
     source, reason = MISTAKES[check]

@@ -52,7 +52,7 @@ def later_chapter(number: str, study: str):
 
 
 CHAPTER_3 = ("03c", "03d", "03e")
-LATER = [later_chapter(only, "ch03") for only in CHAPTER_3]
+LATER = [later_chapter(only, "ch03") for only in ("03b", *CHAPTER_3)]
 LATER += [later_chapter(*row) for row in (("02", "ch02"), ("04_", "ch04"), ("04b", "ch04"))]
 
 
@@ -111,7 +111,8 @@ def small_shops(tmp_path_factory):
     return {name: (f"{kind}:{home / name}", count[name]) for name, kind in KINDS.items()}
 
 
-RUNS = [("week", "02"), *((name, only) for name in KINDS for only in (*CHAPTER_1, *CHAPTER_3, "04_", "04b"))]
+LESSONS = (*CHAPTER_1, "03a", "03b", *CHAPTER_3, "04_", "04b")
+RUNS = [("week", "02"), *((name, only) for name in KINDS for only in LESSONS)]
 
 
 @pytest.mark.parametrize(("name", "only"), RUNS)
