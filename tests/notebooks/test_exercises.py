@@ -359,14 +359,14 @@ def binary_loss(sign=-1, padded=False, both=1.0, shift=1, stable=True):
         padded: the mean is over all positions.
         both: factor of the sum of both terms.
         shift: row of an item is its number minus this.
-        stable: logsigmoid, not the logarithm of a sigmoid.
+        stable: logsigmoid, not the logarithm of 1 - sigmoid.
     """
 
     def answer(hidden, items, targets, negatives):
         real = targets > 0
         states = hidden[real]
         positive, negative = ((states * items[own[real] - shift]).sum(1) for own in (targets, negatives))
-        log = logsigmoid if stable else lambda score: score.sigmoid().log()
+        log = logsigmoid if stable else lambda score: (1 - (-score).sigmoid()).log()
         terms = -both * (log(positive) + log(sign * negative))
         return terms.sum() / targets.numel() if padded else terms.mean()
 
@@ -488,7 +488,7 @@ WRONG = {
         "a mean with padding": binary_loss(padded=True),
         "the mean of both terms": binary_loss(both=0.5),
         "the row of the next item": binary_loss(shift=2),
-        "the logarithm of a sigmoid": binary_loss(stable=False),
+        "the logarithm of 1 - sigmoid": binary_loss(stable=False),
     },
     "check_random_baseline": {
         "without the target": lambda c, k: (k / (c - 1), (1 / np.arange(1, k + 1)).sum() / (c - 1)),
