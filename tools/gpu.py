@@ -80,7 +80,9 @@ PARTS = [  # in the order of their value; a chapter adds its own
     Part("expressions", "scores with I-LLMRec by image tokens and by descriptions", 120),
     notebook("05a_adaptor_and_alignment", 240),
     notebook("05b_retrieval_with_rec", 240),
-    notebook("03_yardsticks_and_baselines", 240),
+    notebook("03a_metrics", 90),
+    notebook("03b_classical_baselines", 120),
+    notebook("03c_sasrec", 240),
     notebook("01b_splits_and_leakage", 120),
     notebook("01c_token_cost", 90),
 ]

@@ -11,9 +11,10 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from mmrec_helpers.data.dataset import Queries, Split
+from mmrec_helpers.lessons.bpr import Factors, FactorsWithFeatures
 from mmrec_helpers.recommenders.base import BaseRecommender
 from mmrec_helpers.recommenders.matrices import check_rows, directions, history_counts, interaction_counts
-from mmrec_helpers.recommenders.pairwise import INIT_STD, Pairs, PairwiseRecommender
+from mmrec_helpers.recommenders.pairwise import Pairs, PairwiseRecommender
 
 
 @dataclass(eq=False, kw_only=True)
@@ -87,11 +88,11 @@ class BPR(PairwiseRecommender):
 
     dim: int = 64
     name: str = "BPR"
-    model: "_Factors | _FactorsWithFeatures" = field(init=False, repr=False)
+    model: Factors | FactorsWithFeatures = field(init=False, repr=False)
 
     def build_model(self, split: Split) -> nn.Module:
         """See ``PairwiseRecommender``."""
-        return _Factors(split.dataset.num_users, split.dataset.num_items, self.dim)
+        return Factors(split.dataset.num_users, split.dataset.num_items, self.dim)
 
     def score_differences(self, pairs: Pairs, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
         """See ``PairwiseRecommender``."""
@@ -125,55 +126,5 @@ class VBPR(BPR):
         """See ``PairwiseRecommender``."""
         check_rows(self.features, split, self.name)
         features = torch.as_tensor(directions(self.features))
-        base = _Factors(split.dataset.num_users, split.dataset.num_items, self.dim)
-        return _FactorsWithFeatures(base, features, self.feature_dim)
-
-
-class _Factors(nn.Module):
-    """b_i + p_u . q_i."""
-
-    def __init__(self, num_users: int, num_items: int, dim: int) -> None:
-        super().__init__()
-        self.users, self.items = nn.Embedding(num_users, dim), nn.Embedding(num_items + 1, dim)
-        self.bias = nn.Parameter(torch.zeros(num_items + 1))
-        for table in (self.users, self.items):
-            nn.init.normal_(table.weight, std=INIT_STD)
-
-    def forward(self, users: Tensor, items: Tensor) -> Tensor:
-        """(B,) scores of pairs."""
-        return self.bias[items] + (self.users(users) * self.items(items)).sum(1)
-
-    def embeddings(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(U, D) users, (I + 1, D) items, (I + 1,) biases."""
-        return self.users.weight, self.items.weight, self.bias
-
-
-class _FactorsWithFeatures(nn.Module):
-    """b_i + p_u . q_i + t_u . E f_i + c . f_i."""
-
-    features: Tensor
-
-    def __init__(self, base: _Factors, features: Tensor, dim: int) -> None:
-        super().__init__()
-        self.base = base
-        self.register_buffer("features", features, persistent=False)
-        self.feature_users = nn.Embedding(base.users.num_embeddings, dim)
-        self.projection = nn.Linear(features.shape[1], dim, bias=False)  # E
-        self.feature_bias = nn.Parameter(torch.zeros(features.shape[1]))  # c
-        nn.init.normal_(self.feature_users.weight, std=INIT_STD)
-
-    def forward(self, users: Tensor, items: Tensor) -> Tensor:
-        """(B,) scores of pairs."""
-        features = self.features[items]
-        return (
-            self.base(users, items)
-            + (self.feature_users(users) * self.projection(features)).sum(1)
-            + features @ self.feature_bias
-        )
-
-    def embeddings(self) -> tuple[Tensor, Tensor, Tensor]:
-        """As of ``_Factors``, with both dot products as one."""
-        users, items, bias = self.base.embeddings()
-        users = torch.cat([users, self.feature_users.weight], dim=1)
-        items = torch.cat([items, self.projection(self.features)], dim=1)
-        return users, items, bias + self.features @ self.feature_bias
+        base = Factors(split.dataset.num_users, split.dataset.num_items, self.dim)
+        return FactorsWithFeatures(base, features, self.feature_dim)

@@ -1,10 +1,9 @@
 """Chapter 3's studies: evaluation protocols, MLLM-MSR's preprocessing, confidence of losses; its plots."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from itertools import combinations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -12,7 +11,7 @@ from IPython.display import HTML
 from matplotlib.axes import Axes
 
 from mmrec_helpers.data.dataset import NotAvailable, RecDataset, Split
-from mmrec_helpers.display.cards import STYLE, data_uri
+from mmrec_helpers.display.cards import STYLE, data_uri, item_card, titled_rows
 from mmrec_helpers.evaluation.metrics import TargetRanks
 from mmrec_helpers.evaluation.protocols import FullRanking, Recommender, SampledNegatives, evaluate_protocols
 from mmrec_helpers.evaluation.runs import Run
@@ -186,14 +185,6 @@ def plot_attention(axes: Axes, weights: np.ndarray, labels: Sequence[str]) -> No
     axes.grid(visible=False)
 
 
-def plot_leaderboard(means: pd.DataFrame, metric: str) -> None:
-    """A mark for each seed (column) of each system (row), see ``by_seed``; the best system on top."""
-    order = means.mean(axis=1).sort_values(ascending=False).index
-    _, axes = plt.subplots(figsize=(7, 0.8 + 0.22 * len(order)))
-    sns.stripplot(means.loc[order].T, orient="h", color="C0", jitter=False, marker="|", size=9, linewidth=1.6, ax=axes)
-    axes.set(xlabel=metric, ylabel="", xlim=(0, None))
-
-
 def gallery(dataset: RecDataset, runs: Sequence[Run], user: int, length: int = 10) -> HTML:
     """One user's last items, the target, and the first items of each system's list, as images.
 
@@ -226,3 +217,22 @@ def _thumbnail(dataset: RecDataset, item: int, hit: bool) -> str:
     if fields["image"] is not None:
         image = f'<img src="{data_uri(fields["image"])}" alt="{title}" title="{title}">'
     return f'<div class="card{mark}" style="flex:0 1 76px;padding:4px">{image}{"<b>found</b>" if hit else ""}</div>'
+
+
+def nearest_items(
+    dataset: RecDataset, similarities: Mapping[str, Callable[[int], np.ndarray]], item: int, length: int = 6
+) -> HTML:
+    """An item's card, and below it those of the most similar items by each of several similarities.
+
+    Args:
+        dataset: whose items are shown.
+        similarities: name -> function from an item to the (I + 1,) similarities of all items to it.
+        item: item number.
+        length: items of each row.
+    """
+    rows = {"item": [item_card(dataset, item, width=92)]}
+    for name, similarity_of in similarities.items():
+        order = np.argsort(-similarity_of(item), kind="stable")
+        near = order[(order > 0) & (order != item)][:length]
+        rows[name] = [item_card(dataset, int(other), width=92) for other in near]
+    return titled_rows(rows)

@@ -1,12 +1,15 @@
 """What chapters 3 and 4 say of recorded runs: if a test fails, the prose of that notebook has to change."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from experiments import ch03, ch04
 from experiments.datasets import LEAVE_ONE_OUT, POCKET, TEMPORAL, UNSEEN_CATEGORY
+from experiments.systems import trials
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.evaluation.tables import by_group, by_seed, compare, leaderboard
+from mmrec_helpers.recommenders.tuning import SPACES
 from mmrec_helpers.studies.ch04 import ABLATIONS, DESIGN_CHOICES, TABLE_ONE
 
 ON_THE_SHOP = {"data": POCKET, "split": LEAVE_ONE_OUT, "part": "test", "protocol": "full"}
@@ -35,7 +38,7 @@ def tested(runs_of):
 
 
 def test_what_chapter_3_writes_about_real_data_is_so(runs_of):
-    """The paragraphs below the table of notebook 03, sentence by sentence."""
+    """The paragraphs below the table of notebook 03e, sentence by sentence."""
     boards = {}
     for data in ("movielens", "microlens", "hm-week"):
         protocol = "full, basket" if data == "hm-week" else "full"
@@ -60,6 +63,33 @@ def test_what_chapter_3_writes_about_real_data_is_so(runs_of):
         assert low[images] < week["popularity"] < high[images]
     assert week[["GRU4Rec_F, image", "GRU4Rec_F, text"]].min() > 1.25 * week["GRU4Rec"]
     assert week[["SASRec_F, image", "SASRec_F, text"]].max() < week["SASRec"]
+
+
+def test_what_chapter_3_writes_about_the_shop_is_so(runs_of):
+    """The paragraphs around the forest plot of notebook 03e, and its starting points."""
+    runs = [run for run in runs_of("ch03", **ON_THE_SHOP) if run.system not in ch03.CEILINGS]
+    board, shops = leaderboard(runs, ["NDCG@10"], "SASRec")["NDCG@10"], by_seed(runs)
+    means, gap = board["mean"], board["difference"]
+    assert (shops.loc["GRU4Rec"] > shops.loc["SASRec"]).tolist() == [True, False, True]
+    assert board.loc["GRU4Rec", "p"] > 0.05
+    sequences = [name for name in means.index if name.startswith(("SASRec", "GRU4Rec"))]
+    assert means[sequences].drop("SASRec, BCE").min() > means.drop(sequences).max()
+    assert means["BERT4Rec"] < means["BPR"] < means["SASRec, BCE"] < means["matrix factorization"] < means["hybrid"]
+    assert gap[["SASRec_F, both", "GRU4Rec_F, both"]].round(3).tolist() == [0.006, 0.010]
+    alone = [f"{name}, {kind}" for name in ("SASRec_F", "GRU4Rec_F") for kind in ("text", "image")]
+    assert (board.loc[alone, "p"] > 0.05).all()
+    groups = {name: by_group([run for run in runs if run.system == name], "NDCG@10")["mean"] for name in means.index}
+    assert groups["content, both"][0] > 3 * max(groups[name][0] for name in ("popularity", "item-kNN", "SASRec"))
+    assert groups["content, both"][4] < groups["popularity"][4]
+
+
+def test_reversals_of_trials_in_chapter_3(runs_of):
+    """SASRec is below GRU4Rec before its ninth trial, and above it afterwards."""
+    best = {}
+    for system in ("SASRec", "GRU4Rec"):
+        tried = trials(ch03.STUDY, runs_of("ch03", part="valid"), system)
+        best[system] = np.maximum.accumulate([score for _, score in SPACES[system].search(tried)[0]])
+    assert best["SASRec"][7] < best["GRU4Rec"][7] == best["GRU4Rec"][-1] < best["SASRec"][8]
 
 
 def test_sequence_models_come_first_on_gift_cards(runs_of):

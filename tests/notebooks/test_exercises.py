@@ -10,7 +10,8 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from scipy.stats import hypergeom
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, logsigmoid
 from torch.nn.utils.rnn import pad_sequence
 
 from mmrec_helpers.evaluation.fidelity import attributes_in
@@ -250,13 +251,69 @@ MISTAKES = {
         """,
         "must not depend on the other rows",
     ),
+    "check_expected_rr": (  # one over the mean rank
+        "lambda higher, tied, k: (r := higher + (tied + 1) / 2) and (r <= k) / r",
+        "mean of the reciprocals",
+    ),
+    "check_shuffled_mrr": ("lambda hit_rate, k: hit_rate / k", "worst position"),
+    "check_gap_in_errors": (
+        "lambda one, other, users: (one - other) / (one * (1 - one) / users) ** 0.5 if one != other else 0",
+        "add both variances",
+    ),
+    "check_evaluate_scores": (  # 0 for what is excluded
+        """
+        def evaluate_scores(scores, histories, targets, k):
+            scores = scores.copy()
+            np.put_along_axis(scores, histories, 0, axis=1)
+            scores[:, 0] = 0
+            r = 1 + (scores > np.take_along_axis(scores, targets[:, None], axis=1)).sum(axis=1)
+            return {"HR": r <= k, "NDCG": (r <= k) / np.log2(r + 1), "RR": (r <= k) / r}
+        """,
+        "below all others",
+    ),
+    "check_user_knn": (  # inside of the root
+        """
+        def user_knn_scores(h, R, k, shrinkage):
+            similarity = (R @ h) / np.sqrt(R.sum(axis=1) * h.sum() + shrinkage)
+            top = np.argsort(-similarity, kind="stable")[:k]
+            return similarity[top] @ R[top]
+        """,
+        "not inside of it",
+    ),
+    "check_sample_by_popularity": (  # without the power
+        """
+        def sample_by_popularity(users, R, beta, rng):
+            share = R.sum(axis=0) / R.sum()
+            sampled = rng.choice(len(share), len(users), p=share)
+            while (again := R[users, sampled] > 0).any():
+                sampled[again] = rng.choice(len(share), again.sum(), p=share)
+            return sampled
+        """,
+        "power beta",
+    ),
+    "check_train_bpr_numpy": (  # down the wrong side
+        """
+        def train_bpr_numpy(R, dim, steps, lr, decay, rng):
+            P, Q = rng.normal(0, 0.1, (len(R), dim)), rng.normal(0, 0.1, (R.shape[1], dim))
+            for u in rng.integers(len(P), size=steps):
+                i, j = rng.choice(np.flatnonzero(R[u])), rng.choice(np.flatnonzero(R[u] == 0))
+                p, difference = P[u].copy(), Q[i] - Q[j]
+                wrong = 1 / (1 + np.exp(p @ difference))
+                P[u] -= lr * (wrong * difference + decay * p)
+                Q[i] -= lr * (wrong * p + decay * Q[i])
+                Q[j] -= lr * (-wrong * p + decay * Q[j])
+            return P, Q
+        """,
+        "order is reversed",
+    ),
+    "check_cold_scores": ("lambda T, E, c, new: T @ E @ new.T", "c . f is missing"),
 }
 """Check of a chapter in the new form -> a wrong answer that readers give, and what the check says of it."""
 
 
 @pytest.mark.parametrize(
     ("imports", "check", "cells"),
-    [case for case in ALL if case.id.startswith(("01", "02")) or case.values[1] in MISTAKES],
+    [case for case in ALL if case.id.startswith(("01", "02", "03a", "03b")) or case.values[1] in MISTAKES],
 )
 def test_check_names_the_mistake_of_a_wrong_answer(imports, check, cells):
     source, reason = MISTAKES[check]
@@ -377,7 +434,142 @@ def listwise_loss(column=0, reduction="mean"):
     return lambda z: cross_entropy(z, torch.full((len(z),), column), reduction=reduction)
 
 
+def padded_attention(later=False, padding=False, renormalised=True, hidden=-torch.inf, zeroed=True):
+    """An answer to exercise 3.9.
+
+    Args:
+        later: positions attend to later ones.
+        padding: positions attend to padding.
+        renormalised: the weights of real positions sum to 1.
+        hidden: the logit of what is masked.
+        zeroed: outputs at padding are 0.
+    """
+
+    def answer(query, keys, values, is_real):
+        logits = query @ keys.T / query.shape[1] ** 0.5
+        causal = torch.ones_like(logits, dtype=torch.bool) if later else torch.ones_like(logits).tril() > 0
+        real = is_real | padding
+        if renormalised:
+            weights = logits.masked_fill(~(causal & real), hidden).softmax(1).nan_to_num()
+        else:
+            weights = logits.masked_fill(~causal, hidden).softmax(1) * real
+        outputs = weights @ values
+        return torch.where(is_real[:, None], outputs, 0) if zeroed else outputs
+
+    return answer
+
+
+def binary_loss(sign=-1, padded=False, both=1.0, shift=1, stable=True):
+    """An answer to exercise 3.11.
+
+    Args:
+        sign: of the negative's score.
+        padded: the mean is over all positions.
+        both: factor of the sum of both terms.
+        shift: row of an item is its number minus this.
+        stable: logsigmoid, not the logarithm of 1 - sigmoid.
+    """
+
+    def answer(hidden, items, targets, negatives):
+        real = targets > 0
+        states = hidden[real]
+        positive, negative = ((states * items[own[real] - shift]).sum(1) for own in (targets, negatives))
+        log = logsigmoid if stable else lambda score: (1 - (-score).sigmoid()).log()
+        terms = -both * (log(positive) + log(sign * negative))
+        return terms.sum() / targets.numel() if padded else terms.mean()
+
+    return answer
+
+
+def sampled_gain(better=1, position=2, beyond=0):
+    """An answer to exercise 3.13.
+
+    Args:
+        better: rank minus the number of better items; None counts the worse ones.
+        position: added to the number of better items sampled.
+        beyond: positions behind the k-th that count, too.
+    """
+
+    def answer(rank, num_items, num_negatives, k):
+        above = np.arange(k + beyond)
+        num_better = num_items - rank if better is None else rank - better
+        return (hypergeom.pmf(above, num_items - 1, num_better, num_negatives) / np.log2(above + position)).sum()
+
+    return answer
+
+
+def candidates_of(target=True, history=False, replace=False, first=1, last=1):
+    """An answer to exercise 3.14.
+
+    Args:
+        target: the target is no negative.
+        history: items of the history can be negatives.
+        replace: with replacement.
+        first: the first item that can be a negative.
+        last: added to the number of items, where sampling ends.
+    """
+
+    def answer(targets, histories, num_items, num_negatives, rng):
+        rows = []
+        for own, items in zip(targets, histories, strict=True):
+            excluded = [own] * target + ([] if history else items[items > 0].tolist())
+            allowed = np.setdiff1d(np.arange(first, num_items + last), excluded)
+            rows.append([own, *rng.choice(allowed, num_negatives, replace=replace)])
+        return np.array(rows)
+
+    return answer
+
+
+def corrected_p(steps=True, running=True, ordered=True, limit=1.0):
+    """An answer to exercise 3.16.
+
+    Args:
+        steps: the k-th smallest of S is multiplied by S - k + 1, not all by S.
+        running: no value is below that of a smaller p.
+        ordered: in the order of the input.
+        limit: the largest value.
+    """
+
+    def answer(p_values):
+        order = np.argsort(p_values)
+        factors = np.arange(len(order), 0, -1) if steps else np.full(len(order), len(order))
+        scaled = np.array(p_values)[order] * factors
+        scaled = np.minimum(np.maximum.accumulate(scaled) if running else scaled, limit)
+        return scaled[np.argsort(order)] if ordered else scaled
+
+    return answer
+
+
+def feature_map(warm_only=True, keep=True, scaled=False, cold=1.0):
+    """An answer to exercise 3.17.
+
+    Args:
+        warm_only: cold items are no training data.
+        keep: warm items keep their vectors.
+        scaled: the penalty is multiplied by the number of items.
+        cold: factor of the cold items' vectors.
+    """
+
+    def answer(features, vectors, is_warm, penalty):
+        rows = is_warm if warm_only else np.ones_like(is_warm)
+        x, y = features[rows], vectors[rows]
+        strength = penalty * (len(x) if scaled else 1)
+        predicted = features @ np.linalg.solve(x.T @ x + strength * np.eye(x.shape[1]), x.T @ y)
+        return np.where(is_warm[:, None], vectors if keep else predicted, cold * predicted)
+
+    return answer
+
+
 CORRECT = {
+    "check_masked": padded_attention(),
+    "check_true_probability": lambda predicted, items, k: corrected(predicted, k, items - 1),
+    "check_sasrec_loss": binary_loss(),
+    "check_random_baseline": lambda c, k: (min(k, c) / c, (1 / np.arange(1, min(k, c) + 1)).sum() / c),
+    "check_sampled_ndcg": sampled_gain(),
+    "check_sample_candidates": candidates_of(),
+    "check_least_novelty": lambda counts, n, k: np.log2((n + 1) / (np.sort(counts[1:])[-k:] + 1)).mean(),
+    "check_holm": corrected_p(),
+    "check_feature_map": feature_map(),
     "check_tokens": tokens_sent(),
     "check_delay": delay(1),
     "check_items": lambda strength, k: -(-(strength + 2) // k) * k,
@@ -388,6 +580,61 @@ CORRECT = {
     "check_listwise": listwise_loss(),
 }
 WRONG = {
+    "check_masked": {
+        "no causal mask": padded_attention(later=True),
+        "padding attended to": padded_attention(padding=True),
+        "masked after the softmax": padded_attention(renormalised=False),
+        "a logit of 0": padded_attention(hidden=0.0),
+    },
+    "check_true_probability": {
+        "a constant": lambda predicted, items, k: predicted * k / (items - 1),
+        "the wrong way round": lambda predicted, items, k: corrected(predicted, items - 1, k),
+        "one negative always": lambda predicted, items, k: corrected(predicted, 1, items - 1),
+    },
+    "check_sasrec_loss": {
+        "negatives are pushed up": binary_loss(sign=1),
+        "a mean with padding": binary_loss(padded=True),
+        "the mean of both terms": binary_loss(both=0.5),
+        "the row of the next item": binary_loss(shift=2),
+        "the logarithm of 1 - sigmoid": binary_loss(stable=False),
+    },
+    "check_random_baseline": {
+        "without the target": lambda c, k: (k / (c - 1), (1 / np.arange(1, k + 1)).sum() / (c - 1)),
+        "no cut-off": lambda c, k: (min(k, c) / c, (1 / np.arange(1, c + 1)).mean()),
+        "hits only": lambda c, k: (min(k, c) / c, (1 / np.arange(1, min(k, c) + 1)).mean()),
+        "a long list": lambda c, k: (k / c, (1 / np.arange(1, k + 1)).sum() / c),
+    },
+    "check_sampled_ndcg": {
+        "the target is better than itself": sampled_gain(better=0),
+        "the worse items": sampled_gain(better=None),
+        "one rank too far": sampled_gain(position=3),
+        "no cut-off": sampled_gain(beyond=1),
+    },
+    "check_sample_candidates": {
+        "the target as a negative": candidates_of(target=False),
+        "items of the history": candidates_of(history=True),
+        "with replacement": candidates_of(replace=True),
+        "padding": candidates_of(first=0),
+        "never the last item": candidates_of(last=0),
+    },
+    "check_least_novelty": {
+        "the rarest items": lambda counts, n, k: np.log2((n + 1) / (np.sort(counts[1:])[:k] + 1)).mean(),
+        "negative": lambda counts, n, k: np.log2((np.sort(counts[1:])[-k:] + 1) / (n + 1)).mean(),
+        "nats": lambda counts, n, k: np.log((n + 1) / (np.sort(counts[1:])[-k:] + 1)).mean(),
+        "each item": lambda counts, n, k: np.log2((n + 1) / (np.sort(counts[1:])[-k:] + 1)),
+    },
+    "check_holm": {
+        "Bonferroni": corrected_p(steps=False),
+        "no running maximum": corrected_p(running=False),
+        "sorted": corrected_p(ordered=False),
+        "above 1": corrected_p(limit=np.inf),
+    },
+    "check_feature_map": {
+        "cold items as training data": feature_map(warm_only=False),
+        "warm items are replaced": lambda x, y, warm, penalty: feature_map(keep=False)(x, y, warm, max(penalty, 0.1)),
+        "a penalty for each item": feature_map(scaled=True),
+        "cold items stay zero": feature_map(cold=0.0),
+    },
     "check_tokens": {
         "a preference in the first message": tokens_sent(first=1),
         "a last block of full length": tokens_sent(whole=False),

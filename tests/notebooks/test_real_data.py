@@ -51,9 +51,9 @@ def later_chapter(number: str, study: str):
     return pytest.param("movielens", number, id=f"movielens-{number}", marks=pytest.mark.slow(*inputs))
 
 
-LATER = [
-    later_chapter(*row) for row in (("02b", "ch02"), ("02c", "ch02"), ("03", "ch03"), ("04b", "ch04"), ("04c", "ch04"))
-]
+CHAPTER_3 = ("03c", "03d", "03e")
+LATER = [later_chapter(only, "ch03") for only in ("03b", *CHAPTER_3)]
+LATER += [later_chapter(*row) for row in (("02b", "ch02"), ("02c", "ch02"), ("04b", "ch04"), ("04c", "ch04"))]
 
 
 CHAPTER_1 = ("01a", "01b", "01c")
@@ -85,9 +85,10 @@ def test_chapter_1_runs_on_a_folder_of_ones_own_with_hardly_anything_in_it(monke
     assert f"{count} interactions kept" in text
 
 
-def test_chapter_3_runs_on_a_folder_without_pictures_ratings_and_reviews(monkeypatch, tmp_path):
+@pytest.mark.parametrize("only", CHAPTER_3)
+def test_chapter_3_runs_on_a_folder_without_pictures_ratings_and_reviews(monkeypatch, tmp_path, only):
     count = write_shop(tmp_path / "shop", users=300, items=280, most=40, last=10**7)
-    (text,) = execute(monkeypatch, tmp_path, f"folder:{tmp_path / 'shop'}", only="03").values()
+    (text,) = execute(monkeypatch, tmp_path, f"folder:{tmp_path / 'shop'}", only).values()
     assert f"{count:,} interactions kept" in text
     assert FALLBACK not in text
 
@@ -110,11 +111,8 @@ def small_shops(tmp_path_factory):
     return {name: (f"{kind}:{home / name}", count[name]) for name, kind in KINDS.items()}
 
 
-RUNS = [
-    ("week", "02b"),
-    ("week", "02c"),
-    *((name, only) for name in KINDS for only in (*CHAPTER_1, "03", "04b", "04c")),
-]
+LESSONS = (*CHAPTER_1, "03a", "03b", *CHAPTER_3, "04b", "04c")
+RUNS = [("week", "02b"), ("week", "02c"), *((name, only) for name in KINDS for only in LESSONS)]
 
 
 @pytest.mark.parametrize(("name", "only"), RUNS)
@@ -124,8 +122,8 @@ def test_chapters_run_on_days_and_on_orders(small_shops, monkeypatch, tmp_path, 
     assert f"{count:,} interactions kept" in text
     assert FALLBACK not in text
     assert ("has no images" in text) == (name == "orders" and only not in CHAPTER_1)
-    assert text.count(NO_SPLIT[name]) == (only in ("01b", "03"))
-    assert text.count(f"{name}{NO_CORE}") == (2 if only == "03" else 0)
+    assert text.count(NO_SPLIT[name]) == (only in ("01b", "03d"))
+    assert text.count(f"{name}{NO_CORE}") == (2 if only == "03d" else 0)
 
 
 def test_chapter_2_goes_on_with_the_pocket_shop_where_there_are_no_pictures(small_shops, capsys):

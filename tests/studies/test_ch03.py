@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -26,7 +25,6 @@ from mmrec_helpers.studies.ch03 import (
     most_popular_items,
     next_items,
     plot_attention,
-    plot_leaderboard,
     popularity_ranks,
     preprocessing_runs,
     rank_reversals,
@@ -179,16 +177,6 @@ def test_gallery_shows_history_truth_and_lists_and_escapes_them(dataset):
     assert "<script>" not in shown
     assert shown.count("class='cards'") == 4
     assert shown.count("<b>found</b>") == int(runs[0].metric("HR@10")[runs[0].users == user][0]) + 1
-
-
-def test_leaderboard_has_a_row_a_system_the_best_on_top():
-    plot_leaderboard(pd.DataFrame({"seed 0": [0.1, 0.3], "seed 1": [0.2, 0.4]}, ["a", "b"]), "NDCG@10")
-    axes = plt.gca()
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["b", "a"]
-    assert axes.yaxis_inverted()
-    marks = [tuple(mark) for points in axes.collections for mark in points.get_offsets().tolist()]
-    assert sorted(marks) == [(0.1, 1), (0.2, 1), (0.3, 0), (0.4, 0)]
-    plt.close()
 
 
 def test_attention_has_a_cell_for_each_pair_of_positions_that_the_mask_allows():
