@@ -51,4 +51,4 @@ class FactorsWithFeatures(nn.Module):
         users, items, bias = self.base.embeddings()
         users = torch.cat([users, self.feature_users.weight], dim=1)
         items = torch.cat([items, self.projection(self.features)], dim=1)
-        return users, items, bias + self.features @ self.feature_bias
+        return users, items, bias + torch.mv(self.features, self.feature_bias)
