@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['VISUAL', 'ITEMS', 'Embed', 'Adaptor', 'item_tokens', 'user_prompt', 'splice', 'last_hidden', 'answer_loss']
 
-# %% ../../notebooks/05a_adaptor_and_alignment.ipynb #cell-11
+# %% ../../notebooks/05a_adaptor_and_alignment.ipynb #cell-15
 from collections.abc import Callable, Sequence
 from itertools import chain
 
@@ -27,7 +27,7 @@ class Adaptor(nn.Sequential):
         ends = nn.Linear(num_features, hidden), nn.Linear(hidden, dim)
         super().__init__(ends[0], *middle, ends[1])
 
-# %% ../../notebooks/05a_adaptor_and_alignment.ipynb #cell-13
+# %% ../../notebooks/05a_adaptor_and_alignment.ipynb #cell-17
 VISUAL, ITEMS = "[VISUAL]", "[ITEMS]"
 
 
@@ -48,7 +48,7 @@ def item_tokens(
         tokens += [-item, *llm.tokens(part.format(**fields))]
     return tokens
 
-# %% ../../notebooks/05a_adaptor_and_alignment.ipynb #cell-15
+# %% ../../notebooks/05a_adaptor_and_alignment.ipynb #cell-19
 def user_prompt(
     llm: LanguageModel, items: Sequence[list[int]], message: str
 ) -> list[int]:
@@ -56,7 +56,7 @@ def user_prompt(
     before, after = llm.chat(message).split(ITEMS)
     return [*llm.tokens(before), *chain(*items), *llm.tokens(after)]
 
-# %% ../../notebooks/05a_adaptor_and_alignment.ipynb #cell-19
+# %% ../../notebooks/05a_adaptor_and_alignment.ipynb #cell-23
 def splice(tokens: Tensor, words: Tensor, vectors: Tensor) -> Tensor:
     """(B, T) tokens -> (B, T, D) input embeddings.
 
@@ -69,7 +69,7 @@ def splice(tokens: Tensor, words: Tensor, vectors: Tensor) -> Tensor:
     embeddings[tokens < 0] = vectors.to(words.dtype)
     return embeddings
 
-# %% ../../notebooks/05a_adaptor_and_alignment.ipynb #cell-25
+# %% ../../notebooks/05a_adaptor_and_alignment.ipynb #cell-29
 Embed = Callable[[Tensor], Tensor]  # (B, T) tokens -> (B, T, D) input embeddings
 
 
@@ -82,7 +82,7 @@ def last_hidden(
     hidden = llm.hidden_states(embed(pad_sequence(rows, batch_first=True)))
     return hidden[torch.arange(len(rows), device=ends.device), ends]
 
-# %% ../../notebooks/05a_adaptor_and_alignment.ipynb #cell-27
+# %% ../../notebooks/05a_adaptor_and_alignment.ipynb #cell-31
 def answer_loss(
     llm: LanguageModel,
     prompts: Sequence[list[int]],
