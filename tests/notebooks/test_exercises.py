@@ -179,9 +179,9 @@ MISTAKES = {
         """,
         "has no negatives",
     ),
-    "check_align": (  # rows of images and texts are sampled separately
+    "check_align_towers": (  # rows of images and texts are sampled separately
         """
-        def align(images, texts, dim):
+        def align_towers(images, texts, dim):
             towers = [nn.Linear(part.shape[1], dim) for part in (images, texts)]
             weights = [*towers[0].parameters(), *towers[1].parameters()]
             optimizer, rng = torch.optim.Adam(weights, lr=0.01), np.random.default_rng(0)
