@@ -16,7 +16,7 @@ import pandas as pd
 from mmrec_helpers.lessons.audit import METRICS, POSSIBLE, Outcomes, distance, explain, outcomes_of
 
 WEAK = 1 + 1e-6
-"""Units of the last digit that truncation in place of rounding explains."""
+"""Units of the last digit that different rounding rules in one row could explain."""
 MOST_OUTCOMES = 100_000
 NAMES = {"HIT": "HR", "HITRATE": "HR", "PRECISION": "P", "PREC": "P", "RECALL": "R"}
 """Other names of metrics, in capitals."""

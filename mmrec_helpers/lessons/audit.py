@@ -95,8 +95,8 @@ def distance(row: Row, outcomes: Outcomes, unit: float) -> float:
     """Units of the last digit by which all lists miss the row, at least."""
     A, b = constraints(row, outcomes, unit)
     A = np.hstack([A, -np.ones((len(A), 1))])
-    goal = np.r_[np.zeros(A.shape[1] - 1), 1]
-    return linprog(goal, A, b, [1 - goal], [1]).fun
+    objective = np.r_[np.zeros(A.shape[1] - 1), 1]
+    return linprog(objective, A, b, [1 - objective], [1]).fun
 
 # %% ../../notebooks/08b_auditing_a_table.ipynb #cell-39
 POSSIBLE = 0.5 + 1e-6
