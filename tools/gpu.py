@@ -80,6 +80,7 @@ PARTS = [  # in the order of their value; a chapter adds its own
     Part("expressions", "scores with I-LLMRec by image tokens and by descriptions", 120),
     notebook("05a_adaptor_and_alignment", 240),
     notebook("05b_retrieval_with_rec", 240),
+    notebook("05c_generated_titles", 240),
     notebook("03a_metrics", 90),
     notebook("03b_classical_baselines", 120),
     notebook("03c_sasrec", 240),

@@ -307,6 +307,49 @@ MISTAKES = {
         "order is reversed",
     ),
     "check_cold_scores": ("lambda T, E, c, new: T @ E @ new.T", "c . f is missing"),
+    "check_speedup": ("lambda long, short, dim: (long / short) ** 2", "n squared alone"),
+    "check_predicting": (  # the mask of the answers' tokens
+        "lambda begins, ends, T: (torch.arange(T) >= begins[:, None]) & (torch.arange(T) < ends[:, None])",
+        "one too late",
+    ),
+    "check_align": (  # the language model is trained
+        """
+        def align(llm, features, prompts, answers, steps=60, lr=5e-3):
+            torch.manual_seed(0)
+            adaptor = Adaptor(features.shape[1], llm.dim)
+            optimizer = torch.optim.AdamW(llm.model.requires_grad_(True).parameters(), lr)
+            embed = lambda tokens: splice(tokens, llm.words, adaptor(features[-tokens[tokens < 0] - 1]))
+            for _ in range(2):
+                optimizer.zero_grad()
+                answer_loss(llm, prompts, answers, embed).backward()
+                optimizer.step()
+            return adaptor
+        """,
+        "has changed: freeze it",
+    ),
+    "check_unknown": (  # the next item where one is known
+        """
+        def unknown_negatives(histories, targets, num_items, rng):
+            negatives = []
+            for history, target in zip(histories, targets):
+                item = int(rng.integers(num_items))
+                while item + 1 in {*history, target}:
+                    item = (item + 1) % num_items
+                negatives.append(item + 1)
+            return negatives
+        """,
+        "not uniform",
+    ),
+    "check_added": ("lambda D, F, d: sum((n + 1) * 2 * d + (2 * d + 1) * d for n in (D, F))", "LayerNorm has"),
+    "check_in_batch": (
+        "lambda users, items, targets: sum(cross_entropy(a, torch.arange(len(a))) for a in users @ items.mT)",
+        "its own negative",
+    ),
+    "check_title_scores": (
+        "lambda llm, prompt, names: torch.stack("
+        "[-answer_loss(llm, [prompt], [name], lambda t: llm.words[t]).detach() for name in names])",
+        "mean over the tokens",
+    ),
 }
 """Check of a chapter in the new form -> a wrong answer that readers give, and what the check says of it."""
 
