@@ -311,6 +311,8 @@ def test_two_systems_on_features_alone_lead_the_shop(runs_of, benchmark):
         assert (boards[name].loc[FEATURES_ONLY, "p"] > 0.05).all()
         assert (boards[name]["p"].drop(FEATURES_ONLY) < 0.05).all()
     shop, later = boards.values()
+    width = [(board["ci_high"] - board["ci_low"])[FEATURES_ONLY].mean() for board in (shop, later)]
+    assert 1.7 < width[1] / width[0] < 2
     assert [list(board.index[:2]) for board in (shop, later)] == [FEATURES_ONLY, FEATURES_ONLY[::-1]]
     assert (later["mean"][shop.index] < shop["mean"]).drop("random").all()
     assert 0.8 < shop["mean"]["SASRec_F, both"] / shop["mean"][ch04.SASREC] < 0.85
@@ -330,6 +332,7 @@ def test_what_costs_are(runs_of):
     assert cost["fit seconds"].max() / cost["fit seconds"].min() > 1e5
     assert cost["fit seconds"]["content, both"] < 1e-3
     assert 0.4 < cost["fit seconds"]["matrix factorization"] < 0.6
+    assert round(cost["score ms"]["matrix factorization"], 2) == 0.01
     assert cost.loc[["BERT4Rec", "DeepCoNN"], "fit seconds"].min() > 60
     lists = pd.DataFrame({run.system: run.scalars for run in runs_of("ch03", **ON_THE_SHOP, seed=0)}).T
     assert lists["novelty@10"].astype(float).idxmin() == "popularity"
@@ -348,6 +351,18 @@ def test_the_leaders_of_real_data(benchmark):
     assert [boards[name].index[0] for name in ("gift-cards", "microlens", "week")] == [*["SASRec, gBCE"] * 2, "hybrid"]
     assert (week["p"].drop("hybrid") < 0.05).all()
     assert (week["mean"][FEATURES_ONLY] / week["mean"]["hybrid"]).round(1).tolist() == [0.8, 0.8]
+
+
+def test_sampled_protocols_lose_the_order_on_microlens(runs_of):
+    names, taus = ("full", *ch03.SAMPLED), {}
+    for data in (POCKET, "microlens"):
+        means = {name: by_seed(runs_of("ch03", **ON_THE_SHOP | {"data": data, "protocol": name})).mean(axis=1)
+                 for name in names}  # fmt: skip
+        table = pd.DataFrame(means).dropna()
+        taus[data] = [kendalltau(table["full"], table[name]).statistic for name in ch03.SAMPLED]
+    uniform, popular, few = taus[POCKET]
+    assert min(uniform, few) > 0.9 > 0.75 > popular
+    assert round(max(taus["microlens"]), 2) == 0.55
 
 
 def test_the_order_of_systems_is_that_of_the_data(benchmark):
