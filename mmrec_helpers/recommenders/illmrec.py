@@ -72,8 +72,8 @@ class ILLMRec(BaseRecommender):
         max_len: items of a prompt, the most recent.
         max_tokens: of a prompt; older items are dropped. 0 is the model's context window.
         max_users: that it learns from, at random; 0 is all.
-        batch_size: users in a step.
-        epochs: each visits every user once, at a random place in the history.
+        batch_size: users in a step, with all targets of their windows.
+        epochs: each visits every user once, in a window of ``max_len`` targets at a random place of a longer history.
         lr: peak learning rate.
         weight_decay: of AdamW.
         validate_every: epochs between two validations.
@@ -120,10 +120,10 @@ class ILLMRec(BaseRecommender):
     max_tokens: int = 0
     max_users: int = 0
     batch_size: int = 32
-    epochs: int = 8
-    lr: float = 2e-3
+    epochs: int = 4
+    lr: float = 1e-3
     weight_decay: float = 0.01
-    validate_every: int = 2
+    validate_every: int = 1
     patience: int = 3
     seed: int = 0
     name: str = "I-LLMRec"
