@@ -385,6 +385,18 @@ def test_a_prompt_that_is_too_long_loses_its_oldest_items_and_is_counted(make, f
     system.max_tokens = 0
 
 
+def test_targets_whose_whole_history_was_dropped_are_not_learnt(make, planted):
+    system, batch = make(expression="title", alignment=False), HistoryBatches(planted, 20, 0, 4).of(0)
+    system.prepare(planted)
+    kept = [np.concatenate([reader.targets(batch)[0] for reader in system.read_windows(batch)])]
+    longest = max(len(system.prompt(batch.histories[row], 0)[0]) for row in batch.last)
+    system.max_tokens = len(system.prompts.before) + longest // 2 + system.longest_suffix
+    kept.append(np.concatenate([reader.targets(batch)[0] for reader in system.read_windows(batch)]))
+    assert sorted(kept[0]) == [*range(len(batch.targets))]
+    assert {*batch.last} < {*kept[1]} < {*kept[0]}
+    assert torch.isfinite(loss_of(system.retrieval_loss_of(planted), system, batch))
+
+
 def test_an_item_without_anything_and_an_empty_history_are_scored(fitted, planted):
     for options in ({}, {"llm": ""}):
         system, items = fitted(**options), np.zeros((2, 3), int)
