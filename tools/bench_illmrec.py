@@ -126,15 +126,15 @@ def main(race: Callable) -> None:
     race(name, lambda: image.score(queries), lambda: description.score(queries), "by descriptions")
     tokens = [mean_tokens(system, queries.histories) for system in (image, description)]
     print(f"  tokens of a prompt: {tokens[0]:.0f} and {tokens[1]:.0f}; the paper: {GOAL} times as fast")
-    batch, loss_of = HistoryBatches(split, image.batch_size, 0).of(0), image.retrieval_loss_of(split)
+    batch, loss_of = HistoryBatches(split, image.batch_size, 0, image.max_len).of(0), image.retrieval_loss_of(split)
 
     def own_loss() -> torch.Tensor:
-        return loss_of(batch, [*image.read(batch.histories, image.longest_suffix)])
+        return loss_of(batch, image.read_windows(batch))
 
     torch.testing.assert_close(own_loss(), plain_loss(image, dataset, encoder, batch), atol=1e-3, rtol=1e-3)
     race(
         "I-LLMRec, training step",
         lambda: own_loss().backward(),
         lambda: plain_loss(image, dataset, encoder, batch).backward(),
-        "a loop that tokenises and encodes each item",
+        f"a loop that tokenises and encodes each item of the histories before {len(batch.targets)} targets",
     )

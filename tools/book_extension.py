@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import yaml
@@ -11,8 +12,12 @@ from sphinx.config import Config
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
+from mmrec_helpers.evaluation.intervals import format_interval, mean_interval
+from mmrec_helpers.evaluation.published import PUBLISHED
 from mmrec_helpers.evaluation.runs import load_runs
+from mmrec_helpers.evaluation.tables import compare, pooled
 
+NOT_RECORDED = "not recorded yet"
 COLAB = "https://colab.research.google.com"
 
 
@@ -64,6 +69,65 @@ class ClaimsLedger(SphinxDirective):
         return parsed(self, lines)
 
 
+class Reproduction(SphinxDirective):
+    """The headline numbers of ``book/reproduction.yml`` beside ours, one definition list a number."""
+
+    def run(self) -> list[nodes.Node]:
+        """The list."""
+        book = Path(self.env.srcdir) / "book"
+        lines = []
+        for path in (book / "reproduction.yml", *sorted((book / "results").glob("ch*.parquet"))):
+            self.env.note_dependency(str(path))
+        for row in yaml.safe_load((book / "reproduction.yml").read_text()):
+            lines += [f"**{row['claim']}** {{cite}}`{row['paper']}`, {row['place']}.", ""]
+            lines += ["| What | Number |", "|---|---|", f"| Paper: {row['what']} | {printed(row['printed'])} |"]
+            lines += [f"| Here: {own['what']} | {ours(own, book / 'results')} |" for own in row["ours"]]
+            lines += [f"| Why they differ | {row['why']} |", f"| Shown in | {row['cell']} |", ""]
+        return parsed(self, lines)
+
+
+def printed(number: str | dict[str, str]) -> str:
+    """A number of a paper: as it stands in a text, or made from one or two rows of its transcribed table."""
+    if isinstance(number, str):
+        return number
+    table, metric = PUBLISHED[number["table"]], number["metric"]
+    own = table[number["system"]][metric]
+    return f"{own / table[number['to']][metric]:.2f}" if "to" in number else f"{own:.3f}"
+
+
+def ours(row: dict[str, Any], results: Path) -> str:
+    """A number of ours from recorded runs with its 95 % interval: a mean, or a ratio; else that it is not recorded.
+
+    Args:
+        row: ``study`` and ``system``, with the ``split``, ``protocol`` and ``metric`` of the place on the Pocket Shop;
+            ``to``, study and system to whose mean it is taken as a ratio. Or ``slower`` and ``faster``, expressions of
+            items of chapter 5's timing at histories of ten items.
+        results: folder of the records.
+    """
+    if "study" not in row:
+        return NOT_RECORDED
+    where = {"data": "pocket", "protocol": row["protocol"]}
+    try:
+        if "slower" in row:
+            (run,) = load_runs(results / f"{row['study']}.parquet", **where)
+            slow, fast = (median(run.scalars["seconds"][row[name]]["10"]) for name in ("slower", "faster"))
+            return f"{slow / fast:.1f}"
+        where |= {"split": row["split"], "part": "test"}
+        systems = [(row["study"], row["system"]), *row.get("to", {}).items()]
+        runs = [load_runs(results / f"{study}.parquet", system=name, **where) for study, name in systems]
+    except FileNotFoundError:
+        return NOT_RECORDED
+    except ValueError as error:
+        if "has no runs with" not in str(error):
+            raise
+        return NOT_RECORDED
+    own = pooled(runs[0], row["metric"])
+    if len(runs) == 1:
+        return format_interval(mean_interval(own.to_numpy()))
+    gap = compare([*runs[0], *runs[1]], systems[0][1], systems[1][1], row["metric"])[["mean", "ci_low", "ci_high"]]
+    return format_interval(1 + gap / pooled(runs[1], row["metric"]).mean())
+
+
 class RecordedResult(SphinxDirective):
     """A study of ``book/results``, columns its seeds: NDCG@10 of its systems, or what one system does by task."""
 
@@ -110,4 +174,5 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_directive("notebook-status", NotebookStatus)
     app.add_directive("claims-ledger", ClaimsLedger)
     app.add_directive("recorded-result", RecordedResult)
+    app.add_directive("reproduction", Reproduction)
     return {"version": "1", "parallel_read_safe": True}

@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -25,12 +26,14 @@ class LanguageModel:
         name: by which it was loaded.
         prefix: keys and values of what the rows of ``hidden_states`` follow; None if there is nothing.
         attended: (1, P) or (B, P) which positions of the prefix are not padding.
+        branched: see ``branches``; None if each row continues a prefix of its own.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:  # noqa: ANN401
         self.model, self.tokenizer, self.name = model.eval().requires_grad_(False), tokenizer, name
         self.prefix: Any = None
         self.attended = torch.ones(1, 0, dtype=torch.bool)
+        self.branched: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def dim(self) -> int:
@@ -85,9 +88,40 @@ class LanguageModel:
         continued.attended = torch.cat([self.attended.to(lengths.device).expand(len(counts), -1), counts], dim=1)
         return continued
 
+    def branches(self, rows: np.ndarray, lengths: np.ndarray) -> "LanguageModel":
+        """The same model with N rows, each of which continues the beginning of one of its prefixes, none copied.
+
+        Args:
+            rows: (N,) which prefix, in ascending order.
+            lengths: (N,) tokens of it, those that all prefixes share among them.
+        """
+        branched = copy.copy(self)
+        branched.branched = rows, lengths
+        return branched
+
     def hidden_states(self, embeddings: Tensor) -> Tensor:
         """(B, T, D) input embeddings, which follow the prefix if there is one, -> (B, T, D)."""
+        if self.branched:
+            return self._run_branches(embeddings, *(torch.from_numpy(part) for part in self.branched))
         return self._run(embeddings, use_cache=self.prefix is not None).last_hidden_state
+
+    def _run_branches(self, embeddings: Tensor, rows: Tensor, lengths: Tensor) -> Tensor:
+        """(N, T, D) -> (N, T, D): the branches of a prefix follow one another in one row, and do not see each other."""
+        (num_prefixes, num_read), num_tokens = self.attended.shape, embeddings.shape[1]
+        counts = rows.bincount(minlength=num_prefixes)
+        at = rows, torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]  # place of each branch
+        begins = lengths.new_zeros(num_prefixes, int(counts.max()))  # (B, K)
+        begins[at] = lengths
+        packed = embeddings.new_zeros(*begins.shape, *embeddings.shape[1:])
+        packed[at] = embeddings
+        reads = (torch.arange(num_read) < begins[:, :, None]).repeat_interleave(num_tokens, 1)  # (B, K T, P)
+        own = torch.block_diag(*torch.ones(begins.shape[1], num_tokens, num_tokens).tril()) > 0  # (K T, K T)
+        attended = torch.cat([reads, own.expand(num_prefixes, -1, -1)], dim=2)[:, None]
+        mask = torch.zeros(attended.shape).masked_fill(~attended, torch.finfo(embeddings.dtype).min).to(embeddings)
+        positions = (begins[:, :, None] + torch.arange(num_tokens)).flatten(1).to(embeddings.device)
+        inputs = {"attention_mask": mask, "position_ids": positions, "past_key_values": self._prefix()}
+        hidden = self.model.base_model(inputs_embeds=packed.flatten(1, 2), use_cache=True, **inputs).last_hidden_state
+        return hidden.unflatten(1, (-1, num_tokens))[at]
 
     def _run(self, embeddings: Tensor, use_cache: bool) -> Any:  # noqa: ANN401
         inputs: dict[str, Any] = {"inputs_embeds": embeddings, "use_cache": use_cache}
@@ -96,12 +130,17 @@ class LanguageModel:
             own = torch.ones(num_rows, num_tokens, dtype=torch.bool, device=embeddings.device)
             attended = torch.cat([self.attended.expand(num_rows, -1), own], dim=1).long()
             positions = attended.cumsum(1)[:, -num_tokens:] - 1
-            cache = copy.copy(self.prefix)  # the library appends to it
-            cache.layers = [copy.copy(layer) for layer in cache.layers]
+            cache = self._prefix()
             if len(self.attended) == 1:
                 cache.batch_repeat_interleave(num_rows)
             inputs |= {"past_key_values": cache, "attention_mask": attended, "position_ids": positions}
         return self.model.base_model(**inputs)
+
+    def _prefix(self) -> Any:  # noqa: ANN401
+        """A copy of the prefix, as the library changes it in place, that shares the keys and values."""
+        cache = copy.copy(self.prefix)
+        cache.layers = [copy.copy(layer) for layer in cache.layers]
+        return cache
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) hidden states -> (..., V) logits of the next token."""

@@ -72,8 +72,8 @@ class ILLMRec(BaseRecommender):
         max_len: items of a prompt, the most recent.
         max_tokens: of a prompt; older items are dropped. 0 is the model's context window.
         max_users: that it learns from, at random; 0 is all.
-        batch_size: users in a step.
-        epochs: each visits every user once, at a random place in the history.
+        batch_size: users in a step, with all targets of their windows.
+        epochs: each visits every user once, in a window of ``max_len`` targets at a random place of a longer history.
         lr: peak learning rate.
         weight_decay: of AdamW.
         validate_every: epochs between two validations.
@@ -120,10 +120,10 @@ class ILLMRec(BaseRecommender):
     max_tokens: int = 0
     max_users: int = 0
     batch_size: int = 32
-    epochs: int = 8
-    lr: float = 2e-3
+    epochs: int = 4
+    lr: float = 1e-3
     weight_decay: float = 0.01
-    validate_every: int = 2
+    validate_every: int = 1
     patience: int = 3
     seed: int = 0
     name: str = "I-LLMRec"
@@ -203,12 +203,15 @@ class ILLMRec(BaseRecommender):
         is_rec = places[0] > self.num_items
         return splice(tokens, words, self.network.rec[None] if is_rec else self.network.adapted(places))
 
-    def prompt(self, history: np.ndarray, num_after: int) -> tuple[list[int], bool]:
-        """The tokens that ``encoder`` reads of a prompt's items, and whether older items were dropped so that it fits.
+    def prompt(self, history: np.ndarray, num_after: int) -> tuple[list[int], np.ndarray]:
+        """The tokens that ``encoder`` reads of a prompt's items; older items are dropped so that it fits.
 
         Args:
             history: (T,) items, oldest first; 0 is padding.
             num_after: tokens that must fit after the items.
+
+        Returns:
+            The tokens, and the length of the prompt up to the end of each item, 0 of one that was dropped.
 
         Raises:
             ValueError: not even the last item fits.
@@ -219,7 +222,9 @@ class ILLMRec(BaseRecommender):
         kept = self.prompts.most_recent(items, limit - len(before) - num_after)
         if len(items) and not len(kept):
             raise ValueError(f"item {items[-1]} alone makes the prompt longer than {limit} tokens: raise max_tokens")
-        return [*([] if self.is_frozen else before), *self.prompts.of_items(kept)], len(kept) < len(items)
+        ends = np.zeros(len(items), np.int64)
+        ends[len(items) - len(kept) :] = len(before) + self.prompts.sizes(kept).cumsum()
+        return [*([] if self.is_frozen else before), *self.prompts.of_items(kept)], ends
 
     def read(self, histories: Sequence[np.ndarray] | np.ndarray, num_after: int) -> Iterator["_Reader"]:
         """Read the items of histories, those of similar length together; count in ``num_truncated`` which lost items.
@@ -229,19 +234,24 @@ class ILLMRec(BaseRecommender):
             num_after: tokens that must fit after the items of a prompt.
         """
         prompts = [self.prompt(history, num_after) for history in histories]
-        self.num_truncated += sum(is_truncated for _, is_truncated in prompts)
+        self.num_truncated += sum(0 in ends for _, ends in prompts)
         for rows in by_length([tokens for tokens, _ in prompts]):
             own = [torch.tensor(prompts[row][0], dtype=torch.long, device=self.network.rec.device) for row in rows]
             tokens, lengths = pad_sequence(own, batch_first=True), torch.tensor([len(row) for row in own])
             has_tokens = tokens.shape[1] > 0
-            yield _Reader(rows, self.encoder.after_each(self.embed(tokens), lengths) if has_tokens else self.encoder)
+            llm = self.encoder.after_each(self.embed(tokens), lengths) if has_tokens else self.encoder
+            yield _Reader(rows, llm, [prompts[row][1] for row in rows])
+
+    def read_windows(self, batch: HistoryBatch) -> list["_Reader"]:
+        """Read the items of a batch's windows once, for all of their targets and for both losses."""
+        return [*self.read([batch.histories[row] for row in batch.last], self.longest_suffix)]
 
     # Training -----------------------------------------------------------------------------------------------------
 
     def learn(self, split: Split, checkpoint: Path | None) -> None:
         """Train on the training part; the valid part, if there is one, chooses the best weights."""
         self.prepare(split)
-        batches = HistoryBatches(split, self.batch_size, self.seed, self.max_users)
+        batches = HistoryBatches(split, self.batch_size, self.seed, self.max_len, self.max_users)
         if not batches.users.size:
             raise ValueError(f"{self.name} learns from users with two training items; there is none")
         identity = self.identity(split) if checkpoint else ""
@@ -279,7 +289,7 @@ class ILLMRec(BaseRecommender):
 
         def loss_of(step: int) -> Tensor:
             batch = batches.of(step)
-            readers = [*self.read(batch.histories, self.longest_suffix)] if self.llm else []
+            readers = self.read_windows(batch) if self.llm else []
             return torch.stack([loss(batch, readers) for loss in losses]).sum()
 
         return train(self.network, loss_of, config, validate, checkpoint, self.name, identity)
@@ -357,23 +367,32 @@ class ILLMRec(BaseRecommender):
         def loss_of(batch: HistoryBatch, readers: Sequence[_Reader]) -> Tensor:
             head, features = self.network.head, self.network.item_features
             targets = torch.from_numpy(batch.targets).to(self.network.rec.device)
-            states = self.states_at_rec(readers) if self.llm else self.mean_states(batch.histories)
             negatives = negatives_of(batch, targets)
+            if self.llm:
+                branches = [reader.branches(*reader.targets(batch)) for reader in readers]
+                rows = np.sort(np.concatenate([branch.rows for branch in branches]))
+                states, targets = self.states_at_rec(branches), targets[rows]
+                negatives = None if negatives is None else negatives[rows]
+            else:
+                states = self.mean_states(batch.histories)
             loss = ire_loss(head, states, features, targets, negatives)
             return loss / len(features) if self.as_released else loss
 
         return loss_of
 
     def alignment_loss(self, batch: HistoryBatch, readers: Sequence["_Reader"]) -> Tensor:
-        """The loss of the answers to one of the questions (Eq. 3), sampled for the whole batch."""
+        """The loss of the answers about a target of each window to one of the questions (Eq. 3), all sampled."""
         name = str(batch.rng.choice(list(self.answers)))
         question = self.questions[name][batch.rng.integers(5)]
-        answers = [self.answers[name][target] for target in batch.targets]
-        sizes, losses = torch.tensor([len(answer) for answer in answers]), []
-        for rows, llm in readers:
-            own = answer_loss(llm, [question] * len(rows), [answers[row] for row in rows], self.embed)
-            losses.append(own * sizes[rows].sum() / sizes.sum())
-        return torch.stack(losses).sum()
+        total, count = torch.zeros((), device=self.network.rec.device), 0
+        for reader in readers:
+            targets = reader.targets(batch)
+            branch = reader.branches(*targets[:, one_of_each(targets[1], batch.rng)])
+            answers = [self.answers[name][item] for item in batch.targets[branch.rows]]
+            size = sum(map(len, answers))
+            loss = answer_loss(branch.llm, [question] * len(answers), answers, self.embed)
+            total, count = total + size * loss, count + size
+        return total / count
 
     # Scoring ------------------------------------------------------------------------------------------------------
 
@@ -387,7 +406,7 @@ class ILLMRec(BaseRecommender):
         """(B, D) hidden states at [REC] after the items of B histories."""
         assert self.prompts is not None
         after = self.prompts.after
-        pairs = [(rows, last_hidden(llm, [after] * len(rows), self.embed)) for rows, llm in readers]
+        pairs = [(rows, last_hidden(llm, [after] * len(rows), self.embed)) for rows, llm, _ in readers]
         order = np.argsort(np.concatenate([rows for rows, _ in pairs]))
         return torch.cat([states for _, states in pairs]).float()[order]
 
@@ -416,10 +435,27 @@ class _Reader(NamedTuple):
     Attributes:
         rows: (b,) numbers of the histories.
         llm: the model, whose b rows continue them.
+        ends: b arrays, see ``ILLMRec.prompt``.
     """
 
     rows: np.ndarray
     llm: LanguageModel
+    ends: list[np.ndarray]
+
+    def targets(self, batch: HistoryBatch) -> np.ndarray:
+        """(3, n) targets in the windows that were read: number, row of the window, length of the prompt before it.
+
+        Those whose whole history was dropped are left out.
+        """
+        found = []
+        for row, (window, ends) in enumerate(zip(self.rows, self.ends, strict=True)):
+            numbers = np.flatnonzero(batch.windows == window)
+            found += [(number, row, end) for number, end in zip(numbers, ends, strict=True) if end]
+        return np.array(found).T
+
+    def branches(self, numbers: np.ndarray, rows: np.ndarray, lengths: np.ndarray) -> "_Reader":
+        """The reader of the histories of some ``targets``."""
+        return _Reader(numbers, self.llm.branches(rows, lengths), [])
 
 
 _Loss = Callable[[HistoryBatch, Sequence[_Reader]], Tensor]
@@ -429,6 +465,12 @@ def properties_of(dataset: RecDataset) -> list[str]:
     """What alignment asks about: PROPERTIES, with SUBSTITUTES for those of which the data have no value."""
     columns = [name for name in (*PROPERTIES, *SUBSTITUTES) if name in dataset.items.column_names]
     return [name for name in columns if any(dataset.column(name))][: len(PROPERTIES)]
+
+
+def one_of_each(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(b,) a random position of each of the numbers below b, which (n,) rows hold in ascending order."""
+    counts = np.bincount(rows)
+    return counts.cumsum() - 1 - rng.integers(counts)
 
 
 def by_length(prompts: Sequence[list[int]]) -> list[np.ndarray]:

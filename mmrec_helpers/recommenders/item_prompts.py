@@ -46,8 +46,12 @@ class ItemPrompts:
 
     def most_recent(self, items: np.ndarray, limit: int) -> np.ndarray:
         """The last ones of (T,) items whose expressions have no more tokens than the limit together."""
-        sizes = np.cumsum((self.ends[items] - self.ends[items - 1])[::-1])
+        sizes = np.cumsum(self.sizes(items)[::-1])
         return items[len(items) - np.searchsorted(sizes, limit, side="right") :]
+
+    def sizes(self, items: np.ndarray) -> np.ndarray:
+        """(T,) tokens of the expressions of items."""
+        return self.ends[items] - self.ends[items - 1]
 
     def of_items(self, items: np.ndarray) -> list[int]:
         """The tokens of items' expressions."""

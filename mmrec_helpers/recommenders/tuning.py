@@ -109,7 +109,8 @@ SPACES = {
     "SASRec, gBCE": _learning(2e-3, 0.4),
     "SASRec_F": _learning(2e-3, 0.4),
     "MM-GPT2Rec": _learning(4e-3, 0.2),
-    "I-LLMRec": Space({"lr": RATES}, {"lr": 2e-3}),
+    "I-LLMRec": Space({"lr": RATES}, {"lr": 1e-3}),
+    "no LLM": Space({"lr": RATES, "epochs": (2, 4, 8, 16, 32)}, {"lr": 1e-3, "epochs": 8}),
     "MLLM-MSR": Space({"lr": RATES}, {"lr": 4e-3}),
 }
 """Family -> its space: two hyperparameters or fewer, from the same start to the same end. Others have none to tune."""

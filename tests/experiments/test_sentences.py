@@ -1,14 +1,19 @@
-"""What chapters 3 and 4 say of recorded runs: if a test fails, the prose of that notebook has to change."""
+"""What chapters 3, 4 and 8 say of recorded runs: if a test fails, the prose of that notebook has to change."""
+
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import kendalltau
 
 from experiments import ch03, ch04
 from experiments.datasets import LEAVE_ONE_OUT, POCKET, TEMPORAL, UNSEEN_CATEGORY
 from experiments.systems import trials
+from mmrec_helpers.evaluation.intervals import mean_interval
 from mmrec_helpers.evaluation.runs import Run
-from mmrec_helpers.evaluation.tables import by_group, by_seed, compare, leaderboard
+from mmrec_helpers.evaluation.tables import by_group, by_seed, compare, leaderboard, pooled
+from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.recommenders.tuning import SPACES
 from mmrec_helpers.studies.ch04 import ABLATIONS, DESIGN_CHOICES, TABLE_ONE
 
@@ -269,3 +274,145 @@ def test_in_the_hm_week_features_suffice(runs_of):
     assert -0.006 < gap["ci_low"] < gap["ci_high"] < 0.006
     others = by_seed(runs_of("ch03", data="hm-week", part="test", protocol="full, basket"))["seed 0"]
     assert others[["item-kNN", "user-kNN", "hybrid"]].min() > board["mean"].max()
+
+
+# Chapter 8, one benchmark ---------------------------------------------------------------------------------------------
+
+FEATURES_ONLY = [ch04.DECODER, ch04.SASREC]
+PLACES = {
+    "shop": (POCKET, LEAVE_ONE_OUT, "full"),
+    "later": (POCKET, TEMPORAL, "full"),
+    **{data: (data, LEAVE_ONE_OUT, "full") for data in ("movielens", "gift-cards", "microlens")},
+    "week": ("hm-week", "next day", "full, basket"),
+}
+
+
+@pytest.fixture
+def benchmark(records):
+    """Runs of the systems of chapters 3 and 4 at a place, each seed once."""
+    systems = {run.system for run in records["ch03"] if run.stamp["split"] == TEMPORAL} - set(ch03.CEILINGS)
+
+    def at(name: str) -> list[Run]:
+        where = dict(zip(("data", "split", "protocol"), PLACES[name], strict=True)) | {"part": "test"}
+        runs = [run for study in ("ch04", "ch03") for run in records[study]
+                if run.system in systems | set(FEATURES_ONLY) and where.items() <= run.stamp.items()]  # fmt: skip
+        return list({(run.system, run.stamp["seed"]): run for run in runs}.values())
+
+    return at
+
+
+def test_two_systems_on_features_alone_lead_the_shop(runs_of, benchmark):
+    boards = {}
+    for name in ("shop", "later"):
+        runs = benchmark(name)
+        ceiling = runs_of("ch03", data=POCKET, split=PLACES[name][1], protocol="full", system="Bayes ceiling")
+        best = by_seed(runs).mean(axis=1).idxmax()
+        boards[name] = leaderboard([*runs, *ceiling], ["NDCG@10"], best, "Bayes ceiling")["NDCG@10"][1:]
+        assert (boards[name].loc[FEATURES_ONLY, "p"] > 0.05).all()
+        assert (boards[name]["p"].drop(FEATURES_ONLY) < 0.05).all()
+    shop, later = boards.values()
+    width = [(board["ci_high"] - board["ci_low"])[FEATURES_ONLY].mean() for board in (shop, later)]
+    assert 1.7 < width[1] / width[0] < 2
+    assert [list(board.index[:2]) for board in (shop, later)] == [FEATURES_ONLY, FEATURES_ONLY[::-1]]
+    assert (later["mean"][shop.index] < shop["mean"]).drop("random").all()
+    assert 0.8 < shop["mean"]["SASRec_F, both"] / shop["mean"][ch04.SASREC] < 0.85
+    assert shop.loc[FEATURES_ONLY, "share_of_ceiling"].round(1).tolist() == [0.4, 0.4]
+    oracle = by_seed(runs_of("ch03", **ON_THE_SHOP, system="omniscient oracle")).mean(axis=None)
+    assert (shop["mean"][FEATURES_ONLY] / oracle).round(2).between(0.24, 0.26).all()
+    shops = by_seed(benchmark("shop")).loc[shop.index]
+    assert (shops.min(axis=1)[:-1].to_numpy() > shops.max(axis=1)[1:].to_numpy()).mean() < 0.5
+    assert later["mean"]["recent popularity"] < 1.5 * later["mean"]["random"]
+    assert 0.5 < shop["mean"]["item-kNN"] / shop["mean"].max() < 0.6
+
+
+def test_what_costs_are(runs_of):
+    timed = [run for study in ("ch03", "ch04") for run in runs_of(study, protocol="timing")]
+    cost = pd.DataFrame({run.system: run.scalars for run in timed}).T
+    assert cost["score ms"].max() < 1
+    assert cost["fit seconds"].max() / cost["fit seconds"].min() > 1e5
+    assert cost["fit seconds"]["content, both"] < 1e-3
+    assert 0.4 < cost["fit seconds"]["matrix factorization"] < 0.6
+    assert round(cost["score ms"]["matrix factorization"], 2) == 0.01
+    assert cost.loc[["BERT4Rec", "DeepCoNN"], "fit seconds"].min() > 60
+    lists = pd.DataFrame({run.system: run.scalars for run in runs_of("ch03", **ON_THE_SHOP, seed=0)}).T
+    assert lists["novelty@10"].astype(float).idxmin() == "popularity"
+    assert lists["coverage@10"]["item-kNN"] == pytest.approx(2 / 3, abs=0.03)
+
+
+def test_the_leaders_of_real_data(benchmark):
+    boards = {}
+    for name in ("movielens", "gift-cards", "microlens", "week"):
+        runs = benchmark(name)
+        boards[name] = leaderboard(runs, ["NDCG@10"], by_seed(runs).mean(axis=1).idxmax())["NDCG@10"]
+    films, week = boards["movielens"], boards["week"]
+    assert len(films) == 27
+    assert films.loc[ch04.DECODER, "difference_ci_high"] < 0
+    assert films.loc[ch04.DECODER, "p"] > 0.05
+    assert [boards[name].index[0] for name in ("gift-cards", "microlens", "week")] == [*["SASRec, gBCE"] * 2, "hybrid"]
+    assert (week["p"].drop("hybrid") < 0.05).all()
+    assert (week["mean"][FEATURES_ONLY] / week["mean"]["hybrid"]).round(1).tolist() == [0.8, 0.8]
+
+
+def test_sampled_protocols_lose_the_order_on_microlens(runs_of):
+    names, taus = ("full", *ch03.SAMPLED), {}
+    for data in (POCKET, "microlens"):
+        means = {name: by_seed(runs_of("ch03", **ON_THE_SHOP | {"data": data, "protocol": name})).mean(axis=1)
+                 for name in names}  # fmt: skip
+        table = pd.DataFrame(means).dropna()
+        taus[data] = [kendalltau(table["full"], table[name]).statistic for name in ch03.SAMPLED]
+    uniform, popular, few = taus[POCKET]
+    assert min(uniform, few) > 0.9 > 0.75 > popular
+    assert round(max(taus["microlens"]), 2) == 0.55
+
+
+def test_the_order_of_systems_is_that_of_the_data(benchmark):
+    """Tau between data sets is below that of halves of either one, and highest and lowest as chapter 8 writes."""
+    values, rng, taus = {}, np.random.default_rng(0), {}
+    for name in PLACES:
+        runs = benchmark(name)
+        own = {system: [run for run in runs if run.system == system] for system in {run.system for run in runs}}
+        values[name] = pd.DataFrame({system: pooled(of, "NDCG@10") for system, of in own.items()})
+    for one, other in combinations(PLACES, 2):
+        shared = values[one].columns.intersection(values[other].columns)
+        tau = kendalltau(values[one][shared].mean(), values[other][shared].mean()).statistic
+        halves = []
+        for name in (one, other):
+            for _ in range(20):
+                users = rng.permutation(len(values[name]))
+                means = [values[name][shared].iloc[half].mean() for half in np.array_split(users, 2)]
+                halves.append((name, kendalltau(*means).statistic))
+        taus[one, other] = tau, pd.DataFrame(halves).groupby(0)[1].mean().min()
+    (splits, halves), *across = taus.values()  # the first pair are the two splits of the shops
+    assert splits > halves
+    assert all(tau < halves for tau, halves in across)
+    assert all(halves - tau > 0.3 for pair, (tau, halves) in taus.items() if "week" in pair)
+    between = [tau for pair, (tau, _) in taus.items() if "later" not in pair]
+    assert [round((1 + tau) / 2, 2) for tau in (min(between), max(between))] == [0.64, 0.87]
+
+
+def test_for_whom_and_for_which_items(benchmark, runs_of):
+    chosen = ["popularity", "item-kNN", "GRU4Rec_F, both", ch04.DECODER]
+    groups = {name: [run for run in benchmark("shop") if run.system == name] for name in [*chosen, "content, both"]}
+    means = pd.DataFrame({name: by_group(runs, "NDCG@10")["mean"] for name, runs in groups.items()})
+    overall = by_seed(benchmark("shop")).mean(axis=1)[chosen]
+    assert (means["content, both"][:3] > means[chosen].max(axis=1)[:3]).all()
+    assert means["content, both"][4] < means[chosen].min(axis=1)[4]
+    assert means[chosen].max(axis=1)[0] < 0.01
+    assert (means[chosen].loc[4] / overall).between(1.7, 2.4).all()
+    length = load_shop(0)[0].interactions.groupby("user").size() - 1
+    low, high = length.quantile([0.25, 0.75])
+    for name, runs in groups.items():
+        run = next(run for run in runs if run.stamp["seed"] == 0)
+        own, own_length = run.metric("NDCG@10"), length[run.users].to_numpy()
+        short, long = (mean_interval(own[rows]) for rows in (own_length <= low, own_length > high))
+        assert short[1] < long[2], name
+        assert long[1] < short[2], name
+    names = [ch04.DECODER, "SASRec", "content, both", "popularity"]
+    whole, alone = (
+        leaderboard(runs_of("ch04", split=UNSEEN_CATEGORY, protocol=protocol), ["HR@10"])["HR@10"].loc[names]
+        for protocol in ("full", "same category")
+    )
+    assert whole["mean"].max() < 10 / 1200
+    assert 1.8 < alone["mean"][ch04.DECODER] / alone["mean"]["popularity"] < 2.2
+    assert alone["ci_low"]["SASRec"] < alone["mean"]["popularity"] < alone["ci_high"]["SASRec"]
+    assert alone["ci_low"]["content, both"] > alone["mean"][ch04.DECODER]

@@ -1,5 +1,6 @@
 """language_models.py: any causal LM in hub layout, frozen, padded at the right; and what is refused."""
 
+import numpy as np
 import pytest
 import torch
 from small_models import MODELS, store
@@ -60,6 +61,24 @@ def test_rows_continue_prefixes_of_their_own_lengths_as_in_whole_rows(llm):
         for row, tokens in enumerate(prefixes):
             whole = llm.hidden_states(llm.words[torch.tensor([[*shared, *tokens, *rest[row]]])])
             torch.testing.assert_close(found[row], whole[0, -rest.shape[1] :], atol=1e-5, rtol=0)
+
+
+def test_branches_of_a_prefix_are_whole_rows_with_the_same_gradients(llm):
+    shared, prefixes = llm.tokens("<s>They bought"), [llm.tokens(" a striped red mug"), llm.tokens(" caps")]
+    branches = [(0, 2), (0, 4), (0, 1), (1, 1)]  # which prefix, how many of its tokens
+    rest = torch.tensor([llm.tokens(f" {word}? yes") for word in ("mug", "cap", "mug", "lamp")])
+    padded = torch.nn.utils.rnn.pad_sequence([*map(torch.tensor, prefixes)], batch_first=True, padding_value=7)
+    embeddings = llm.words[padded].clone().requires_grad_()
+    readers = llm.after(shared).after_each(embeddings, torch.tensor([len(row) for row in prefixes]))
+    rows, lengths = np.array(branches).T
+    found = readers.branches(rows, len(shared) + lengths).hidden_states(llm.words[rest])
+    expected = []
+    for (row, length), own in zip(branches, rest, strict=True):
+        whole = torch.cat([llm.words[shared], embeddings[row, :length], llm.words[own]])
+        expected.append(llm.hidden_states(whole[None])[0, -len(own) :])
+    torch.testing.assert_close(found, torch.stack(expected), atol=1e-5, rtol=0)
+    gradients = [torch.autograd.grad(part.square().sum(), embeddings)[0] for part in (found, torch.stack(expected))]
+    torch.testing.assert_close(*gradients, atol=1e-3, rtol=1e-3)
 
 
 def test_gradients_pass_through_a_prefix(llm):

@@ -143,6 +143,25 @@ MISTAKES = {
         """,
         "learned first",
     ),
+    "check_board_from_values": (  # two groups of different users instead of pairs
+        """
+        def board_from_values(values, reference):
+            from mmrec_helpers.evaluation.tables import holm, p_value
+
+            gap = values.sub(values[reference], axis=0)
+            error = 1.96 * ((values.var() + values[reference].var()) / len(values)) ** 0.5
+            others = [name for name in values if name != reference]
+            p = pd.Series(holm([p_value(gap[name].to_numpy()) for name in others]), others)
+            board = pd.DataFrame({"mean": values.mean(), "difference": gap.mean()})
+            board["ci_low"], board["ci_high"] = gap.mean() - error, gap.mean() + error
+            return board.assign(p=p.reindex(board.index, fill_value=1.0)).sort_values("mean", ascending=False)
+        """,
+        "paired differences",
+    ),
+    "check_pareto_front": (  # keeps what costs more for the same quality
+        "lambda c, q: [s for s in c.sort_values().index if q[s] >= q[(c <= c[s])].max()]",
+        "e is as good as b",
+    ),
     "check_mrr_bounds": ("lambda hr, k: (hr / (k + 1), hr)", "the last hit is at rank k"),
     "check_r_precision": (  # all missing items count, although only n - k ranks are left
         "lambda hits, n: np.array([(hits & (np.arange(hits.shape[1]) < n[:, None])).sum(1) / n, np.minimum(n, 9) / n])",

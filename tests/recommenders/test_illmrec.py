@@ -14,7 +14,7 @@ from mmrec_helpers.llm.language_models import load_language_model
 from mmrec_helpers.recommenders import illmrec
 from mmrec_helpers.recommenders.base import load_recommender
 from mmrec_helpers.recommenders.history_batches import HistoryBatch, HistoryBatches
-from mmrec_helpers.recommenders.illmrec import ANSWER_LEN, ILLMRec, properties_of
+from mmrec_helpers.recommenders.illmrec import ANSWER_LEN, ILLMRec, one_of_each, properties_of
 from mmrec_helpers.recommenders.item_prompts import EXPRESSIONS
 from mmrec_helpers.recommenders.pairwise import Pairs
 
@@ -96,11 +96,11 @@ def test_the_loss_is_that_of_a_slow_reference(loss, as_released, make, planted, 
     """Without alignment; the batch and its negatives are read off, all else is computed again."""
     system, rows = make(loss=loss, as_released=as_released, alignment=False), []
     system.prepare(planted)
-    batch, llm = HistoryBatches(planted, 20, 0).of(1), load_language_model(folder)
+    batch, llm = HistoryBatches(planted, 20, 0, 4).of(1), load_language_model(folder)
     torch.manual_seed(3)
     negatives = Pairs(planted).negatives(batch.users, deepcopy(batch.rng))
     if as_released:
-        drawn = torch.randint(1, planted.dataset.num_items, (20, 1))[:, 0].numpy()
+        drawn = torch.randint(1, planted.dataset.num_items, (len(batch.targets), 1))[:, 0].numpy()
         negatives = drawn + (drawn >= batch.targets)
     torch.manual_seed(3)
     found = float(loss_of(system.retrieval_loss_of(planted), system, batch).detach())
@@ -117,16 +117,17 @@ def test_the_loss_is_that_of_a_slow_reference(loss, as_released, make, planted, 
 
 
 def loss_of(loss, system, batch):
-    return loss(batch, [*system.read(batch.histories, system.longest_suffix)])
+    return loss(batch, system.read_windows(batch))
 
 
-def reference_alignment(system, llm, dataset, batch, name, question):
-    """Mean of the answers' tokens, one whole prompt after the other."""
+def reference_alignment(system, llm, dataset, batch, targets, question):
+    """Mean of the answers' tokens about the titles of some targets, one whole prompt after the other."""
     total, count = 0.0, 0
-    for history, target in zip(batch.histories, batch.targets, strict=True):
-        rows = prompt_rows(system, llm, dataset, history, question)
-        answer = torch.tensor(llm.tokens(f" {dataset.item(int(target))[name] or ''}</s>")[:ANSWER_LEN])
-        rows = torch.cat([rows, llm.words[answer]])[None]
+    for row in targets:
+        prompt = prompt_rows(system, llm, dataset, batch.histories[row], question)
+        title = dataset.item(int(batch.targets[row]))["title"] or ""
+        answer = torch.tensor(llm.tokens(f" {title}</s>")[:ANSWER_LEN])
+        rows = torch.cat([prompt, llm.words[answer]])[None]
         log_p = llm.model(inputs_embeds=rows).logits[0, -len(answer) - 1 : -1].log_softmax(1)
         total, count = total - float(log_p.gather(1, answer[:, None]).sum()), count + len(answer)
     return total / count
@@ -134,23 +135,36 @@ def reference_alignment(system, llm, dataset, batch, name, question):
 
 @pytest.mark.parametrize("options", [{}, {"expression": "image alone"}, {"as_released": True}])
 def test_the_alignment_loss_is_that_of_a_slow_reference(options, make, planted, folder, monkeypatch):
-    system, llm, batch = make(**options), load_language_model(folder), HistoryBatches(planted, 20, 0).of(1)
+    system, llm, batch = make(**options), load_language_model(folder), HistoryBatches(planted, 20, 0, 4).of(1)
     system.prepare(planted)
     system.questions = {"title": [llm.tokens(" What is it called?\nAnswer:")] * 5}
-    found = loss_of(system.alignment_loss, system, batch)
-    with torch.no_grad():
-        expected = reference_alignment(system, llm, planted.dataset, batch, "title", "What is it called?")
-    assert float(found.detach()) == pytest.approx(expected, abs=1e-5)
+    system.answers = {"title": system.answers["title"]}
+    firsts = np.append(0, 1 + batch.last[:-1])
+    for of_each, targets in ((-1, batch.last), (0, firsts)):
+        chosen = lambda rows, _, n=of_each: np.array([np.flatnonzero(rows == row)[n] for row in np.unique(rows)])  # noqa: E731
+        monkeypatch.setattr(illmrec, "one_of_each", chosen)
+        found = loss_of(system.alignment_loss, system, batch)
+        with torch.no_grad():
+            expected = reference_alignment(system, llm, planted.dataset, batch, targets, "What is it called?")
+        assert float(found.detach()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_each_target_of_a_window_is_as_probable_for_alignment():
+    rows, rng = np.array([0, 0, 0, 1, 2, 2]), np.random.default_rng(0)
+    chosen = np.array([one_of_each(rows, rng) for _ in range(3_000)])
+    assert (rows[chosen] == [0, 1, 2]).all()
+    shares = np.bincount(chosen.ravel(), minlength=6) / 3_000
+    np.testing.assert_allclose(shares, [1 / 3, 1 / 3, 1 / 3, 1, 1 / 2, 1 / 2], atol=0.04)
 
 
 @pytest.mark.parametrize("options", [{}, {"lora": True}])
 def test_reading_items_once_for_both_losses_gives_the_gradients_of_reading_them_twice(options, make, planted):
     gradients = []
     for is_once in (True, False):
-        system, batch = make(**options), HistoryBatches(planted, 20, 0).of(1)
+        system, batch = make(**options), HistoryBatches(planted, 20, 0, 4).of(1)
         system.prepare(planted)
         losses = [system.retrieval_loss_of(planted), system.alignment_loss]
-        readers = [*system.read(batch.histories, system.longest_suffix)]
+        readers = system.read_windows(batch)
         for loss in losses:
             (loss(batch, readers) if is_once else loss_of(loss, system, batch)).backward(retain_graph=True)
         gradients.append([weight.grad for weight in system.network.parameters() if weight.grad is not None])
@@ -160,9 +174,9 @@ def test_reading_items_once_for_both_losses_gives_the_gradients_of_reading_them_
 
 def test_texts_are_read_without_a_graph_if_the_model_is_frozen(make, planted):
     for options, is_recorded in (({"expression": "title"}, False), ({}, True), ({"lora": True}, True)):
-        system, batch = make(**options), HistoryBatches(planted, 20, 0).of(1)
+        system, batch = make(**options), HistoryBatches(planted, 20, 0, 4).of(1)
         system.prepare(planted)
-        _, llm = next(system.read(batch.histories, system.longest_suffix))
+        llm = system.read_windows(batch)[0].llm
         assert llm.prefix.layers[-1].keys.requires_grad == is_recorded
 
 
@@ -177,7 +191,7 @@ def test_as_written_no_negative_is_in_the_history_and_as_released_it_may_be(make
         system, negatives = make(loss="bce", as_released=as_released), []
         system.prepare(planted)
         monkeypatch.setattr(illmrec, "ire_loss", lambda *own, drawn=negatives: drawn.append(own[4]) or torch.zeros(()))
-        batch = HistoryBatches(planted, 24, 0).of(0)
+        batch = HistoryBatches(planted, 24, 0, 4).of(0)
         for _ in range(20):
             loss_of(system.retrieval_loss_of(planted), system, batch)
         pairs = [(user, int(item)) for row in negatives for user, item in zip(batch.users, row, strict=True)]
@@ -290,7 +304,7 @@ def test_every_question_occurs(make, planted, monkeypatch):
     system.prepare(planted)
     monkeypatch.setattr(illmrec, "answer_loss", lambda _, own, *rest: asked.add((*own[0],)) or torch.zeros(()))
     for seed in range(60):
-        batch = HistoryBatch(np.zeros(1), [np.array([1])], np.array([2]), np.random.default_rng(seed))
+        batch = HistoryBatch(np.zeros(1), [np.array([1])], np.array([2]), np.zeros(1, int), np.random.default_rng(seed))
         loss_of(system.alignment_loss, system, batch)
     assert len(asked) == 5 * len(properties_of(planted.dataset))
 
@@ -360,15 +374,27 @@ def test_a_prompt_that_is_too_long_loses_its_oldest_items_and_is_counted(make, f
     system.max_tokens = len(system.prompts.before) + max(map(len, prompts)) + num_after - 1
     shorter = [system.prompt(items, num_after) for items in queries.histories]
     system.score(queries)
-    assert 0 < sum(cut for _, cut in shorter) == system.num_truncated < len(queries)
-    for (tokens, cut), whole, items in zip(shorter, prompts, queries.histories, strict=True):
-        assert len(system.prompts.before) + len(tokens) + num_after <= system.max_tokens
-        expected = system.prompt(items[items > 0][-3:], num_after)[0] if cut else whole
+    assert 0 < sum(0 in ends for _, ends in shorter) == system.num_truncated < len(queries)
+    for (tokens, ends), whole, items in zip(shorter, prompts, queries.histories, strict=True):
+        assert len(system.prompts.before) + len(tokens) == ends[-1] <= system.max_tokens - num_after
+        expected = system.prompt(items[items > 0][-3:], num_after)[0] if 0 in ends else whole
         assert tokens == expected
     system.max_tokens = len(system.prompts.before) + len(system.prompts.after) + 2
     with pytest.raises(ValueError, match=r"item \d+ alone makes the prompt longer than \d+ tokens: raise max_tokens"):
         system.score(queries)
     system.max_tokens = 0
+
+
+def test_targets_whose_whole_history_was_dropped_are_not_learnt(make, planted):
+    system, batch = make(expression="title", alignment=False), HistoryBatches(planted, 20, 0, 4).of(0)
+    system.prepare(planted)
+    kept = [np.concatenate([reader.targets(batch)[0] for reader in system.read_windows(batch)])]
+    longest = max(len(system.prompt(batch.histories[row], 0)[0]) for row in batch.last)
+    system.max_tokens = len(system.prompts.before) + longest // 2 + system.longest_suffix
+    kept.append(np.concatenate([reader.targets(batch)[0] for reader in system.read_windows(batch)]))
+    assert sorted(kept[0]) == [*range(len(batch.targets))]
+    assert {*batch.last} < {*kept[1]} < {*kept[0]}
+    assert torch.isfinite(loss_of(system.retrieval_loss_of(planted), system, batch))
 
 
 def test_an_item_without_anything_and_an_empty_history_are_scored(fitted, planted):
