@@ -99,7 +99,7 @@ def ours(row: dict[str, Any], results: Path) -> str:
     """A number of ours from recorded runs with its 95 % interval: a mean, or a ratio; else that it is not recorded.
 
     Args:
-        row: ``study`` and ``system``, with the ``split``, ``protocol`` and ``metric`` of the place on the Pocket Shop;
+        row: ``study`` and ``system``, with ``split``, ``protocol`` and ``metric`` of the setting on the Pocket Shop;
             ``to``, study and system to whose mean it is taken as a ratio. Or ``slower`` and ``faster``, expressions of
             items of chapter 5's timing at histories of ten items.
         results: folder of the records.

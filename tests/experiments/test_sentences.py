@@ -1,5 +1,6 @@
 """What chapters 3, 4 and 8 say of recorded runs: if a test fails, the prose of that notebook has to change."""
 
+from collections import Counter
 from itertools import combinations
 
 import numpy as np
@@ -348,6 +349,9 @@ def test_the_leaders_of_real_data(benchmark):
     assert len(films) == 27
     assert films.loc[ch04.DECODER, "difference_ci_high"] < 0
     assert films.loc[ch04.DECODER, "p"] > 0.05
+    assert films["mean"][["SASRec", ch04.SASREC]].round(3).tolist() == [0.059, 0.036]
+    trainings = Counter(run.system for run in benchmark("movielens"))
+    assert {name for name, number in trainings.items() if number == 3} == {"SASRec", *FEATURES_ONLY}
     assert [boards[name].index[0] for name in ("gift-cards", "microlens", "week")] == [*["SASRec, gBCE"] * 2, "hybrid"]
     assert (week["p"].drop("hybrid") < 0.05).all()
     assert (week["mean"][FEATURES_ONLY] / week["mean"]["hybrid"]).round(1).tolist() == [0.8, 0.8]
@@ -387,6 +391,8 @@ def test_the_order_of_systems_is_that_of_the_data(benchmark):
     assert all(tau < halves for tau, halves in across)
     assert all(halves - tau > 0.3 for pair, (tau, halves) in taus.items() if "week" in pair)
     between = [tau for pair, (tau, _) in taus.items() if "later" not in pair]
+    average = {name: np.mean([tau for pair, (tau, _) in taus.items() if name in pair]) for name in PLACES}
+    assert min(average, key=average.get) == "week"
     assert [round((1 + tau) / 2, 2) for tau in (min(between), max(between))] == [0.64, 0.87]
 
 
@@ -398,6 +404,9 @@ def test_for_whom_and_for_which_items(benchmark, runs_of):
     assert (means["content, both"][:3] > means[chosen].max(axis=1)[:3]).all()
     assert means["content, both"][4] < means[chosen].min(axis=1)[4]
     assert means[chosen].max(axis=1)[0] < 0.01
+    decoder = by_group(groups[ch04.DECODER], "NDCG@10")
+    gain = decoder["users"] * decoder["mean"]
+    assert [round(own[4] / own.sum(), 2) for own in (decoder["users"], gain)] == [0.44, 0.8]
     assert (means[chosen].loc[4] / overall).between(1.7, 2.4).all()
     length = load_shop(0)[0].interactions.groupby("user").size() - 1
     low, high = length.quantile([0.25, 0.75])

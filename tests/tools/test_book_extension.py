@@ -31,7 +31,7 @@ def test_numbers_of_ours_are_of_the_records(rows, root):
         found[what]
         for what in (
             "the same among 20 sampled items",
-            "by popularity among 20",
+            "by popularity among 20 sampled items",
             "relative to SASRec on the same features, without an ID embedding",
         )
     )
