@@ -24,6 +24,7 @@ from mmrec_helpers.evaluation.protocols import Recommender
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.llm.language_models import load_language_model
 from mmrec_helpers.recommenders.illmrec import ILLMRec
+from mmrec_helpers.recommenders.item_prompts import EXPRESSIONS
 from mmrec_helpers.recommenders.tuning import Settings
 from mmrec_helpers.settings import PROFILES, load_settings
 from mmrec_helpers.settings import Settings as BookSettings
@@ -36,10 +37,10 @@ from mmrec_helpers.studies.ch05 import (
     collaborative_features,
 )
 
-STUDY, FAMILY = "ch05", "I-LLMRec"
-TUNED = ("I-LLMRec", "no LLM")
-"""The two that are compared, each with a search of its own, in which the control may also choose its epochs, as it is
-cheap; all others take what is best for I-LLMRec."""
+STUDY = "ch05"
+TUNED = {"I-LLMRec": "I-LLMRec", "TALLRec": "I-LLMRec", "no LLM": "no LLM"}
+"""System with a search of its own -> its space. In that of the control without a language model epochs may be chosen,
+too, as it is cheap. All others take what is best for one of the three, see ``tuned_like``."""
 ON_EACH_SHOP = (*EXPRESSED, *CONTROLS, "image", "CF", "image and CF")
 """Systems on three shops; all others are on the first, with its split in time."""
 ON_TEMPORAL = ("I-LLMRec", "TALLRec", "no LLM", "random LLM")
@@ -96,8 +97,8 @@ GENERATORS: list[tuple[str, Settings]] = [
 
 def plan(runs: Sequence[Run]) -> list[Cell]:
     """See ``Study``."""
-    cells = plan_tuning(STUDY, runs, dict(zip(TUNED, TUNED, strict=True)))
-    chosen = {name: chosen_settings(STUDY, runs, name, name) for name in TUNED}
+    cells = plan_tuning(STUDY, runs, TUNED)
+    chosen = {name: chosen_settings(STUDY, runs, name, family) for name, family in TUNED.items()}
     for seed in SEEDS:
         place: dict[str, Any] = {"data": POCKET, "seed": seed}
         for name in VARIANTS if seed == 0 else ON_EACH_SHOP:
@@ -128,7 +129,7 @@ def cells_of(
     **place: Any,  # noqa: ANN401
 ) -> list[Cell]:
     """The test cells of a system; none as long as its settings are not chosen."""
-    settings = chosen["no LLM" if system.startswith("no LLM") else FAMILY]
+    settings = chosen[tuned_like(system)]
     if settings is None:
         return []
     whole = settings | own
@@ -136,6 +137,14 @@ def cells_of(
         Cell(study=STUDY, **place, part="test", protocol=protocol, system=system, hyperparameters=whole)
         for protocol in protocols
     ]
+
+
+def tuned_like(system: str) -> str:
+    """The one of TUNED whose settings a system takes: a text has no adaptor to train, and an image has one."""
+    variant = (VARIANTS | ON_REAL_DATA)[system]
+    if variant.options.get("llm") == "":
+        return "no LLM"
+    return "I-LLMRec" if EXPRESSIONS[variant.options.get("expression", "image")][1] else "TALLRec"
 
 
 def split_of(data: str) -> str:
