@@ -369,6 +369,14 @@ MISTAKES = {
         "[-answer_loss(llm, [prompt], [name], lambda t: llm.words[t]).detach() for name in names])",
         "mean over the tokens",
     ),
+    "check_permuted": (
+        "lambda features, groups, rng: features[[0, *1 + rng.permutation(len(features) - 1)]]",
+        "a group of one stays",
+    ),
+    "check_users_needed": (
+        "lambda differences, effect: int(1.96 * np.std(differences, ddof=1) / effect)",
+        "the width falls with the root",
+    ),
 }
 """Check of a chapter in the new form -> a wrong answer that readers give, and what the check says of it."""
 
