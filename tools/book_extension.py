@@ -124,6 +124,8 @@ def ours(row: dict[str, Any], results: Path) -> str:
     own = pooled(runs[0], row["metric"])
     if len(runs) == 1:
         return format_interval(mean_interval(own.to_numpy()))
+    shops = {run.stamp["fingerprint"] for run in runs[0]}  # the reference may be recorded on more
+    runs[1] = [run for run in runs[1] if run.stamp["fingerprint"] in shops]
     gap = compare([*runs[0], *runs[1]], systems[0][1], systems[1][1], row["metric"])[["mean", "ci_low", "ci_high"]]
     return format_interval(1 + gap / pooled(runs[1], row["metric"]).mean())
 
