@@ -33,7 +33,7 @@ class LanguageModel:
         self.model, self.tokenizer, self.name = model.eval().requires_grad_(False), tokenizer, name
         self.prefix: Any = None
         self.attended = torch.ones(1, 0, dtype=torch.bool)
-        self.branched: tuple[np.ndarray, np.ndarray] | None = None
+        self.branched: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None
 
     @property
     def dim(self) -> int:
@@ -88,40 +88,46 @@ class LanguageModel:
         continued.attended = torch.cat([self.attended.to(lengths.device).expand(len(counts), -1), counts], dim=1)
         return continued
 
-    def branches(self, rows: np.ndarray, lengths: np.ndarray) -> "LanguageModel":
+    def branches(self, rows: np.ndarray, lengths: np.ndarray, sizes: np.ndarray | None = None) -> "LanguageModel":
         """The same model with N rows, each of which continues the beginning of one of its prefixes, none copied.
 
         Args:
             rows: (N,) which prefix, in ascending order.
             lengths: (N,) tokens of it, those that all prefixes share among them.
+            sizes: (N,) tokens of each row that are not padding, which is then not computed; all if None.
         """
         branched = copy.copy(self)
-        branched.branched = rows, lengths
+        branched.branched = rows, lengths, sizes
         return branched
 
     def hidden_states(self, embeddings: Tensor) -> Tensor:
         """(B, T, D) input embeddings, which follow the prefix if there is one, -> (B, T, D)."""
         if self.branched:
-            return self._run_branches(embeddings, *(torch.from_numpy(part) for part in self.branched))
+            rows, lengths, sizes = self.branched
+            kept = np.full(len(rows), embeddings.shape[1]) if sizes is None else sizes
+            return self._run_branches(embeddings, *map(torch.from_numpy, (rows, lengths, kept)))
         return self._run(embeddings, use_cache=self.prefix is not None).last_hidden_state
 
-    def _run_branches(self, embeddings: Tensor, rows: Tensor, lengths: Tensor) -> Tensor:
+    def _run_branches(self, embeddings: Tensor, rows: Tensor, lengths: Tensor, sizes: Tensor) -> Tensor:
         """(N, T, D) -> (N, T, D): the branches of a prefix follow one another in one row, and do not see each other."""
-        (num_prefixes, num_read), num_tokens = self.attended.shape, embeddings.shape[1]
-        counts = rows.bincount(minlength=num_prefixes)
-        at = rows, torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]  # place of each branch
-        begins = lengths.new_zeros(num_prefixes, int(counts.max()))  # (B, K)
-        begins[at] = lengths
-        packed = embeddings.new_zeros(*begins.shape, *embeddings.shape[1:])
-        packed[at] = embeddings
-        reads = (torch.arange(num_read) < begins[:, :, None]).repeat_interleave(num_tokens, 1)  # (B, K T, P)
-        own = torch.block_diag(*torch.ones(begins.shape[1], num_tokens, num_tokens).tril()) > 0  # (K T, K T)
-        attended = torch.cat([reads, own.expand(num_prefixes, -1, -1)], dim=2)[:, None]
+        num_prefixes, num_read = self.attended.shape
+        branch, token = (torch.arange(embeddings.shape[1]) < sizes[:, None]).nonzero(as_tuple=True)
+        counts = rows.bincount(sizes, minlength=num_prefixes).long()  # tokens of each prefix's branches
+        at = rows[branch], torch.arange(len(branch)) - (counts.cumsum(0) - counts)[rows[branch]]  # place of each token
+        owner, begins, steps = (lengths.new_zeros(num_prefixes, int(counts.max())) for _ in range(3))  # (B, L)
+        owner[at], begins[at], steps[at] = branch + 1, lengths[branch], token
+        packed = embeddings.new_zeros(*owner.shape, embeddings.shape[2])
+        packed[at] = embeddings[branch, token]
+        reads = torch.arange(num_read) < begins[:, :, None]  # (B, L, P)
+        own = (owner[:, :, None] == owner[:, None]).tril()  # (B, L, L)
+        attended = torch.cat([reads, own], dim=2)[:, None]
         mask = torch.zeros(attended.shape).masked_fill(~attended, torch.finfo(embeddings.dtype).min).to(embeddings)
-        positions = (begins[:, :, None] + torch.arange(num_tokens)).flatten(1).to(embeddings.device)
+        positions = (begins + steps).to(embeddings.device)
         inputs = {"attention_mask": mask, "position_ids": positions, "past_key_values": self._prefix()}
-        hidden = self.model.base_model(inputs_embeds=packed.flatten(1, 2), use_cache=True, **inputs).last_hidden_state
-        return hidden.unflatten(1, (-1, num_tokens))[at]
+        hidden = self.model.base_model(inputs_embeds=packed, use_cache=True, **inputs).last_hidden_state
+        found = torch.zeros_like(embeddings)
+        found[branch, token] = hidden[at]
+        return found
 
     def _run(self, embeddings: Tensor, use_cache: bool) -> Any:  # noqa: ANN401
         inputs: dict[str, Any] = {"inputs_embeds": embeddings, "use_cache": use_cache}

@@ -61,8 +61,8 @@ class MLLMMSR(BaseRecommender):
         rank: r of LoRA's matrices.
         num_negatives: for each positive of the training, items that the user did not interact with.
         max_users: of the training, sampled; 0 is all.
-        batch_size: positives in a step.
-        epochs: over the positives; 0 is no training, as LLaVA without SFT in the paper's Table 3.
+        batch_size: histories in a step, each with up to STRIDE positives.
+        epochs: over the histories; 0 is no training, as LLaVA without SFT in the paper's Table 3.
         lr: peak learning rate.
         weight_decay: of AdamW.
         seed: of everything random.
@@ -91,7 +91,7 @@ class MLLMMSR(BaseRecommender):
     rank: int = 8
     num_negatives: int = 1
     max_users: int = 0
-    batch_size: int = 16
+    batch_size: int = 6
     epochs: int = 1
     lr: float = 3e-3
     weight_decay: float = 0.01
@@ -208,11 +208,13 @@ class MLLMMSR(BaseRecommender):
         steps, pairs = self.epochs * -(-len(users) // self.batch_size), Pairs(split)
 
         def loss_of(step: int) -> Tensor:
-            rows = batch_rows(len(users), self.batch_size, step, self.seed)
+            batch = batch_rows(len(users), self.batch_size, step, self.seed)
+            counts = [len(targets[row]) for row in batch]
             rng = np.random.default_rng([self.seed, step])
-            negatives = pairs.negatives(np.repeat(users[rows], self.num_negatives), rng).reshape(len(rows), -1)
-            items = np.column_stack([targets[rows], negatives])  # (B, 1 + num_negatives)
-            return self.loss([prefixes[row] for row in rows], items)
+            negatives = pairs.negatives(np.repeat(users[batch], counts).repeat(self.num_negatives), rng)
+            positives = np.concatenate([targets[row] for row in batch])
+            items = np.column_stack([positives, negatives.reshape(len(positives), -1)])  # (B, 1 + num_negatives)
+            return self.loss([prefixes[row] for row in batch], np.repeat(np.arange(len(batch)), counts), items)
 
         config = TrainingConfig(
             steps=steps, lr=self.lr, weight_decay=self.weight_decay, warmup_steps=steps // 20, seed=self.seed
@@ -237,8 +239,8 @@ class MLLMMSR(BaseRecommender):
         """See ``BaseRecommender``."""
         return nn.ParameterList(w for w in self.language_model.model.parameters() if w.requires_grad)
 
-    def positives(self, split: Split) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-        """(P,) users, P histories and (P,) items: after every STRIDE items of a user, the next ones.
+    def positives(self, split: Split) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+        """(H,) users, H histories and the positives of each: after every STRIDE items of a user, the next ones.
 
         A user with at most STRIDE items has one positive, the last item.
 
@@ -254,23 +256,26 @@ class MLLMMSR(BaseRecommender):
         for user in users:
             own = items[user]
             for cut in range(STRIDE, len(own), STRIDE) or [len(own) - 1]:
-                rows += [(user, own[:cut], target) for target in own[cut : cut + STRIDE]]
+                rows.append((user, own[:cut], own[cut : cut + STRIDE]))
         found, histories, targets = zip(*rows, strict=True)
-        return np.array(found), list(histories), np.array(targets)
+        return np.array(found), list(histories), list(targets)
 
-    def loss(self, prefixes: Sequence[list[int]], items: np.ndarray) -> Tensor:
+    def loss(self, prefixes: Sequence[list[int]], rows: np.ndarray, items: np.ndarray) -> Tensor:
         """Binary cross-entropy of Eq. 1: the negative log-likelihood of the answers, among yes and no alone.
 
+        Each prefix is processed once, and its candidates branch off it.
+
         Args:
-            prefixes: of B users, see ``prefix``; a user's items share it.
+            prefixes: of the histories, see ``prefix``.
+            rows: (B,) whose candidates the items are, in ascending order.
             items: (B, 1 + num_negatives) positives, and negatives.
         """
-        llm = self.language_model
+        llm, suffixes = self.language_model, [self.suffixes[item] for item in items.ravel()]
         tokens = [torch.tensor(prefix, device=llm.words.device) for prefix in prefixes]
-        lengths = torch.tensor([len(own) for own in tokens])
-        shared = llm.after_each(self.embed(pad_sequence(tokens, batch_first=True)), lengths)
-        suffixes = [[self.suffixes[item] for item in column] for column in items.T]
-        hidden = torch.stack([last_hidden(shared, own, self.embed) for own in suffixes], dim=1)
+        lengths, rows = np.array([len(own) for own in tokens]), rows.repeat(items.shape[1])
+        shared = llm.after_each(self.embed(pad_sequence(tokens, batch_first=True)), torch.from_numpy(lengths))
+        branches = shared.branches(rows, lengths[rows], np.array([len(own) for own in suffixes]))
+        hidden = last_hidden(branches, suffixes, self.embed).unflatten(0, items.shape)
         return yes_no_loss(log_odds(llm, hidden, *self.answers))
 
     # Scoring ------------------------------------------------------------------------------------------------------

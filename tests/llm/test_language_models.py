@@ -81,6 +81,25 @@ def test_branches_of_a_prefix_are_whole_rows_with_the_same_gradients(llm):
     torch.testing.assert_close(*gradients, atol=1e-3, rtol=1e-3)
 
 
+def test_the_padding_of_branches_is_left_out(llm):
+    """Two prefixes; branches of several lengths, those of one prefix longer than those of the other."""
+    prefixes = torch.tensor([llm.tokens("<s>They bought a mug")[:4], llm.tokens("<s>They bought a cap")[:4]])
+    shared = llm.after_each(llm.words[prefixes], torch.tensor([4, 3]))
+    rows, sizes = np.array([0, 0, 0, 1]), np.array([3, 1, 2, 2])
+    embeddings = llm.words[torch.tensor(llm.tokens("yes no mug cap yes no lamp")[:3])].expand(4, -1, -1)
+    all_of_them = shared.branches(rows, np.array([4, 2, 4, 3])).hidden_states(embeddings)
+    asked = []
+    hook = llm.model.base_model.register_forward_pre_hook(
+        lambda _, args, own: asked.append(own["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    found = shared.branches(rows, np.array([4, 2, 4, 3]), sizes).hidden_states(embeddings)
+    hook.remove()
+    assert asked == [6]
+    for row, size in enumerate(sizes):
+        torch.testing.assert_close(found[row, :size], all_of_them[row, :size], atol=1e-5, rtol=0)
+        assert not found[row, size:].any()
+
+
 def test_gradients_pass_through_a_prefix(llm):
     prefix = llm.words[None, 5:9].clone().requires_grad_()
     reader = llm.after_each(prefix, torch.tensor([3]))
