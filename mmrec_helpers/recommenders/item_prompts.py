@@ -20,9 +20,10 @@ EXPRESSIONS = {
     "image": ("{title} [VISUAL]", "image"),
     "image, summary": ("{title} [VISUAL]: {summary}", "image"),
     "image alone": ("[VISUAL]", "image"),
+    "another image": ("{title} [VISUAL]", "another image"),
 }
 """Item expression -> its template, and the kind of the features at [VISUAL]. In their order: a control, TALLRec's,
-TRSR's, the full description, A-LLMRec's, UniMP's, I-LLMRec's, I-LLMRec+D's, and another control. They lack the field
+TRSR's, the full description, A-LLMRec's, UniMP's, I-LLMRec's, I-LLMRec+D's, and two more controls. They lack the field
 names of Eq. 2 ("Visual Representation:"), for which a small vocabulary needs more tokens than for the title."""
 FIELDS = ("title", "brand", "category", "description")
 HISTORY, REQUEST = "They bought", "Which item comes next?"

@@ -56,6 +56,7 @@ CONTROLS = {
     "no LLM": Variant(options={"llm": ""}),
     "random LLM": Variant(options={"random_llm": True}),
     "shuffled images": Variant(images="shuffled"),
+    "shuffled images in the prompt": _variant("another image"),
     "TALLRec, items without image features": Variant(options={"expression": "attributes"}, kinds=("CF", "text")),
     "TRSR, items without image features": Variant(options={"expression": "summary"}, kinds=("CF", "text")),
 }
@@ -121,15 +122,22 @@ def build_variant(
     encoder, llm = variant.encoder or settings.models["clip"], options.setdefault("llm", settings.models["llm"])
     images, rng = image_features(dataset, encoder), np.random.default_rng(settings.seed)
     if variant.images == "shuffled":
-        images = np.concatenate([images[:1], images[1:][rng.permutation(dataset.num_items)]])
+        images = shuffled(images, rng)
     if variant.images == "half missing":
         options["imageless"] = missing_images(dataset, rng)
         images = replaced_by_texts(images, dataset, options["imageless"], encoder)
     if "summary" in options.get("expression", ""):
         options["summaries"] = summarise(dataset, llm)
     features = {"image": images, "CF": cf, "text": text_features(dataset, encoder=settings.models["text"])}
+    if options.get("expression") == "another image":
+        features["another image"] = shuffled(images, rng)
     options |= {"kinds": variant.kinds, "name": name, "seed": settings.seed} | hyperparameters
     return ILLMRec(features=features, **options)
+
+
+def shuffled(features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(I + 1, F) features of which each item has those of another one at random; row 0 stays."""
+    return np.concatenate([features[:1], rng.permutation(features[1:])])
 
 
 def missing_images(dataset: RecDataset, rng: np.random.Generator) -> list[int]:

@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 def features(planted_features):
     image = planted_features.copy()
     image[3] = 0  # an item without an image
-    return {"image": image, "CF": planted_features[:, ::-1][:, :3].copy()}
+    return {"image": image, "CF": planted_features[:, ::-1][:, :3].copy(), "another image": image[::-1].copy()}
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ CHANGES = {
     "no LLM": {"llm"},
     "random LLM": {"random_llm"},
     "shuffled images": {"image"},
+    "shuffled images in the prompt": {"expression"},
     "TALLRec, items without image features": {"expression", "kinds"},
     "TRSR, items without image features": {"expression", "summaries", "kinds"},
     "image, no ILA": {"alignment", "kinds"},
@@ -41,6 +42,7 @@ CHANGES = {
     "LoRA": {"lora"},
     "random LLM, LoRA": {"lora", "random_llm"},
     "two stages": {"two_stage"},
+    "three times the epochs": {"epochs"},
     "half of the images missing": {"imageless", "image"},
     "pocket-siglip": {"image"},
     "pocket-resnet": {"image"},
@@ -84,6 +86,9 @@ def test_shuffled_images_are_those_of_other_items(build):
     own, shuffled = (build(name).features["image"] for name in ("I-LLMRec", "shuffled images"))
     assert sorted(map(tuple, own)) == sorted(map(tuple, shuffled))
     assert (own[1:] != shuffled[1:]).any(1).mean() > 0.99
+    in_prompt = build("shuffled images in the prompt").features
+    assert np.array_equal(in_prompt["image"], own)
+    assert np.array_equal(in_prompt["another image"], shuffled)
 
 
 def test_half_of_the_items_lose_their_image_to_their_text(split, monkeypatch):
