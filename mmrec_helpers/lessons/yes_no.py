@@ -4,9 +4,8 @@
 __all__ = ['plain_tokens', 'quoted', 'answer_tokens', 'log_odds', 'LoRALinear', 'yes_no_loss']
 
 # %% ../../notebooks/06c_a_yes_no_recommender.ipynb #cell-05
-import torch
 from mmrec_helpers.llm.language_models import LanguageModel
-from torch import Tensor, nn
+from torch import Tensor, nn, no_grad
 from torch.nn.functional import linear, softplus
 
 
@@ -64,7 +63,7 @@ class LoRALinear(nn.Module):
         """(..., m) -> (..., n)."""
         return self.base(x) + self.scale * self.B(self.A(x))
 
-    @torch.no_grad()
+    @no_grad()
     def merge(self) -> nn.Linear:
         """The frozen layer with the update added to its weights, in place."""
         self.base.weight += self.scale * self.B.weight @ self.A.weight

@@ -1,7 +1,7 @@
-"""What chapter 6's yes/no recommender is measured by, and compared with; its answers as a widget."""
+"""What chapter 6's yes/no recommender is measured by, and compared with; its answers and profiles as widgets."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import ipywidgets
 import numpy as np
@@ -64,9 +64,26 @@ def show_answers(
     def panel(user: int) -> HTML:
         return answer_panel(dataset, profiles[user], candidates[user], scores[user], texts)
 
-    browse = ipywidgets.interactive(lambda user: display(panel(user)), user=(0, len(profiles) - 1))
-    panels = {f"user {user}": panel(user) for user in range(min(SHOWN, len(profiles)))}
-    show_widget(browse, static_view(panels, "the answers for some users"))
+    _browse(panel, len(profiles), "the answers for some users")
+
+
+def show_leak(
+    dataset: RecDataset, candidates: np.ndarray, profiles: Mapping[str, Sequence[str]], scores: Mapping[str, np.ndarray]
+) -> None:
+    """Show the widget: choose a user. By kind of profile its text, and the rank of the true item by (N, C) scores."""
+    ranks = {kind: 1 + (own[:, 1:] > own[:, :1]).sum(axis=1) for kind, own in scores.items()}
+
+    def panel(user: int) -> HTML:
+        lines = {kind: f"rank {ranks[kind][user]} of {candidates.shape[1]}" for kind in profiles}
+        cards = {kind: [item_card(dataset, candidates[user, 0], [line])] for kind, line in lines.items()}
+        return titled_rows({f"{kind}: {own[user]}": cards[kind] for kind, own in profiles.items()})
+
+    _browse(panel, len(candidates), "the profiles of some users")
+
+
+def _browse(panel: Callable[[int], HTML], num_users: int, name: str) -> None:
+    browse = ipywidgets.interactive(lambda user: display(panel(user)), user=(0, num_users - 1))
+    show_widget(browse, static_view({f"user {user}": panel(user) for user in range(min(SHOWN, num_users))}, name))
 
 
 def _words(text: str) -> set[str]:

@@ -15,6 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from torch.nn.utils.rnn import pad_sequence
 
 from mmrec_helpers.evaluation.fidelity import attributes_in
+from mmrec_helpers.lessons.preferences import recurrent_preferences
 
 NOTEBOOKS = {path.stem: path for path in sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))}
 ROLES = ("prompt", "check", "stub", "solution")
@@ -462,7 +463,7 @@ def corrected(p, n, m):
 
 
 def all_pairs_auc(by_user=False, tie=0.5):
-    """An answer to exercise 6.10.
+    """An answer to exercise 6.12.
 
     Args:
         by_user: the mean of the users' own AUC.
@@ -477,7 +478,7 @@ def all_pairs_auc(by_user=False, tie=0.5):
 
 
 def released_loss(first=1, padded=False, by_row=False, shift=1):
-    """An answer to exercise 6.11.
+    """An answer to exercise 6.10.
 
     Args:
         first: position of the first term, counted from the answer where it is 0.
@@ -500,8 +501,25 @@ def released_loss(first=1, padded=False, by_row=False, shift=1):
 
 
 def listwise_loss(column=0, reduction="mean"):
-    """An answer to exercise 6.12, with the positive in a column."""
+    """An answer to exercise 6.11, with the positive in a column."""
     return lambda z: cross_entropy(z, torch.full((len(z),), column), reduction=reduction)
+
+
+def profile_at(is_past=lambda time, now: time < now, by_time=True, size=None):
+    """An answer to exercise 6.13.
+
+    Args:
+        is_past: which interactions are used.
+        by_time: oldest first; otherwise in the order of the input.
+        size: of a block; None is the one that is asked for.
+    """
+
+    def answer(generate, texts, times, now, block=3):
+        order = np.argsort(times, kind="stable") if by_time else range(len(texts))
+        past = [texts[row] for row in order if is_past(times[row], now)]
+        return recurrent_preferences(generate, [past], size or block)[0]
+
+    return answer
 
 
 def padded_attention(later=False, padding=False, renormalised=True, hidden=-torch.inf, zeroed=True):
@@ -648,6 +666,7 @@ CORRECT = {
     "check_pooled": all_pairs_auc(),
     "check_released": released_loss(),
     "check_listwise": listwise_loss(),
+    "check_profile_at": profile_at(),
 }
 WRONG = {
     "check_masked": {
@@ -749,6 +768,13 @@ WRONG = {
         "binary": lambda z: binary_cross_entropy_with_logits(z, torch.eye(z.shape[1])[0].expand_as(z)),
         "the positive in the last column": listwise_loss(column=5),
         "the sum": listwise_loss(reduction="sum"),
+    },
+    "check_profile_at": {
+        "up to now": profile_at(lambda time, now: time <= now),
+        "all of them": profile_at(lambda time, now: True),
+        "one too few": profile_at(lambda time, now: time < now - 1),
+        "in the order of the store": profile_at(by_time=False),
+        "the whole history at once": profile_at(size=99),
     },
 }
 """Check -> what is wrong -> an answer."""

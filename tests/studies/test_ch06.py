@@ -1,5 +1,7 @@
 """studies/ch06.py: metrics by hand on three candidates, words by hand, and the widget's panel."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -46,3 +48,13 @@ def test_the_widget_has_a_static_view_of_the_first_users(monkeypatch):
     texts, candidates = ["x"] * (dataset.num_items + 1), np.arange(1, 9).reshape(4, 2)
     ch06.show_answers(dataset, [f"profile {user}" for user in range(4)], candidates, np.zeros((4, 2)), texts)
     assert [f"profile {user}" in views[0] for user in range(4)] == [True, True, True, False]
+
+
+def test_the_rank_of_the_true_item_is_shown_beside_each_kind_of_profile(monkeypatch):
+    dataset, views = load_shop(0, "tiny")[0], []
+    monkeypatch.setattr(ch06, "show_widget", lambda widget, static: views.append(static.data))
+    scores = {"before": np.array([[1, 2, 3], [3, 2, 1]]), "after": np.array([[9, 2, 3], [1, 2, 0]])}
+    profiles = {kind: [f"{kind} {user}" for user in range(2)] for kind in scores}
+    ch06.show_leak(dataset, np.array([[5, 6, 7], [8, 9, 1]]), profiles, scores)
+    shown = re.findall(r"(?:before|after): (before|after) (\d).*?rank (\d) of 3", views[0], re.DOTALL)
+    assert shown == [("before", "0", "3"), ("after", "0", "1"), ("before", "1", "1"), ("after", "1", "2")]
