@@ -68,6 +68,9 @@ class ClaimsLedger(SphinxDirective):
         judged = judged_claims(book)
         if not self.arguments:
             return parsed(self, counts(judged))
+        own = [(row, one) for row, one in judged if row["paper"] == self.arguments[0]]
+        found = Counter(one.verdict for _, one in own)
+        numbers = ", ".join(f"{name} {found[name]}" for name in VERDICTS if found[name])
         table = nodes.table(classes=["claims"])
         group = nodes.tgroup(cols=4)
         head, body = nodes.thead(), nodes.tbody()
@@ -75,10 +78,8 @@ class ClaimsLedger(SphinxDirective):
         group += [nodes.colspec(colwidth=width) for width in (36, 20, 26, 18)]
         group += [head, body]
         head += [nodes.row("", *(nodes.entry("", nodes.paragraph(text=name)) for name in HEADS))]
-        for row, own in judged:
-            if row["paper"] == self.arguments[0]:
-                body += nodes.row("", *(nodes.entry("", *cell) for cell in self.cells(row, own)))
-        return [table]
+        body += [nodes.row("", *(nodes.entry("", *cell) for cell in self.cells(*one))) for one in own]
+        return [nodes.paragraph(text=f"{len(own)} claims: {numbers}."), table]
 
     def cells(self, row: Mapping[str, Any], own: Judged) -> list[list[nodes.Node]]:
         """The claim with its details, the paper's number, ours, the verdict."""
@@ -90,7 +91,7 @@ class ClaimsLedger(SphinxDirective):
         ]
         sides = [f"{own.sides.count(side)} {name}" for side, name in SIDES.items() if side in own.sides]
         verdict = nodes.paragraph("", "", nodes.strong(text=own.verdict))
-        if len(own.sides) > 1:
+        if len(set(own.sides)) > 1:
             verdict += nodes.Text(f" ({', '.join(sides)})")
         texts = printed_text(row["theirs"]), own.short or row.get("note", "")
         return [claim, *([nodes.paragraph(text=text)] for text in texts), [verdict]]
@@ -113,13 +114,10 @@ def judged_claims(book: Path) -> list[tuple[dict[str, Any], Judged]]:
 
 
 def counts(judged: list[tuple[dict[str, Any], Judged]]) -> list[str]:
-    """A table of verdicts by paper."""
-    papers = list(dict.fromkeys(row["paper"] for row, _ in judged))
-    lines = [f"| Verdict | {' | '.join(f'{{cite}}`{paper}`' for paper in papers)} | All |"]
-    lines += ["|---|" + "--:|" * (len(papers) + 1)]
-    found = Counter((own.verdict, paper) for row, own in judged for paper in (row["paper"], "all"))
-    lines += [f"| {name} | {' | '.join(str(found[name, paper]) for paper in (*papers, 'all'))} |" for name in VERDICTS]
-    return [*lines, "", f"The ledger has {len(judged)} claims."]
+    """A table of the verdicts."""
+    found = Counter(own.verdict for _, own in judged)
+    lines = [f"The ledger has {len(judged)} claims.", "", "| Verdict | Claims |", "|---|--:|"]
+    return lines + [f"| {name} | {found[name]} |" for name in VERDICTS]
 
 
 def details(row: Mapping[str, Any], own: Judged) -> list[str]:
@@ -129,7 +127,7 @@ def details(row: Mapping[str, Any], own: Judged) -> list[str]:
         lines += [f"Rule: {row['rule']}.", ""]
     lines += [f"- {escape(line)}" for line in own.lines] + [""]
     if own.beside:
-        lines += ["Shown only:", "", *(f"- {escape(line)}" for line in own.beside), ""]
+        lines += ["Shown beside it:", "", *(f"- {escape(line)}" for line in own.beside), ""]
     lines += [f"Asserted, {name}: `{text}`\n" for name, text in row.get("asserts", {}).items()]
     lines += [f"Released code: {row['source']}.", ""] if "source" in row else []
     lines += [f"{row['note']}.", ""] if "note" in row else []

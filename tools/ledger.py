@@ -257,6 +257,8 @@ def _judge(row: Spec, own: list[Evidence], beside: list[Evidence]) -> Judged:
         wrong.append(higher < cells)
     made = INCONSISTENT if any(wrong) else row.get("verdict") or verdict(sides)
     short = row.get("because") or next(iter([*map(_short, recorded), *lines]), "")
+    if len(lines) > 1 and not row.get("because"):
+        short += f"; {len(lines) - 1} more"
     return Judged(made, sides, short, lines, list(map(str, beside)))
 
 

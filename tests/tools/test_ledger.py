@@ -50,6 +50,7 @@ def test_differences_and_ratios_of_runs(folder):
     assert own.verdict == "holds"
     runs = runs_in(folder)("ch09", part="test", protocol="full")
     expected = compare(runs, "strong", "poor", "HR@5")[["mean", "ci_low", "ci_high"]]
+    assert own.short.endswith(", HR@5, 1 shop; 1 more")
     assert own.lines[0] == "1 shop: HR@5, strong against poor: {:.3f} ({:.3f}\xa0to\xa0{:.3f})".format(*expected)
     assert judged(folder, rule="equal", ours=[{"system": "alike", "over": "good"}]).verdict == "holds"
     assert judged(folder, rule="better", ours=[{"system": "poor", "over": "good"}]).verdict == "fails"
