@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 
 from mmrec_helpers.evaluation.audit import audit_table
-from mmrec_helpers.evaluation.claims import FAILS, HOLDS, IN_PART, NOT_TESTED, OPEN, Evidence, side, verdict
+from mmrec_helpers.evaluation.claims import (
+    FAILS,
+    HOLDS,
+    IN_PART,
+    NOT_RECORDED,
+    NOT_TESTED,
+    OPEN,
+    Evidence,
+    side,
+    verdict,
+)
 from mmrec_helpers.evaluation.published import CANDIDATES, PUBLISHED, RELEVANT, ROUNDING
 from mmrec_helpers.evaluation.runs import Run, load_runs
 from mmrec_helpers.evaluation.tables import holm, p_value, pooled
@@ -203,16 +213,14 @@ def printed_text(theirs: str | Spec) -> str:
 
 
 def _audited(row: Spec) -> list[tuple[bool, str]]:
-    """Whether rows of a printed table are impossible, and why."""
-    if "audit" not in row:
-        return []
-    name = row["audit"]["table"]
-    table = {system: PUBLISHED[name][system] for system in row["audit"]["rows"]}
-    audit = audit_table(table, ROUNDING[name], RELEVANT[name], CANDIDATES[name])
-    return [
-        (own.verdict == "contradiction", f"{system}: {own.explanation or 'possible'} ({own.distance:.1f} units)")
-        for system, own in audit.iterrows()
-    ]
+    """Whether rows of printed tables are impossible, and why."""
+    found = []
+    for name, systems in row.get("audit", {}).items():
+        table = {system: PUBLISHED[name][system] for system in systems}
+        for system, own in audit_table(table, ROUNDING[name], RELEVANT[name], CANDIDATES[name]).iterrows():
+            why = own.explanation or "possible"
+            found.append((own.verdict == "contradiction", f"{system}: {why} ({own.distance:.1f} units)"))
+    return found
 
 
 def _recomputed(own: Spec) -> tuple[bool, str]:
@@ -256,8 +264,9 @@ def _judge(row: Spec, own: list[Evidence], beside: list[Evidence]) -> Judged:
         higher, cells = printed_cells(row["theirs"])
         wrong.append(higher < cells)
     made = INCONSISTENT if any(wrong) else row.get("verdict") or verdict(sides)
-    short = row.get("because") or next(iter([*map(_short, recorded), *lines]), "")
-    if len(lines) > 1 and not row.get("because"):
+    missing = NOT_RECORDED if own and not recorded else ""
+    short = row.get("because") or missing or next(iter([*map(_short, recorded), *lines]), "")
+    if len(lines) > 1 and not row.get("because") and not missing:
         short += f"; {len(lines) - 1} more"
     return Judged(made, sides, short, lines, list(map(str, beside)))
 

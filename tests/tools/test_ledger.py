@@ -85,7 +85,7 @@ def test_other_comparisons(folder):
 def test_what_is_not_recorded_decides_nothing(folder):
     missing = [{"system": "nobody", "over": "poor"}, {"study": "ch10", "system": "good", "over": "poor"}]
     own = judged(folder, rule="better", ours=missing)
-    assert (own.verdict, own.sides) == ("not tested yet", [])
+    assert (own.verdict, own.sides, own.short) == ("not tested yet", [], "not recorded yet")
     assert all(line.endswith("not recorded yet") for line in own.lines)
     assert judged(folder, rule="better", ours=[*missing, {"system": "good", "over": "poor"}]).verdict == "holds"
 
@@ -100,9 +100,8 @@ def test_the_papers_own_numbers(folder):
     quotient = {"value": 11.35, "quotient": [223263, 25411], "unit": 0.01}
     assert judged(folder, recomputed=[quotient]).verdict == "inconsistent"
     assert judged(folder, recomputed=[quotient | {"value": 8.79}]).verdict == "not tested yet"
-    audit = {"table": "MLLM-MSR, Baby", "rows": ["Trans2D"]}
-    assert judged(folder, audit=audit).verdict == "inconsistent"
-    assert judged(folder, audit=audit | {"rows": ["SASRec"]}).lines[0].startswith("SASRec: possible")
+    assert judged(folder, audit={"MLLM-MSR, Baby": ["Trans2D"]}).verdict == "inconsistent"
+    assert judged(folder, audit={"MLLM-MSR, Baby": ["SASRec"]}).lines[0].startswith("SASRec: possible")
     few = {"table": "MLLM-MSR, MicroLens", "system": "MLLM-MSR", "over": "TALLRec", "metric": "HR@5", "users": 100}
     assert judged(folder, rule="better", ours=[few]).verdict == "not separated"
     assert judged(folder, rule="better", ours=[few | {"users": 10_000}]).verdict == "holds"
