@@ -1,23 +1,26 @@
 """Sphinx extension of the book: launch buttons that follow the repository's address, and the status table."""
 
 import json
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+from html import escape
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import yaml
 from docutils import nodes
+from ledger import VERDICTS, Judged, judge, measure, printed_text, runs_in, with_intervals
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
-from mmrec_helpers.evaluation.intervals import format_interval, mean_interval
+from mmrec_helpers.evaluation.claims import NOT_RECORDED
 from mmrec_helpers.evaluation.published import PUBLISHED
 from mmrec_helpers.evaluation.runs import load_runs
-from mmrec_helpers.evaluation.tables import compare, pooled
 
-NOT_RECORDED = "not recorded yet"
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 COLAB = "https://colab.research.google.com"
 
 
@@ -53,20 +56,92 @@ class NotebookStatus(SphinxDirective):
 
 
 class ClaimsLedger(SphinxDirective):
-    """The claims of ``book/claims.yml``, one definition list a claim."""
+    """The claims of a paper in ``book/claims.yml``, one row each; without an argument the number of each verdict."""
+
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """The list."""
-        path = Path(self.env.srcdir) / "book" / "claims.yml"
-        self.env.note_dependency(str(path))
-        lines = []
-        for row in yaml.safe_load(path.read_text()):
-            lines += [f"**{row['claim']}** {{cite}}`{row['paper']}`, {row['place']}.", ""]
-            lines += ["| Where | What |", "|---|---|"]
-            for field, label in (("theirs", "Paper"), ("ours", "Here"), ("real", "Real data")):
-                lines.append(f"| {label} | {row[field]} |")
-            lines += [f"| Verdict | **{row['verdict']}** |", f"| Shown in | {row['cell']} |", ""]
-        return parsed(self, lines)
+        """The table."""
+        book = Path(self.env.srcdir) / "book"
+        for path in (book / "claims.yml", *sorted((book / "results").glob("*.parquet"))):
+            self.env.note_dependency(str(path))
+        judged = judged_claims(book)
+        if not self.arguments:
+            return parsed(self, counts(judged))
+        own = [(row, one) for row, one in judged if row["paper"] == self.arguments[0]]
+        found = Counter(one.verdict for _, one in own)
+        numbers = ", ".join(f"{name} {found[name]}" for name in VERDICTS if found[name])
+        table = nodes.table(classes=["claims"])
+        group = nodes.tgroup(cols=4)
+        head, body = nodes.thead(), nodes.tbody()
+        table += group
+        group += [nodes.colspec(colwidth=width) for width in (36, 20, 26, 18)]
+        group += [head, body]
+        head += [nodes.row("", *(nodes.entry("", nodes.paragraph(text=name)) for name in HEADS))]
+        body += [nodes.row("", *(nodes.entry("", *cell) for cell in self.cells(*one))) for one in own]
+        return [nodes.paragraph(text=f"{len(own)} claims: {numbers}."), table]
+
+    def cells(self, row: Mapping[str, Any], own: Judged) -> list[list[nodes.Node]]:
+        """The claim with its details, the paper's number, ours, the verdict."""
+        head = f"<details><summary>{escape(row['claim'])}</summary>"
+        claim = [
+            nodes.raw("", head, format="html"),
+            *parsed(self, details(row, own)),
+            nodes.raw("", "</details>", format="html"),
+        ]
+        sides = [f"{own.sides.count(side)} {name}" for side, name in SIDES.items() if side in own.sides]
+        verdict = nodes.paragraph("", "", nodes.strong(text=own.verdict))
+        if len(set(own.sides)) > 1:
+            verdict += nodes.Text(f" ({', '.join(sides)})")
+        texts = printed_text(row["theirs"]), own.short or row.get("note", "")
+        return [claim, *([nodes.paragraph(text=text)] for text in texts), [verdict]]
+
+
+HEADS = ("Claim", "Paper", "Here", "Verdict")
+SIDES = {1: "for", 0: "open", -1: "against"}
+
+
+@cache
+def _judged(path: Path, changed: tuple[int, ...]) -> list[tuple[dict[str, Any], Judged]]:
+    rows = yaml.safe_load((path / "claims.yml").read_text())
+    return list(zip(rows, judge(rows, runs_in(path / "results")), strict=True))
+
+
+def judged_claims(book: Path) -> list[tuple[dict[str, Any], Judged]]:
+    """The rows of the ledger with what the records make of them; made anew only if a file changed."""
+    paths = (book / "claims.yml", *sorted((book / "results").glob("*.parquet")))
+    return _judged(book, tuple(path.stat().st_mtime_ns for path in paths))
+
+
+def counts(judged: list[tuple[dict[str, Any], Judged]]) -> list[str]:
+    """A table of the verdicts."""
+    found = Counter(own.verdict for _, own in judged)
+    lines = [f"The ledger has {len(judged)} claims.", "", "| Verdict | Claims |", "|---|--:|"]
+    return lines + [f"| {name} | {found[name]} |" for name in VERDICTS]
+
+
+def details(row: Mapping[str, Any], own: Judged) -> list[str]:
+    """What is folded below a claim."""
+    lines = [f"{row['place'][0].upper()}{row['place'][1:]}.", ""]
+    if row.get("rule"):
+        lines += [f"Rule: {row['rule']}.", ""]
+    lines += [f"- {escape(line)}" for line in own.lines] + [""]
+    if own.beside:
+        lines += ["Shown beside it:", "", *(f"- {escape(line)}" for line in own.beside), ""]
+    lines += [f"Asserted, {name}: `{text}`\n" for name, text in row.get("asserts", {}).items()]
+    lines += [f"Released code: {row['source']}.", ""] if "source" in row else []
+    lines += [f"{row['note']}.", ""] if "note" in row else []
+    places = [f'<a href="{address}">{escape(heading)}</a>' for heading, address in headings(row["cell"])]
+    return [*lines, f"Shown in {' and '.join(places)}."]
+
+
+def headings(cell: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Heading and address of the sections of notebooks that a row names, such as ``04b: Cold items``."""
+    found = []
+    for name, heading in cell.items():
+        (path,) = NOTEBOOKS.glob(f"{name}_*.ipynb")
+        found.append((heading, f"../notebooks/{path.stem}.html#{nodes.make_id(heading)}"))
+    return found
 
 
 class Reproduction(SphinxDirective):
@@ -96,38 +171,8 @@ def printed(number: str | dict[str, str]) -> str:
 
 
 def ours(row: dict[str, Any], results: Path) -> str:
-    """A number of ours from recorded runs with its 95 % interval: a mean, or a ratio; else that it is not recorded.
-
-    Args:
-        row: ``study`` and ``system``, with ``split``, ``protocol`` and ``metric`` of the setting on the Pocket Shop;
-            ``to``, study and system to whose mean it is taken as a ratio. Or ``slower`` and ``faster``, expressions of
-            items of chapter 5's timing at histories of ten items.
-        results: folder of the records.
-    """
-    if "study" not in row:
-        return NOT_RECORDED
-    where = {"data": "pocket", "protocol": row["protocol"]}
-    try:
-        if "slower" in row:
-            (run,) = load_runs(results / f"{row['study']}.parquet", **where)
-            slow, fast = (median(run.scalars["seconds"][row[name]]["10"]) for name in ("slower", "faster"))
-            return f"{slow / fast:.1f}"
-        where |= {"split": row["split"], "part": "test"}
-        systems = [(row["study"], row["system"]), *row.get("to", {}).items()]
-        runs = [load_runs(results / f"{study}.parquet", system=name, **where) for study, name in systems]
-    except FileNotFoundError:
-        return NOT_RECORDED
-    except ValueError as error:
-        if "has no runs with" not in str(error):
-            raise
-        return NOT_RECORDED
-    own = pooled(runs[0], row["metric"])
-    if len(runs) == 1:
-        return format_interval(mean_interval(own.to_numpy()))
-    shops = {run.stamp["fingerprint"] for run in runs[0]}  # the reference may be recorded on more
-    runs[1] = [run for run in runs[1] if run.stamp["fingerprint"] in shops]
-    gap = compare([*runs[0], *runs[1]], systems[0][1], systems[1][1], row["metric"])[["mean", "ci_low", "ci_high"]]
-    return format_interval(1 + gap / pooled(runs[1], row["metric"]).mean())
+    """A number of ours from recorded runs with its 95 % interval, as in the ledger; or that there is none."""
+    return with_intervals([measure(row, runs_in(results))])[0].number if "study" in row else NOT_RECORDED
 
 
 class RecordedResult(SphinxDirective):
