@@ -12,7 +12,6 @@ from mmrec_helpers.data.dataset import Split
 from mmrec_helpers.lessons.bpr import Factors
 from mmrec_helpers.lessons.graphs import (
     AttentionGraph,
-    Graph,
     GraphPerModality,
     ModalityGraph,
     PropagatedFactors,
@@ -21,6 +20,7 @@ from mmrec_helpers.lessons.graphs import (
 from mmrec_helpers.recommenders.factorization import BPR
 from mmrec_helpers.recommenders.matrices import check_rows, directions
 from mmrec_helpers.recommenders.pairwise import Pairs
+from mmrec_helpers.training.graphs import Graph
 
 
 @dataclass(eq=False, kw_only=True)
