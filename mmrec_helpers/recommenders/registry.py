@@ -124,14 +124,14 @@ def system_inputs(dataset: RecDataset, encoder: str) -> Inputs:
     }
 
 
-def build_system(name: str, inputs: Inputs, seed: int = 0, **hyperparameters: Any) -> Recommender:  # noqa: ANN401
+def build_system(name: str, /, inputs: Inputs, seed: int = 0, **hyperparameters: Any) -> Recommender:  # noqa: ANN401
     """A system of the benchmark, not yet fitted.
 
     Args:
         name: of SYSTEMS or GRAPHS.
         inputs: of ``system_inputs``.
         seed: of everything random.
-        hyperparameters: of the system.
+        hyperparameters: of the system; ``name`` gives it another one.
     """
     spec = next(system for system in (*SYSTEMS, *GRAPHS) if system.name == name)
     seeded = {"seed": seed} if spec.is_seeded else {}
