@@ -95,7 +95,7 @@ class GraphPerModality(nn.Module):
         users, items, bias = self.base.embeddings()
         ids = torch.cat([users, items])  # (M, D)
         of_parts = [modality_embeddings(part, self.graph, ids) for part in self.parts]
-        p, q = sum(of_parts).split([len(users), len(items)])
+        p, q = torch.stack(of_parts).sum(dim=0).split([len(users), len(items)])
         return p, q, bias
 
 # %% ../../notebooks/07b_graphs.ipynb #cell-33

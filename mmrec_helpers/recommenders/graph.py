@@ -39,7 +39,6 @@ class LightGCN(BPR):
     patience: int = 10
     num_layers: int = 2
     name: str = "LightGCN"
-    model: PropagatedFactors | GraphPerModality = field(init=False, repr=False)
 
     def build_model(self, split: Split) -> nn.Module:
         """See ``PairwiseRecommender``."""
