@@ -14,6 +14,7 @@ from mmrec_helpers.recommenders.bert4rec import BERT4Rec
 from mmrec_helpers.recommenders.content import ContentBased, Hybrid
 from mmrec_helpers.recommenders.factorization import BPR, VBPR, MatrixFactorization
 from mmrec_helpers.recommenders.features import concatenate_normalised, image_features, text_features, tfidf
+from mmrec_helpers.recommenders.graph import MGAT, MMGCN, LightGCN
 from mmrec_helpers.recommenders.gru4rec import GRU4Rec
 from mmrec_helpers.recommenders.neighbors import ItemKNN, UserKNN
 from mmrec_helpers.recommenders.popularity import Popularity, Random
@@ -32,7 +33,7 @@ class SystemSpec:
         name: of the system in tables.
         build: the system, from hyperparameters and, where they are named below, ``features`` and ``seed``.
         family: whose space of hyperparameters it has, see ``tuning.SPACES``. A family is tuned by its last system.
-        features: its item features, a key of ``system_inputs``; none if empty.
+        features: its item features, a key of ``system_inputs``, or several for a mapping of them; none if empty.
         is_seeded: whether anything in it is random.
         needs: what the data set must have: ``times``, ``images``, ``reviews``.
     """
@@ -40,7 +41,7 @@ class SystemSpec:
     name: str
     build: Callable[..., Recommender]
     family: str = ""
-    features: str = ""
+    features: str | tuple[str, ...] = ""
     is_seeded: bool = False
     needs: frozenset[str] = field(default_factory=frozenset)
 
@@ -89,6 +90,13 @@ SYSTEMS = (
     *_with_features("SASRec_F", SASRec),
 )
 """Every system of the benchmark, in the order of the tables."""
+_MODALITIES, _IMAGES = ("text", "image"), frozenset({"images"})
+GRAPHS = (
+    SystemSpec("LightGCN", LightGCN, "LightGCN", is_seeded=True),
+    SystemSpec("MMGCN", MMGCN, "MMGCN", _MODALITIES, True, _IMAGES),
+    SystemSpec("MGAT", MGAT, "MGAT", _MODALITIES, True, _IMAGES),
+)
+"""Chapter 7's systems on graphs."""
 
 
 def system_inputs(dataset: RecDataset, encoder: str) -> Inputs:
@@ -116,16 +124,19 @@ def system_inputs(dataset: RecDataset, encoder: str) -> Inputs:
     }
 
 
-def build_system(name: str, inputs: Inputs, seed: int = 0, **hyperparameters: Any) -> Recommender:  # noqa: ANN401
+def build_system(name: str, /, inputs: Inputs, seed: int = 0, **hyperparameters: Any) -> Recommender:  # noqa: ANN401
     """A system of the benchmark, not yet fitted.
 
     Args:
-        name: of SYSTEMS.
+        name: of SYSTEMS or GRAPHS.
         inputs: of ``system_inputs``.
         seed: of everything random.
-        hyperparameters: of the system.
+        hyperparameters: of the system; ``name`` gives it another one.
     """
-    spec = next(system for system in SYSTEMS if system.name == name)
-    features = {"features": inputs[spec.features]} if spec.features else {}
+    spec = next(system for system in (*SYSTEMS, *GRAPHS) if system.name == name)
     seeded = {"seed": seed} if spec.is_seeded else {}
-    return spec.build(**features, **seeded, **hyperparameters)
+    if not spec.features:
+        return spec.build(**seeded, **hyperparameters)
+    keys = spec.features
+    features = inputs[keys] if isinstance(keys, str) else {key: inputs[key] for key in keys}
+    return spec.build(features=features, **seeded, **hyperparameters)

@@ -111,6 +111,9 @@ SPACES = {
     "MM-GPT2Rec": _learning(4e-3, 0.2),
     "I-LLMRec": Space({"lr": RATES}, {"lr": 1e-3}),
     "no LLM": Space({"lr": RATES, "epochs": (2, 4, 8, 16, 32)}, {"lr": 1e-3, "epochs": 8}),
+    "LightGCN": _decayed(8e-3, 0.3),
+    "MMGCN": _decayed(4e-3, 1.0),
+    "MGAT": _decayed(4e-3, 1.0),
     "MLLM-MSR": Space({"lr": RATES}, {"lr": 4e-3}),
 }
 """Family -> its space: two hyperparameters or fewer, from the same start to the same end. Others have none to tune."""

@@ -8,7 +8,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from experiments import ch03, ch04, ch05, ch06, runner
+from experiments import ch03, ch04, ch05, ch06, ch07, runner
 from experiments.cells import TIMING, Cell, cell_of
 from experiments.datasets import LEAVE_ONE_OUT, NEXT_DAY, POCKET, REAL_DATA, SEEDS, TEMPORAL
 from experiments.runner import STUDIES, study_of
@@ -24,6 +24,7 @@ FAMILIES = {
     "ch04": dict.fromkeys(ch04.tuned_variants(), ch04.DECODER),
     "ch05": ch05.TUNED,
     "ch06": dict.fromkeys(ch06.TUNED, ch06.FAMILY),
+    "ch07": ch07.TUNED,
 }
 """Study -> tuned system -> family."""
 

@@ -374,6 +374,28 @@ MISTAKES = {
         "lambda features, groups, rng: features[[0, *1 + rng.permutation(len(features) - 1)]]",
         "a group of one stays",
     ),
+    "check_nodes_at": (  # walks, which may go back
+        """
+        def nodes_at(neighbours, start, distance):
+            reached = {start}
+            for _ in range(distance):
+                reached = {w for v in reached for w in neighbours[v]}
+            return reached
+        """,
+        "a walk that returns",
+    ),
+    "check_attention_weights": (
+        "lambda scores, targets, num_nodes: np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()",
+        "over all edges",
+    ),
+    "check_item_graph": (  # the edges are not made symmetric
+        """
+        def item_graph(features, k):
+            similarity = features @ features.T - 3 * np.eye(len(features))
+            return (similarity >= np.sort(similarity, axis=1)[:, [-k]]).astype(float)
+        """,
+        "make the edge symmetric",
+    ),
     "check_users_needed": (
         "lambda differences, effect: int(1.96 * np.std(differences, ddof=1) / effect)",
         "the width falls with the root",

@@ -24,12 +24,14 @@ from mmrec_helpers.recommenders.bert4rec import BERT4Rec
 from mmrec_helpers.recommenders.content import ContentBased, Hybrid
 from mmrec_helpers.recommenders.factorization import BPR, VBPR, MatrixFactorization
 from mmrec_helpers.recommenders.features import tfidf
+from mmrec_helpers.recommenders.graph import MGAT, MMGCN, LightGCN
 from mmrec_helpers.recommenders.gru4rec import GRU4Rec
 from mmrec_helpers.recommenders.illmrec import ILLMRec
 from mmrec_helpers.recommenders.mllm_msr import MLLMMSR
 from mmrec_helpers.recommenders.mmgpt2rec import MMGPT2Config, MMGPT2Rec
 from mmrec_helpers.recommenders.neighbors import ItemKNN, UserKNN
 from mmrec_helpers.recommenders.popularity import Popularity, Random
+from mmrec_helpers.recommenders.registry import GRAPHS
 from mmrec_helpers.recommenders.registry import SYSTEMS as REGISTERED
 from mmrec_helpers.recommenders.reranker import Reranker
 from mmrec_helpers.recommenders.reviews import DeepCoNN, NeuralReviews
@@ -48,6 +50,9 @@ SYSTEMS: dict[str, Callable] = {
     "ALS": lambda split, features: MatrixFactorization(dim=4, regularization=3.0),
     "BPR": lambda split, features: BPR(dim=8, **VECTORS),
     "VBPR": lambda split, features: VBPR(features=features, dim=8, feature_dim=4, **VECTORS),
+    "LightGCN": lambda split, features: LightGCN(dim=8, **VECTORS),
+    "MMGCN": lambda split, features: MMGCN(features={"image": features}, dim=8, **VECTORS),
+    "MGAT": lambda split, features: MGAT(features={"image": features, "text": features[:, :2]}, dim=8, **VECTORS),
     "DeepCoNN": lambda split, features: DeepCoNN(
         epochs=6, batch_size=32, lr=1e-2, word_dim=8, filters=8, dim=4, max_len=40
     ),
@@ -234,7 +239,7 @@ def saved(planted, planted_features, tmp_path_factory):
 def test_every_class_of_the_registry_is_among_those(planted_features):
     classes = {type(make(None, planted_features)) for name, make in ALL.items() if name != "words"}
     features = {True: {"features": planted_features}, False: {}}
-    registered = {type(spec.build(**features[bool(spec.features)])) for spec in REGISTERED}
+    registered = {type(spec.build(**features[bool(spec.features)])) for spec in (*REGISTERED, *GRAPHS)}
     assert registered | {ILLMRec, MLLMMSR, MMGPT2Rec, Reranker} == classes
 
 

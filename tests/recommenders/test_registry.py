@@ -11,7 +11,7 @@ from mmrec_helpers.evaluation.protocols import evaluate
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.recommenders.content import ContentBased
 from mmrec_helpers.recommenders.popularity import Popularity
-from mmrec_helpers.recommenders.registry import SYSTEMS, build_system, system_inputs
+from mmrec_helpers.recommenders.registry import GRAPHS, SYSTEMS, build_system, system_inputs
 from mmrec_helpers.recommenders.tuning import SPACES
 
 COUNTING = ("random", "popularity", "recent popularity", "item-kNN", "user-kNN", "hybrid", "matrix factorization")
@@ -37,23 +37,26 @@ def bare(dataset):
 # Systems --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [system.name for system in SYSTEMS])
+@pytest.mark.parametrize("name", [system.name for system in (*SYSTEMS, *GRAPHS)])
 def test_a_system_has_its_name_its_seed_and_the_settings_of_its_space(name, inputs):
-    (spec,) = [system for system in SYSTEMS if system.name == name]
+    (spec,) = [system for system in (*SYSTEMS, *GRAPHS) if system.name == name]
     space = SPACES.get(spec.family)
     for settings in [space.start, *space.neighbors(space.start)] if space else [{}]:
         system = build_system(name, inputs, 3, **settings)
         assert system.name == name
         assert getattr(system, "seed", None) == (3 if spec.is_seeded else None)
         assert all(list(np.ravel(getattr(system, key))) == list(np.ravel(value)) for key, value in settings.items())
-        if spec.features and spec.family != "hybrid":
+        if isinstance(spec.features, tuple):
+            assert all(system.features[key] is inputs[key] for key in spec.features)
+        elif spec.features and spec.family != "hybrid":
             features = inputs[spec.features]
             wanted = ContentBased(features).features if spec.family == "content" else features
             assert abs(system.features - wanted).max() == 0
 
 
 def test_every_space_is_of_a_family_of_systems_or_of_a_later_chapter():
-    assert set(SPACES) - {system.family for system in SYSTEMS} == {"MM-GPT2Rec", "I-LLMRec", "no LLM", "MLLM-MSR"}
+    later = {"MM-GPT2Rec", "I-LLMRec", "no LLM", "MLLM-MSR"}
+    assert set(SPACES) - {system.family for system in (*SYSTEMS, *GRAPHS)} == later
     assert {system.name for system in SYSTEMS if system.family in ("", "content")} == {
         *("random", "popularity", "content, text", "content, image", "content, both")
     }

@@ -1,0 +1,71 @@
+"""Chapter 7's cells: what is planned, the control's features, and a small run of each system on the tiny shop."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from experiments import ch03, ch07
+from experiments.cells import TIMING, Cell
+from experiments.datasets import LEAVE_ONE_OUT, POCKET, TEMPORAL
+from mmrec_helpers.evaluation.runs import Run
+from mmrec_helpers.recommenders.tuning import SPACES
+
+CELL = Cell(study="ch07", data=POCKET, split=LEAVE_ONE_OUT, part="test", protocol="full", system="MMGCN")
+
+
+def validated(system: str) -> list[Run]:
+    """Runs after which the search has ended at its start."""
+    space, runs = SPACES[ch07.TUNED[system]], []
+    for settings in [space.start, *space.neighbors(space.start)]:
+        cell = replace(CELL, system=system, part="valid", hyperparameters=settings)
+        values = {"NDCG@10": np.array([float(settings == space.start)])}
+        runs.append(Run.unranked(cell.stamp, {}, np.arange(1), values))
+    return runs
+
+
+def test_what_is_not_tuned_is_not_tested():
+    assert {cell.part for cell in ch07.plan([])} == {"valid"}
+    cells = ch07.plan(validated("MMGCN"))
+    assert {cell.system for cell in cells if cell.part == "test"} == {"MMGCN", "MMGCN" + ch07.SHUFFLED}
+
+
+def test_systems_and_controls_are_tested_on_three_shops_under_both_splits_and_on_films():
+    cells = ch07.plan([run for system in ch07.TUNED for run in validated(system)])
+    assert len({cell.name for cell in cells}) == len(cells)
+    for system in (*ch07.TUNED, *ch07.CONTROLS):
+        own = [cell for cell in cells if cell.system == system and cell.part == "test"]
+        full = [(cell.data, cell.seed, cell.split) for cell in own if cell.protocol == "full"]
+        shops = [(POCKET, seed, split) for split in (LEAVE_ONE_OUT, TEMPORAL) for seed in (0, 1, 2)]
+        assert full == [*shops, ("movielens", 0, LEAVE_ONE_OUT)]
+        assert {cell.protocol for cell in own if cell.split == TEMPORAL} == {"full"}
+        assert {cell.protocol for cell in own if cell.split == LEAVE_ONE_OUT} == {"full", *ch07.SAMPLED}
+    assert [cell.system for cell in cells if cell.protocol == TIMING] == list(ch07.TUNED)
+    assert ch07.CONTROLS == ("MMGCN, shuffled features", "MGAT, shuffled features")
+
+
+def test_the_control_has_the_same_rows_in_another_order():
+    features = np.arange(12.0).reshape(6, 2)
+    shuffled = ch07.shuffled_items(features)
+    assert np.array_equal(shuffled[0], features[0])
+    assert sorted(map(tuple, shuffled)) == sorted(map(tuple, features))
+    assert not np.array_equal(shuffled, features)
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("system", [*ch07.TUNED, *ch07.CONTROLS])
+def test_a_system_is_run(tmp_path, system):
+    cell = replace(CELL, system=system, hyperparameters={"lr": 8e-3, "epochs": 2, "dim": 8})
+    ((_, run),) = ch07.run([cell], tmp_path / "training.pt")
+    assert run.system == system
+    assert 0 <= run.metric("NDCG@10").mean() <= 1
+    assert run.stamp["cost"]["parameters"] > 0
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_control_has_shuffled_features_in_each_modality():
+    own, control = (ch07.build(replace(CELL, system=name)) for name in ("MGAT", "MGAT" + ch07.SHUFFLED))
+    assert list(own.features) == list(control.features) == ["text", "image"]
+    for name, features in own.features.items():
+        assert np.array_equal(control.features[name], ch07.shuffled_items(features))
+        assert np.array_equal(features, ch03.inputs(POCKET, 0, "pocket-clip")[name])
