@@ -27,7 +27,7 @@ MAX_CELLS = 70
 MAX_LINES = 25
 MAX_WIDTH = 88  # columns of a code cell on the rendered page
 MAX_BYTES = 2_000_000
-IN_FORM = ("01", "02", "03", "04", "05", "06a", "06b", "08")
+IN_FORM = ("01", "02", "03", "04", "05", "06a", "06b", "07a", "08")
 """Beginnings of the notebooks that are held to ``form_faults``; the others are longer and denser."""
 
 SETUP_CELL = """\

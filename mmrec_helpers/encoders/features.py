@@ -143,9 +143,7 @@ def embed_images(
     return Features(vectors, present, torch.zeros_like(present))
 
 
-def embed_texts(
-    texts: Sequence[str | None], encoder: str | Path | Encoder, encode: Callable | None = None
-) -> Features:
+def embed_texts(texts: Sequence[str | None], encoder: str | Path | Encoder, encode: Callable | None = None) -> Features:
     """The vectors of some texts, by a method of the encoder; raises the errors of ``encode_texts``."""
     model = load_encoder(encoder)
     encode = encode or model.texts

@@ -112,5 +112,6 @@ SPACES = {
     "I-LLMRec": Space({"lr": RATES}, {"lr": 1e-3}),
     "no LLM": Space({"lr": RATES, "epochs": (2, 4, 8, 16, 32)}, {"lr": 1e-3, "epochs": 8}),
     "MLLM-MSR": Space({"lr": RATES}, {"lr": 4e-3}),
+    "MLLM": _decayed(4e-3, 0.1),
 }
 """Family -> its space: two hyperparameters or fewer, from the same start to the same end. Others have none to tune."""
