@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -10,11 +11,13 @@ import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor, nn
 
-from mmrec_helpers.data.dataset import Queries, Split
+from mmrec_helpers.data.dataset import Queries, RecDataset, Split
+from mmrec_helpers.encoders.features import encode_patches, encode_tokens
 from mmrec_helpers.evaluation.validation import validation_ndcg
-from mmrec_helpers.lessons.fusion import FUSIONS, ItemFusion, masked_mean, standardised
+from mmrec_helpers.lessons.fusion import FUSIONS, ItemFusion, TokenCrossAttention, cross_weights
 from mmrec_helpers.lessons.overlap import info_nce
 from mmrec_helpers.recommenders.base import BaseRecommender
+from mmrec_helpers.recommenders.features import prepend_padding
 from mmrec_helpers.recommenders.history_batches import HistoryBatch, HistoryBatches
 from mmrec_helpers.recommenders.matrices import check_rows, history_counts
 from mmrec_helpers.recommenders.pairwise import Pairs
@@ -30,6 +33,25 @@ ENCODED = 256
 """Items that are fused together where no gradient is needed."""
 EXCLUDED = -1e9
 """Score of a sampled negative that the user has interacted with."""
+
+
+def fusion_inputs(dataset: RecDataset, text_encoder: str, image_encoder: str, max_len: int) -> dict[str, np.ndarray]:
+    """``words`` (I + 1, L, F), the first L tokens of each text, and ``patches`` (I + 1, P, G), 2 x 2 averaged."""
+    words = encode_tokens(dataset, text_encoder, max_len).vectors
+    patches = coarser(encode_patches(dataset, image_encoder).vectors)
+    return {"words": prepend_padding(words.numpy()), "patches": prepend_padding(patches.numpy())}
+
+
+def coarser(patches: Tensor) -> Tensor:
+    """(N, P, G) of square grids -> (N, P / 4, G) means of 2 x 2 neighbours."""
+    side = int(patches.shape[1] ** 0.5)
+    return F.avg_pool2d(patches.mT.unflatten(2, (side, side)), 2).flatten(2).mT
+
+
+def standardised(tokens: Tensor, reference: Tensor) -> Tensor:
+    """(N, T, F) by the mean and the standard deviation of each column over the reference's tokens; zeros stay."""
+    known = reference[reference.any(2)]
+    return (tokens - known.mean(0)) / (known.std(0, correction=0) + 1e-6) * tokens.any(2)[..., None]
 
 
 class FusionNetwork(nn.Module):
@@ -141,8 +163,8 @@ class FusionRecommender(BaseRecommender):
         for features in (self.words, self.patches):
             check_rows(features, split, self.name)
         device, frame = load_settings().device, split.interactions("train")
-        self.tokens = [standardised(torch.as_tensor(part)).to(device) for part in (self.words, self.patches)]
-        dims = self.words.shape[2], self.patches.shape[2]
+        self.tokens = [standardised(part, part).to(device) for part in map(torch.as_tensor, (self.words, self.patches))]
+        dims = [self.words.shape[2], self.patches.shape[2]]
         torch.manual_seed(self.seed)
         fusion = ItemFusion(dims, self.dim, self.num_heads, self.fusion, self.dropout)
         self.network = FusionNetwork(fusion, split.dataset.num_items, self.dim)
@@ -162,10 +184,10 @@ class FusionRecommender(BaseRecommender):
         for row, window in zip(rows, windows, strict=True):
             row[: len(window)] = window
         negatives = batch.rng.integers(1, num_items + 1, self.num_negatives)
-        items, place = np.unique(np.append(rows.ravel(), negatives), return_inverse=True)  # each is fused once
-        excluded = self.interacted[batch.users][:, negatives].toarray() > 0  # (Q, K)
-        items, place, excluded, targets, negatives = (
-            torch.from_numpy(part).to(device) for part in (items, place, excluded, batch.targets, negatives)
+        fused, places = np.unique(np.append(rows.ravel(), negatives), return_inverse=True)  # each is fused once
+        own = self.interacted[batch.users][:, negatives].toarray() > 0  # (Q, K)
+        items, place, excluded, targets, sampled_items = (
+            torch.from_numpy(part).to(device) for part in (fused, places, own, batch.targets, negatives)
         )
         vectors = self.fuse(items)
         of_windows = vectors[place[: rows.size]].unflatten(0, rows.shape)  # (B, T + 1, D)
@@ -175,7 +197,7 @@ class FusionRecommender(BaseRecommender):
         product, sampled = users * of_windows[:, 1:][is_target], vectors[place[rows.size :]]  # (Q, D), (K, D)
         losses = {}
         if "ranking" in self.tasks:
-            positive, negative = product.sum(1) + network.bias[targets], users @ sampled.T + network.bias[negatives]
+            positive, negative = product.sum(1) + network.bias[targets], users @ sampled.T + network.bias[sampled_items]
             losses["ranking"] = bpr_loss(positive[:, None] - negative.masked_fill(excluded, EXCLUDED))
         if "purchase" in self.tasks:
             negative = (users * network.purchase.weight) @ sampled.T + network.purchase.bias
@@ -190,11 +212,14 @@ class FusionRecommender(BaseRecommender):
 
     def alignment_loss(self, items: Tensor) -> Tensor:
         """InfoNCE of the mean projected words and patches of the items that have both."""
-        fusion = self.network.fusion
-        real = [part[items].any(2) for part in self.tokens]
-        has_both = real[0].any(1) & real[1].any(1)
-        projected = fusion.words(self.tokens[0][items]), fusion.patches(self.tokens[1][items])
-        texts, images = (masked_mean(*pair)[has_both] for pair in zip(projected, real, strict=True))
+        fusion, own = self.network.fusion, [part[items] for part in self.tokens]
+        real = [part.any(2)[..., None] for part in own]
+        has_both = real[0].any(1)[:, 0] & real[1].any(1)[:, 0]
+        projected = fusion.words(own[0]), fusion.patches(own[1])
+        texts, images = (
+            ((part * known).sum(1) / known.sum(1).clamp(min=1))[has_both]
+            for part, known in zip(projected, real, strict=True)
+        )
         return info_nce(images, texts, TEMPERATURE)
 
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
@@ -209,6 +234,16 @@ class FusionRecommender(BaseRecommender):
         """(N,) items -> (N, D) vectors."""
         words, patches = (part[items] for part in self.tokens)
         return self.network.fusion(words, patches)
+
+    @torch.no_grad()
+    def attention(self) -> np.ndarray:
+        """(I + 1, L, P) attention weights of all items' words, means over the heads; only of cross-attention."""
+        fusion, found = self.network.fusion, []
+        norm, attention = fusion.block.before_attention, cast(TokenCrossAttention, fusion.block.attention)
+        for words, patches in zip(*(part.split(ENCODED) for part in self.tokens), strict=True):
+            hidden = norm(fusion.words(words)), norm(fusion.patches(patches))
+            found.append(cross_weights(attention, *hidden, patches.any(2)).mean(1).cpu())
+        return torch.cat(found).numpy()
 
     @torch.no_grad()
     def embeddings(self) -> tuple[np.ndarray, ...]:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid, softplus
 
-from mmrec_helpers.lessons.fusion import FUSIONS
+from mmrec_helpers.lessons.fusion import FUSIONS, cross_weights
 from mmrec_helpers.recommenders import fusion
-from mmrec_helpers.recommenders.fusion import TASKS, FusionRecommender
+from mmrec_helpers.recommenders.fusion import TASKS, FusionRecommender, coarser, standardised
 from mmrec_helpers.recommenders.history_batches import HistoryBatches
 from mmrec_helpers.training.loop import TrainingConfig
 
@@ -121,3 +121,27 @@ def test_bad_input_is_named(make, tokens, planted):
         make(tasks={"clicks": 1.0})
     with pytest.raises(ValueError, match="26 rows"):
         FusionRecommender(**tokens | {"words": tokens["words"][1:]}).fit(planted)
+
+
+def test_the_attention_is_that_of_the_block(fitted):
+    system = fitted()
+    words, patches = (part[5:6] for part in system.tokens)
+    fusion, weights = system.network.fusion, system.attention()
+    with torch.no_grad():
+        normed = [fusion.block.before_attention(part) for part in (fusion.words(words), fusion.patches(patches))]
+        expected = cross_weights(fusion.block.attention, *normed, patches.any(2))[0].mean(0)
+    np.testing.assert_allclose(weights[5], expected.numpy(), atol=1e-6)
+    assert not weights[3].any()  # it has no image
+
+
+def test_standardised_tokens_and_coarser_grids():
+    torch.manual_seed(0)
+    tokens = torch.randn(4, 3, 2) * 5 + 2
+    tokens[1, 1:] = 0
+    scaled = standardised(tokens, tokens)
+    known = scaled[tokens.any(2)]
+    torch.testing.assert_close(known.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(known.std(0, correction=0), torch.ones(2), atol=1e-4, rtol=0)
+    assert (scaled[1, 1:] == 0).all()
+    torch.testing.assert_close(standardised(tokens[2:], tokens), scaled[2:])
+    assert coarser(torch.arange(16.0).reshape(1, 16, 1))[0, :, 0].tolist() == [2.5, 4.5, 10.5, 12.5]
