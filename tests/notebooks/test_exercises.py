@@ -393,7 +393,7 @@ MISTAKES = {
         """,
         "bring a patch back",
     ),
-    "check_gated": (  # half open at the beginning
+    "check_gated_block": (  # half open at the beginning
         """
         class GatedBlock(nn.Module):
             def __init__(self, block):
