@@ -163,7 +163,8 @@ class FusionRecommender(BaseRecommender):
         for features in (self.words, self.patches):
             check_rows(features, split, self.name)
         device, frame = load_settings().device, split.interactions("train")
-        self.tokens = [standardised(part, part).to(device) for part in map(torch.as_tensor, (self.words, self.patches))]
+        tokens = (torch.as_tensor(part, dtype=torch.float32) for part in (self.words, self.patches))
+        self.tokens = [standardised(part, part).to(device) for part in tokens]
         dims = [self.words.shape[2], self.patches.shape[2]]
         torch.manual_seed(self.seed)
         fusion = ItemFusion(dims, self.dim, self.num_heads, self.fusion, self.dropout)
