@@ -62,6 +62,22 @@ def encode_images(dataset: RecDataset, encoder: str | Path) -> Features:
     return _cached(dataset, encoder, ["image"], lambda model: embed_images(images, model))
 
 
+def encode_patches(dataset: RecDataset, encoder: str | Path) -> Features:
+    """As ``encode_images``, but with (N, P, D) vectors of the patches of each image."""
+    images = dataset.items.select_columns(["image"])["image"]
+    return _cached(dataset, encoder, ["patches"], lambda model: embed_images(images, model, model.patches))
+
+
+def encode_tokens(dataset: RecDataset, encoder: str | Path, max_len: int) -> Features:
+    """As ``encode_texts`` of titles and descriptions, but with (N, max_len, D) vectors of the tokens of each text."""
+    fields = ["title", "description", f"{max_len} tokens"]
+
+    def embed(model: Encoder) -> Features:
+        return embed_texts(_texts(dataset, fields[:2]), model, lambda texts: (model.tokens(texts, max_len), False))
+
+    return _cached(dataset, encoder, fields, embed)
+
+
 def encode_texts(
     dataset: RecDataset, encoder: str | Path, fields: str | Sequence[str] = ("title", "description")
 ) -> Features:
@@ -81,9 +97,13 @@ def encode_texts(
     known = [name for name, column in dataset.items.features.items() if getattr(column, "dtype", "") == "string"]
     if not fields or not set(fields) <= set(known):
         raise ValueError(f"{dataset.name}: no texts are in {fields}; they are in {', '.join(known)}")
+    return _cached(dataset, encoder, fields, lambda model: embed_texts(_texts(dataset, fields), model))
+
+
+def _texts(dataset: RecDataset, fields: Sequence[str]) -> list[str]:
+    """The fields of each item that are not blank, joined."""
     rows = zip(*(dataset.items[field] for field in fields), strict=True)
-    texts = (". ".join(part.strip() for part in row if part and part.strip()) for row in rows)
-    return _cached(dataset, encoder, fields, lambda model: embed_texts(list(texts), model))
+    return [". ".join(part.strip() for part in row if part and part.strip()) for row in rows]
 
 
 def _cached(
@@ -105,31 +125,35 @@ def _cached(
     return features
 
 
-def embed_images(images: Sequence[Image.Image | None], encoder: str | Path | Encoder) -> Features:
-    """The vectors of some images; raises the errors of ``encode_images``."""
+def embed_images(
+    images: Sequence[Image.Image | None], encoder: str | Path | Encoder, encode: Callable | None = None
+) -> Features:
+    """The vectors of some images, by a method of the encoder; raises the errors of ``encode_images``."""
     model = load_encoder(encoder)
-    vectors = torch.zeros(len(images), model.images([Image.new("RGB", (32, 32))]).shape[1])
+    encode = encode or model.images
+    vectors = torch.zeros(len(images), *encode([Image.new("RGB", (32, 32))]).shape[1:])
     present = torch.zeros(len(images), dtype=torch.bool)
     starts = range(0, len(images), BATCH_SIZE)
     for start in progress(starts, desc=f"images, {Path(model.name).name}", unit="batch", delay=3):
         rows = enumerate(images[start : start + BATCH_SIZE], start)
         batch = {row: image.convert("RGB") for row, image in rows if image is not None}
         if batch:
-            vectors[list(batch)] = model.images(list(batch.values()))
+            vectors[list(batch)] = encode(list(batch.values()))
             present[list(batch)] = True
     return Features(vectors, present, torch.zeros_like(present))
 
 
-def embed_texts(texts: Sequence[str | None], encoder: str | Path | Encoder) -> Features:
-    """The vectors of some texts; raises the errors of ``encode_texts``."""
+def embed_texts(texts: Sequence[str | None], encoder: str | Path | Encoder, encode: Callable | None = None) -> Features:
+    """The vectors of some texts, by a method of the encoder; raises the errors of ``encode_texts``."""
     model = load_encoder(encoder)
+    encode = encode or model.texts
     stripped = [(text or "").strip() for text in texts]
-    vectors = torch.zeros(len(texts), model.texts(["a"])[0].shape[1])
+    vectors = torch.zeros(len(texts), *encode(["a"])[0].shape[1:])
     truncated = torch.zeros(len(texts), dtype=torch.bool)
     # Texts of similar length share a batch, so that little of it is padding.
     order = sorted((row for row, text in enumerate(stripped) if text), key=lambda row: -len(stripped[row]))
     starts = range(0, len(order), BATCH_SIZE)
     for start in progress(starts, desc=f"texts, {Path(model.name).name}", unit="batch", delay=3):
         rows = order[start : start + BATCH_SIZE]
-        vectors[rows], truncated[rows] = model.texts([stripped[row] for row in rows])
+        vectors[rows], truncated[rows] = encode([stripped[row] for row in rows])
     return Features(vectors, torch.tensor([bool(text) for text in stripped], dtype=torch.bool), truncated)

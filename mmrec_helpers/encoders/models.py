@@ -43,6 +43,14 @@ class Encoder:
         """(B, D) vectors of B texts, and (B,) bool whether each was truncated."""
         raise ValueError(f"{self.name} encodes no texts; there are {CHOICES}")
 
+    def patches(self, images: list[Image.Image]) -> torch.Tensor:
+        """(B, P, D) vectors of the patches of B images, row by row from the upper left."""
+        raise ValueError(f"{self.name} has no patches of images; there are {CHOICES}")
+
+    def tokens(self, texts: list[str], max_len: int) -> torch.Tensor:
+        """(B, max_len, D) vectors of the tokens of B texts, zeros after their ends. The whole text is read."""
+        raise ValueError(f"{self.name} has no vectors of tokens; sentence encoders have, such as pocket-sbert")
+
     def stages(self, images: list[Image.Image]) -> torch.Tensor:
         """(B, D) the means over positions of every stage's activations, then the pooled features, of B images.
 
@@ -105,6 +113,12 @@ class _DualEncoder(_TransformersEncoder):
         return _projected(self.model.get_image_features(**self.processor(images, return_tensors="pt").to(self.device)))
 
     @torch.inference_mode()
+    def patches(self, images: list[Image.Image]) -> torch.Tensor:
+        pixels = self.processor(images, return_tensors="pt").to(self.device)
+        hidden = self.model.vision_model(**pixels).last_hidden_state
+        return hidden[:, self.model.config.model_type == "clip" :].cpu()  # CLIP has a token of the whole image first
+
+    @torch.inference_mode()
     def texts(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         # SigLIP pools the last position, and was trained on texts padded to the full length.
         padding = "max_length" if self.model.config.model_type == "siglip" else True
@@ -125,12 +139,21 @@ class _SentenceEncoder(_TransformersEncoder):
 
     @torch.inference_mode()
     def texts(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        texts = [text.lower() for text in texts] if self.lowercase else texts
-        tokens, truncated = self.tokenize(texts, padding=True)
-        hidden = self.model(**tokens).last_hidden_state  # (B, T, D)
-        mask = tokens["attention_mask"][:, :, None]  # (B, T, 1)
+        hidden, mask, truncated = self.hidden_states(texts)
         vectors = hidden[:, 0] if self.pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
         return (torch.nn.functional.normalize(vectors) if self.normalize else vectors).cpu(), truncated
+
+    @torch.inference_mode()
+    def tokens(self, texts: list[str], max_len: int) -> torch.Tensor:
+        hidden, mask, _ = self.hidden_states(texts)
+        vectors = (hidden * mask)[:, :max_len].cpu()
+        return torch.nn.functional.pad(vectors, (0, 0, 0, max_len - vectors.shape[1]))
+
+    def hidden_states(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(B, T, D) of the last layer, (B, T, 1) 0 at padding, and (B,) bool whether each text was truncated."""
+        texts = [text.lower() for text in texts] if self.lowercase else texts
+        tokens, truncated = self.tokenize(texts, padding=True)
+        return self.model(**tokens).last_hidden_state, tokens["attention_mask"][:, :, None], truncated
 
 
 class _TimmEncoder(Encoder):
@@ -157,6 +180,10 @@ class _TimmEncoder(Encoder):
     def pixels(self, images: list[Image.Image]) -> torch.Tensor:
         """(B, 3, H, W) the images as the network takes them."""
         return torch.stack([self.transform(image) for image in images]).to(self.device)
+
+    @torch.inference_mode()
+    def patches(self, images: list[Image.Image]) -> torch.Tensor:
+        return self.model.forward_features(self.pixels(images)).flatten(2).mT.cpu()
 
     @torch.inference_mode()
     def stages(self, images: list[Image.Image]) -> torch.Tensor:

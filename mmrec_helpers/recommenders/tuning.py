@@ -115,5 +115,6 @@ SPACES = {
     "MMGCN": _decayed(4e-3, 1.0),
     "MGAT": _decayed(4e-3, 1.0),
     "MLLM-MSR": Space({"lr": RATES}, {"lr": 4e-3}),
+    "MLLM": _decayed(4e-3, 0.1),
 }
 """Family -> its space: two hyperparameters or fewer, from the same start to the same end. Others have none to tune."""

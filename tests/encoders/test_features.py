@@ -18,7 +18,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from mmrec_helpers.encoders import checkpoints
 from mmrec_helpers.encoders import features as encoders
 from mmrec_helpers.encoders.checkpoints import find_checkpoint, revision
-from mmrec_helpers.encoders.features import embed_images, embed_texts, encode_images, encode_texts
+from mmrec_helpers.encoders.features import (
+    embed_images,
+    embed_texts,
+    encode_images,
+    encode_patches,
+    encode_texts,
+    encode_tokens,
+)
 from mmrec_helpers.encoders.models import Encoder, load_encoder, randomly_initialised
 
 TEXTS = [
@@ -204,6 +211,44 @@ def test_siglip_as_the_library(made):
     both = model(input_ids=tokens[0]["input_ids"], **pixels[0])
     close(torch.nn.functional.normalize(seen.vectors[:1]), both.image_embeds)
     close(torch.nn.functional.normalize(read.vectors[:1]), both.text_embeds)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("kind", "num_patches"), [("clip", 16), ("siglip", 16), ("network", None)])
+def test_patches_average_to_what_the_library_pools_or_are_its_last_layer(made, kind, num_patches):
+    encoder = load_encoder(made[kind])
+    picture = sample_images()[1].convert("RGB")
+    found = embed_images([None, picture], encoder, encoder.patches)
+    assert found.present.tolist() == [False, True]
+    assert not found.vectors[0].any()
+    if kind == "network":
+        close(found.vectors[1].mean(0), embed_images([picture], encoder).vectors[0])
+        return
+    hidden = encoder.model.vision_model(**encoder.processor([picture], return_tensors="pt")).last_hidden_state[0]
+    close(found.vectors[1], hidden[-num_patches:])
+    assert len(hidden) == num_patches + (kind == "clip")
+
+
+@torch.inference_mode()
+def test_tokens_average_to_the_pooled_vector(made, shop, loads):
+    encoder = load_encoder(made["sentences"])
+    found = embed_texts(TEXTS, encoder, lambda texts: (encoder.tokens(texts, LIMIT), False)).vectors
+    num_tokens = found.any(2).sum(1)
+    assert num_tokens.tolist() == [min(len(encoder.tokenizer(text)["input_ids"]), LIMIT) for text in TEXTS]
+    pooled = torch.nn.functional.normalize(found.sum(1) / num_tokens[:, None])
+    close(pooled, torch.nn.functional.normalize(embed_texts(TEXTS, encoder).vectors))
+    short = embed_texts(TEXTS, encoder, lambda texts: (encoder.tokens(texts, 3), False)).vectors
+    close(short, found[:, :3])
+
+
+def test_patches_and_tokens_of_a_data_set_are_cached_apart(made, shop, loads):
+    tokens, patches = encode_tokens(shop, made["sentences"], 5), encode_patches(shop, made["clip"])
+    assert tokens.vectors.shape[:2] == (shop.num_items, 5)
+    assert (patches.vectors.any(2).all(1) == patches.present).all()
+    count = len(loads)
+    assert torch.equal(encode_tokens(shop, made["sentences"], 5).vectors, tokens.vectors)
+    assert len(loads) == count
+    assert encode_tokens(shop, made["sentences"], 4).vectors.shape[1] == 4
 
 
 @torch.inference_mode()
@@ -498,6 +543,10 @@ def test_the_wrong_modality(made):
         embed_texts(["a"], made["network"])
     with pytest.raises(ValueError, match=r"sentences encodes no images; there are pocket-clip"):
         embed_images(sample_images(), made["sentences"])
+    with pytest.raises(ValueError, match=r"sentences has no patches"):
+        load_encoder(made["sentences"]).patches(sample_images())
+    with pytest.raises(ValueError, match=r"network has no vectors of tokens"):
+        load_encoder(made["network"]).tokens(["a"], 3)
 
 
 # The control ----------------------------------------------------------------------------------------------------------

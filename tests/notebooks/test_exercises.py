@@ -374,6 +374,38 @@ MISTAKES = {
         "lambda features, groups, rng: features[[0, *1 + rng.permutation(len(features) - 1)]]",
         "a group of one stays",
     ),
+    "check_attend": (  # logits of 0 for missing patches
+        """
+        def attend(words, patches, allowed):
+            weights = np.exp(words @ patches.T / words.shape[1] ** 0.5 * allowed)
+            return weights @ patches / weights.sum(axis=1, keepdims=True)
+        """,
+        "a logit of 0 is not a weight of 0",
+    ),
+    "check_entries": ("lambda L, P: (2 * L * P, L**2 + P**2, (L + P) ** 2)", "count the filled cells"),
+    "check_occlusion": (  # patches that were removed stay away
+        """
+        def occlusion(score, patches):
+            whole, falls, left = score(patches), [], patches.copy()
+            for number in range(len(patches)):
+                left[number] = 0
+                falls.append(whole - score(left))
+            return np.array(falls)
+        """,
+        "bring a patch back",
+    ),
+    "check_gated_block": (  # half open at the beginning
+        """
+        class GatedBlock(nn.Module):
+            def __init__(self, block):
+                super().__init__()
+                self.block, self.alpha = block, nn.Parameter(torch.zeros(1))
+
+            def forward(self, words, patches, is_patch):
+                return words + self.alpha.sigmoid() * (self.block(words, patches, is_patch) - words)
+        """,
+        "alpha begins at 0",
+    ),
     "check_nodes_at": (  # walks, which may go back
         """
         def nodes_at(neighbours, start, distance):

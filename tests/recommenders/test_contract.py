@@ -24,6 +24,7 @@ from mmrec_helpers.recommenders.bert4rec import BERT4Rec
 from mmrec_helpers.recommenders.content import ContentBased, Hybrid
 from mmrec_helpers.recommenders.factorization import BPR, VBPR, MatrixFactorization
 from mmrec_helpers.recommenders.features import tfidf
+from mmrec_helpers.recommenders.fusion import FusionRecommender
 from mmrec_helpers.recommenders.graph import MGAT, MMGCN, LightGCN
 from mmrec_helpers.recommenders.gru4rec import GRU4Rec
 from mmrec_helpers.recommenders.illmrec import ILLMRec
@@ -57,6 +58,9 @@ SYSTEMS: dict[str, Callable] = {
         epochs=6, batch_size=32, lr=1e-2, word_dim=8, filters=8, dim=4, max_len=40
     ),
     "NRMF": lambda split, features: NeuralReviews(dim=4, topics=6, hidden=8, **VECTORS),
+    "MLLM": lambda split, features: FusionRecommender(
+        words=np.stack([features, features], 1), patches=features[:, None], dim=8, batch_size=20, num_negatives=8
+    ),
 }
 """Name -> a small one, made for a split and features."""
 SEQUENCE = {"dim": 16, "max_len": 10, "batch_size": 20, "epochs": 1, "num_layers": 1}
@@ -240,7 +244,7 @@ def test_every_class_of_the_registry_is_among_those(planted_features):
     classes = {type(make(None, planted_features)) for name, make in ALL.items() if name != "words"}
     features = {True: {"features": planted_features}, False: {}}
     registered = {type(spec.build(**features[bool(spec.features)])) for spec in (*REGISTERED, *GRAPHS)}
-    assert registered | {ILLMRec, MLLMMSR, MMGPT2Rec, Reranker} == classes
+    assert registered | {FusionRecommender, ILLMRec, MLLMMSR, MMGPT2Rec, Reranker} == classes
 
 
 @pytest.mark.parametrize("name", ALL)

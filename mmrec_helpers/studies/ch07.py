@@ -1,0 +1,48 @@
+"""What chapter 7's notebooks share: items drawn again with one attribute changed."""
+
+import numpy as np
+from PIL import Image
+
+from mmrec_helpers.data.dataset import Queries, RecDataset
+from mmrec_helpers.pocket_shop.catalogue import COLOURS, MENTIONABLE, TASTE_ATTRIBUTES
+from mmrec_helpers.pocket_shop.rendering import render_item
+from mmrec_helpers.pocket_shop.shop import Truth
+
+
+def drawn(truth: Truth, item_id: str, colour: str) -> Image.Image:
+    """The image of an item in a colour; everything else stays, such as its shape, tilt and background."""
+    catalogue, row = truth.catalogue, int(item_id.rpartition("-")[2])
+    facts, brand = catalogue.facts(row), catalogue.attributes[row, TASTE_ATTRIBUTES.index("brand")]
+    visible = facts["category"], colour, facts["pattern"], facts["style"], catalogue.marks[brand]
+    return render_item(*visible, int(catalogue.image_seed[row]))
+
+
+def colour_pairs(
+    dataset: RecDataset, truth: Truth, queries: Queries, size: int, seed: int = 0
+) -> tuple[Queries, np.ndarray, list[list[Image.Image]]]:
+    """Items drawn in the colour that a user prefers, and in another one.
+
+    Args:
+        dataset: the whole shop.
+        truth: of the shop.
+        queries: with whole histories.
+        size: N of the sample.
+        seed: of the sample.
+
+    Returns:
+        N of the queries whose users have a preferred colour; (N,) items with an image whose descriptions mention no
+        colour; the N images in the preferred colour, and the N in another one.
+    """
+    rng = np.random.default_rng(seed)
+    steps = (queries.histories > 0).sum(axis=1)
+    liked = [
+        truth.taste(user, step).get("colour") for user, step in zip(dataset.user_ids[queries.users], steps, strict=True)
+    ]
+    chosen = np.sort(rng.choice(np.flatnonzero([colour is not None for colour in liked]), size, replace=False))
+    is_silent = ~truth.mentions[:, MENTIONABLE.index("colour")] & dataset.has_image[1:]
+    items = rng.choice(1 + np.flatnonzero(is_silent), size)
+    colours = [str(liked[row]) for row in chosen]
+    others = [str(rng.choice([other for other in COLOURS if other != colour])) for colour in colours]
+    ids = [dataset.item(item)["item_id"] for item in items]
+    drawings = [[drawn(truth, *pair) for pair in zip(ids, own, strict=True)] for own in (colours, others)]
+    return queries.take(chosen), items, drawings
