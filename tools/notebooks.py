@@ -28,7 +28,7 @@ MAX_LINES = 25
 MAX_WIDTH = 88  # columns of a code cell on the rendered page
 MAX_BYTES = 2_000_000
 IN_FORM = ("01", "02", "03", "04", "05", "06", "07", "08")
-"""Beginnings of the notebooks that are held to ``form_faults``; the others are longer and denser."""
+"""Beginnings of the notebooks that are held to ``form_faults``: those of all chapters that are written."""
 
 SETUP_CELL = """\
 # Setup: the same cell opens every notebook. Where the helper package is missing, as on
