@@ -428,6 +428,19 @@ MISTAKES = {
         """,
         "make the edge symmetric",
     ),
+    "check_non_inferior": (  # users taken as independent
+        """
+        def non_inferior(one, other, share):
+            se = ((one.var(ddof=1) + other.var(ddof=1)) / len(one)) ** 0.5
+            low = one.mean() - other.mean() - 1.96 * se
+            return low, bool(low > -share * other.mean())
+        """,
+        "users are paired",
+    ),
+    "check_items_that_fit": (  # the oldest items are kept
+        "lambda sizes, around, window: int((np.cumsum(sizes) <= window - around).sum())",
+        "from the last item backwards",
+    ),
     "check_users_needed": (
         "lambda differences, effect: int(1.96 * np.std(differences, ddof=1) / effect)",
         "the width falls with the root",
