@@ -12,6 +12,7 @@ from experiments.datasets import IMAGE_ENCODERS, LEAVE_ONE_OUT, POCKET, SEEDS, T
 from experiments.systems import chosen_settings, plan_tuning, run_system
 from mmrec_helpers.evaluation.protocols import Recommender
 from mmrec_helpers.evaluation.runs import Run
+from mmrec_helpers.recommenders.features import shuffled_items
 from mmrec_helpers.recommenders.registry import GRAPHS, build_system
 from mmrec_helpers.settings import load_settings
 
@@ -58,11 +59,8 @@ def build(cell: Cell) -> Recommender:
     name, features = cell.system.removesuffix(SHUFFLED), ch03.inputs(cell.data, cell.seed, encoder)
     if name == cell.system:
         return build_system(name, features, cell.seed, **cell.hyperparameters)
-    shuffled = {key: shuffled_items(np.asarray(features[key])) for key in ("text", "image")}
+    shuffled = {
+        key: shuffled_items(np.asarray(features[key]), np.random.default_rng(0))  # the same order in both
+        for key in ("text", "image")
+    }
     return build_system(name, shuffled, cell.seed, name=cell.system, **cell.hyperparameters)
-
-
-def shuffled_items(features: np.ndarray) -> np.ndarray:
-    """(I + 1, F) with the rows of the items in another order; row 0, the padding, stays."""
-    order = np.random.default_rng(0).permutation(len(features) - 1)
-    return features[np.concatenate([[0], 1 + order])]

@@ -91,7 +91,9 @@ class ClaimsLedger(SphinxDirective):
         ]
         sides = [f"{own.sides.count(side)} {name}" for side, name in SIDES.items() if side in own.sides]
         verdict = nodes.paragraph("", "", nodes.strong(text=own.verdict))
-        if len(set(own.sides)) > 1:
+        if own.missing and own.sides:
+            sides.append(f"{own.missing} not recorded")
+        if len(sides) > 1:
             verdict += nodes.Text(f" ({', '.join(sides)})")
         texts = printed_text(row["theirs"]), own.short or row.get("note", "")
         return [claim, *([nodes.paragraph(text=text)] for text in texts), [verdict]]

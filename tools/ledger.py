@@ -49,12 +49,14 @@ class Judged:
     Attributes:
         verdict: one of VERDICTS.
         sides: of what is recorded, see ``side``.
+        missing: number of comparisons that are not recorded yet.
         short: the first recorded number.
         lines, beside: all comparisons, and those that are shown only.
     """
 
     verdict: str
     sides: list[int]
+    missing: int
     short: str
     lines: list[str]
     beside: list[str]
@@ -264,11 +266,11 @@ def _judge(row: Spec, own: list[Evidence], beside: list[Evidence]) -> Judged:
         higher, cells = printed_cells(row["theirs"])
         wrong.append(higher < cells)
     made = INCONSISTENT if any(wrong) else row.get("verdict") or verdict(sides)
-    missing = NOT_RECORDED if own and not recorded else ""
-    short = row.get("because") or missing or next(iter([*map(_short, recorded), *lines]), "")
-    if len(lines) > 1 and not row.get("because") and not missing:
+    unknown = NOT_RECORDED if own and not recorded else ""
+    short = row.get("because") or unknown or next(iter([*map(_short, recorded), *lines]), "")
+    if len(lines) > 1 and not row.get("because") and not unknown:
         short += f"; {len(lines) - 1} more"
-    return Judged(made, sides, short, lines, list(map(str, beside)))
+    return Judged(made, sides, len(own) - len(recorded), short, lines, list(map(str, beside)))
 
 
 def _short(own: Evidence) -> str:

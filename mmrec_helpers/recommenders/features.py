@@ -44,6 +44,11 @@ def concatenate_normalised(*blocks: np.ndarray | sparse.sparray) -> np.ndarray |
     return np.concatenate(normalised, axis=1)
 
 
+def shuffled_items(features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(I + 1, F) features of which each item has those of another one at random; row 0, the padding, stays."""
+    return np.concatenate([features[:1], rng.permutation(features[1:])])
+
+
 def text_features(dataset: RecDataset, dim: int = 64, encoder: str = "tfidf") -> np.ndarray:
     """(I + 1, F) latent semantic analysis of the items' titles and descriptions {cite}`deerwester1990indexing`.
 

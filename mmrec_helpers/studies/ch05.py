@@ -10,7 +10,7 @@ import pandas as pd
 from mmrec_helpers.data.dataset import Queries, RecDataset, Split
 from mmrec_helpers.encoders.features import embed_texts
 from mmrec_helpers.llm.summaries import summarise
-from mmrec_helpers.recommenders.features import image_features, prepend_padding, text_features
+from mmrec_helpers.recommenders.features import image_features, prepend_padding, shuffled_items, text_features
 from mmrec_helpers.recommenders.illmrec import ILLMRec
 from mmrec_helpers.recommenders.sasrec import SASRec
 from mmrec_helpers.settings import Settings
@@ -122,7 +122,7 @@ def build_variant(
     encoder, llm = variant.encoder or settings.models["clip"], options.setdefault("llm", settings.models["llm"])
     images, rng = image_features(dataset, encoder), np.random.default_rng(settings.seed)
     if variant.images == "shuffled":
-        images = shuffled(images, rng)
+        images = shuffled_items(images, rng)
     if variant.images == "half missing":
         options["imageless"] = missing_images(dataset, rng)
         images = replaced_by_texts(images, dataset, options["imageless"], encoder)
@@ -130,14 +130,9 @@ def build_variant(
         options["summaries"] = summarise(dataset, llm)
     features = {"image": images, "CF": cf, "text": text_features(dataset, encoder=settings.models["text"])}
     if options.get("expression") == "another image":
-        features["another image"] = shuffled(images, rng)
+        features["another image"] = shuffled_items(images, rng)
     options |= {"kinds": variant.kinds, "name": name, "seed": settings.seed} | hyperparameters
     return ILLMRec(features=features, **options)
-
-
-def shuffled(features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(I + 1, F) features of which each item has those of another one at random; row 0 stays."""
-    return np.concatenate([features[:1], rng.permutation(features[1:])])
 
 
 def missing_images(dataset: RecDataset, rng: np.random.Generator) -> list[int]:

@@ -9,7 +9,7 @@ from mmrec_helpers.pocket_shop.rendering import render_item
 from mmrec_helpers.pocket_shop.shop import Truth
 
 
-def drawn(truth: Truth, item_id: str, colour: str) -> Image.Image:
+def redrawn(truth: Truth, item_id: str, colour: str) -> Image.Image:
     """The image of an item in a colour; everything else stays, such as its shape, tilt and background."""
     catalogue, row = truth.catalogue, int(item_id.rpartition("-")[2])
     facts, brand = catalogue.facts(row), catalogue.attributes[row, TASTE_ATTRIBUTES.index("brand")]
@@ -44,5 +44,5 @@ def colour_pairs(
     colours = [str(liked[row]) for row in chosen]
     others = [str(rng.choice([other for other in COLOURS if other != colour])) for colour in colours]
     ids = [dataset.item(item)["item_id"] for item in items]
-    drawings = [[drawn(truth, *pair) for pair in zip(ids, own, strict=True)] for own in (colours, others)]
+    drawings = [[redrawn(truth, *pair) for pair in zip(ids, own, strict=True)] for own in (colours, others)]
     return queries.take(chosen), items, drawings

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmrec_helpers.pocket_shop.shop import load_shop
-from mmrec_helpers.studies.ch07 import colour_pairs, drawn
+from mmrec_helpers.studies.ch07 import colour_pairs, redrawn
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def test_an_item_in_its_own_colour_is_its_image(shop):
     dataset, truth = shop
     for item in np.flatnonzero(dataset.has_image)[:5]:
         fields = dataset.item(int(item))
-        own = drawn(truth, fields["item_id"], truth.facts(fields["item_id"])["colour"])
+        own = redrawn(truth, fields["item_id"], truth.facts(fields["item_id"])["colour"])
         assert own.tobytes() == fields["image"].convert("RGB").tobytes()
 
 
@@ -30,6 +30,6 @@ def test_pairs_are_of_users_with_a_preferred_colour_and_of_items_that_mention_no
     for row in range(10):
         item, step = dataset.item(int(items[row]))["item_id"], int((chosen.histories[row] > 0).sum())
         preferred = truth.taste(dataset.user_ids[chosen.users[row]], step)["colour"]
-        assert liked[row].tobytes() == drawn(truth, item, preferred).tobytes() != others[row].tobytes()
+        assert liked[row].tobytes() == redrawn(truth, item, preferred).tobytes() != others[row].tobytes()
     again = colour_pairs(dataset, truth, queries, 40)
     assert np.array_equal(again[1], items)

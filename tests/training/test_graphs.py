@@ -3,25 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from small_graphs import DIM, ITEMS, USERS, edges, neighbours, small_graph
 
-from mmrec_helpers.lessons.graphs import user_item_graph
-from mmrec_helpers.training.graphs import Graph, edge_dots, edge_softmax, propagate
-
-USERS, ITEMS, DIM = 4, 6, 3
-PAIRS = np.array([[0, 0, 1, 2, 2, 2, 0], [1, 2, 2, 2, 5, 3, 1]])
-"""Users, items: user 3 and items 4 and 6 have none, one pair is twice."""
+from mmrec_helpers.training.graphs import edge_dots, edge_softmax, propagate
 
 
 @pytest.fixture(scope="module")
 def graph():
-    return Graph(user_item_graph(*PAIRS, USERS, ITEMS))
-
-
-def neighbours(node: int) -> list[int]:
-    """Nodes of the users or items that have interacted with those of a node."""
-    users, items = PAIRS[0].tolist(), (USERS + PAIRS[1]).tolist()
-    pairs = list(zip(users + items, items + users, strict=True))
-    return sorted({source for target, source in pairs if target == node})
+    return small_graph()
 
 
 def looped(weights: dict[tuple[int, int], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
@@ -30,11 +19,6 @@ def looped(weights: dict[tuple[int, int], torch.Tensor], x: torch.Tensor) -> tor
     for (target, source), weight in weights.items():
         rows[target] = rows[target] + weight * x[source]
     return torch.stack(rows)
-
-
-def edges(graph: Graph, weights: torch.Tensor) -> dict[tuple[int, int], torch.Tensor]:
-    """(target, source) -> weight."""
-    return dict(zip(zip(graph.targets.tolist(), graph.sources.tolist(), strict=True), weights, strict=True))
 
 
 def random(*shape: int) -> torch.Tensor:
