@@ -105,6 +105,7 @@ def book() -> None:
     for shown, executed in EXECUTING.items():
         text = text.replace(shown, executed)
     config.write_text(text)
+    run(PYTHON, "tools/notebooks.py", "fill")  # jupyter-book would execute one notebook after the other
     build_html("--config", config)
     run(PYTHON, "tools/notebooks.py", "minutes")
     print(f"The book: {INDEX}")
