@@ -1,7 +1,7 @@
 """Outputs that `make book` has just executed, for nbval to compare with the stored ones: ``make test BOOK=1``.
 
-For continuous integration, so that it executes each notebook once and not twice. The rules of `make book` decide whether
-an execution still counts; a notebook without one is executed, as it is by a plain ``make test``.
+For continuous integration, so that it executes each notebook once and not twice. The rules of `make book` decide
+whether an execution still counts; a notebook without one is executed, as it is by a plain ``make test``.
 """
 
 from itertools import count

@@ -270,9 +270,15 @@ def run_for_cache(path: Path) -> tuple[Path, NotebookNode, float, str]:
 
     nb, begun, start = read(path), [-1], time.time()
     timeout = yaml.safe_load((ROOT / "_config.yml").read_text())["execute"]["timeout"]
-    options = {"record_timing": False, "on_cell_start": lambda cell, cell_index: begun.append(cell_index)}
+    client = NotebookClient(
+        nb,
+        timeout=timeout,
+        resources={"metadata": {"path": str(path.parent)}},
+        record_timing=False,  # times would be metadata of cells, by which the cache would not find them again
+        on_cell_start=lambda cell, cell_index: begun.append(cell_index),
+    )
     try:
-        NotebookClient(nb, timeout=timeout, resources={"metadata": {"path": str(path.parent)}}, **options).execute()
+        client.execute()
     except Exception as error:  # of a cell, of its time, or of a kernel that died
         return path, nb, time.time() - start, f"{path.name}, cell {begun[-1]}: {type(error).__name__}\n{error}"
     return path, nb, time.time() - start, ""
@@ -394,9 +400,7 @@ def main(command: str, *arguments: str) -> None:
     if command == "lint":
         faults = [fault for path in paths() for fault in lint(path)]
         raise SystemExit("\n".join(faults) or 0)
-    commands: dict[str, Callable[..., None]] = {
-        task.__name__: task for task in (execute, export, fill, minutes)
-    }
+    commands: dict[str, Callable[..., None]] = {task.__name__: task for task in (execute, export, fill, minutes)}
     commands[command](*arguments)
 
 
