@@ -9,18 +9,17 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mmrec_helpers.encoders.checkpoints import find_checkpoint
 from mmrec_helpers.progress import quiet_loading
 from mmrec_helpers.settings import load_settings
 
-
 MANY = 16
-"""Times as long as a shared prefix: so long rows are read together with it, as attention that continues a cache needs a
-mask, with which it computes all pairs; without one it skips half of them."""
+"""Times the tokens of a shared prefix: longer rows are read with it, without the mask that doubles attention's work."""
 
 
-class _AllRead(Exception):  # noqa: N818, no error
+class _AllRead(Exception):
     """All keys and values of a prefix are computed."""
 
 
@@ -121,7 +120,7 @@ class LanguageModel:
             rows, lengths, sizes = self.branched
             kept = np.full(len(rows), embeddings.shape[1]) if sizes is None else sizes
             return self._run_branches(embeddings, *map(torch.from_numpy, (rows, lengths, kept)))
-        return self._run(embeddings, self._prefix()).last_hidden_state
+        return self._run(embeddings, self.prefix and self._prefix()).last_hidden_state
 
     def _run_branches(self, embeddings: Tensor, rows: Tensor, lengths: Tensor, sizes: Tensor) -> Tensor:
         """(N, T, D) -> (N, T, D): the branches of a prefix follow one another in one row, and do not see each other."""
@@ -145,17 +144,16 @@ class LanguageModel:
         return found
 
     def _read(self, embeddings: Tensor) -> Any:  # noqa: ANN401
-        """The prefix with the keys and values of (B, T, D) more; what follows them in the last layer is not computed."""
+        """The prefix with the keys and values of (B, T, D) more; what the last layer does with its own is left out."""
         from transformers import DynamicCache
 
         if self.shared and MANY * self.shared[1].shape[1] <= embeddings.shape[1]:
-            before, shared = self.shared
-            return before._read(torch.cat([shared.expand(len(embeddings), -1, -1), embeddings], dim=1))
-        cache = DynamicCache(config=self.model.config) if self.prefix is None else self._prefix()
+            return self.shared[0]._read(torch.cat([self.shared[1].expand(len(embeddings), -1, -1), embeddings], dim=1))
+        cache = self._prefix() if self.prefix else DynamicCache(config=self.model.config)
         last = cache.layers[-1]
 
-        def update(*states: Tensor) -> None:
-            type(last).update(last, *states)
+        def update(*args: Any, **options: Any) -> None:  # noqa: ANN401
+            type(last).update(last, *args, **options)
             raise _AllRead
 
         last.update = update
@@ -168,8 +166,7 @@ class LanguageModel:
         inputs: dict[str, Any] = {"inputs_embeds": embeddings, "past_key_values": cache, "use_cache": cache is not None}
         if self.prefix is not None:
             num_rows, num_tokens = embeddings.shape[:2]
-            own = torch.ones(num_rows, num_tokens, dtype=torch.bool, device=embeddings.device)
-            attended = torch.cat([self.attended.expand(num_rows, -1), own], dim=1).long()
+            attended = pad(self.attended.expand(num_rows, -1).to(embeddings.device).long(), (0, num_tokens), value=1)
             positions = attended.cumsum(1)[:, -num_tokens:] - 1
             if len(self.attended) == 1:
                 cache.batch_repeat_interleave(num_rows)
@@ -177,9 +174,7 @@ class LanguageModel:
         return self.model.base_model(**inputs)
 
     def _prefix(self) -> Any:  # noqa: ANN401
-        """A copy of the prefix, as the library changes it in place, that shares the keys and values; None without one."""
-        if self.prefix is None:
-            return None
+        """A copy of the prefix, as the library changes it in place, that shares the keys and values."""
         cache = copy.copy(self.prefix)
         cache.layers = [copy.copy(layer) for layer in cache.layers]
         return cache
