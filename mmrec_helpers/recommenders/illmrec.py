@@ -345,11 +345,10 @@ class ILLMRec(BaseRecommender):
         pairs = Pairs(split) if self.loss == "bce" and not self.as_released else None
 
         def loss_of(batch: HistoryBatch, readers: Sequence[_Reader]) -> Tensor:
-            head, features, negatives = self.network.head, self.network.item_features, None
-            targets = torch.from_numpy(batch.targets).to(self.network.rec.device)
-            if pairs is not None:
-                negatives = torch.from_numpy(pairs.negatives(batch.users, batch.rng)).to(targets.device)
-            elif self.loss == "bce":
+            head, features, device = self.network.head, self.network.item_features, self.network.rec.device
+            targets = torch.from_numpy(batch.targets).to(device)
+            negatives = torch.from_numpy(pairs.negatives(batch.users, batch.rng)).to(device) if pairs else None
+            if self.loss == "bce" and not pairs:
                 negatives = sample_negatives(targets, 1, self.num_items)[:, 0]
             if self.llm:
                 branches = [reader.branches(*reader.targets(batch)) for reader in readers]
