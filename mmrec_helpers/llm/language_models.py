@@ -150,7 +150,7 @@ class LanguageModel:
         if self.shared and MANY * self.shared[1].shape[1] <= embeddings.shape[1]:
             return self.shared[0]._read(torch.cat([self.shared[1].expand(len(embeddings), -1, -1), embeddings], dim=1))
         cache = self._prefix() if self.prefix else DynamicCache(config=self.model.config)
-        last = cache.layers[-1]
+        last: Any = cache.layers[-1]
 
         def update(*args: Any, **options: Any) -> None:  # noqa: ANN401
             type(last).update(last, *args, **options)
