@@ -129,7 +129,7 @@ def time_expressions(systems: Mapping[str, ILLMRec], split: Split, lengths: Sequ
                 start = time.perf_counter()
                 system.score(timed)
                 seconds[name][length].append(time.perf_counter() - start)
-                assert not system.num_truncated, f"{name} drops items: raise max_tokens"
+                assert not len(system.truncated), f"{name} drops items: raise max_tokens"
     return Run.unranked(stamp_of(split.dataset), {"seconds": seconds, "tokens": tokens}, queries.users, values)
 
 

@@ -14,7 +14,7 @@ from experiments.cells import TIMING, Cell
 from experiments.datasets import LEAVE_ONE_OUT, POCKET, benchmark_data, benchmark_split, stamp_of
 from experiments.record import checkpoints
 from mmrec_helpers.data.dataset import Split
-from mmrec_helpers.evaluation.protocols import FullRanking, Recommender, SampledNegatives, evaluate
+from mmrec_helpers.evaluation.protocols import FullRanking, Recommender, SampledNegatives, evaluate_protocols
 from mmrec_helpers.evaluation.runs import Run, list_metrics
 from mmrec_helpers.recommenders.features import text_features
 from mmrec_helpers.recommenders.tuning import SPACES, Settings, Trial, best_settings
@@ -99,13 +99,18 @@ def run_system(
     system.fit(split, checkpoint=None if is_timed else checkpoint)
     cost = {"fit seconds": time.perf_counter() - start, "resumed": is_resumed, "parameters": num_parameters(system)}
     training = getattr(system, "training", None)
+    evaluated: dict[str, Run] = {}
     for cell in cells:
         if cell.protocol == TIMING:
             yield cell, timing(system, split, cost)
             continue
-        name, _, condition = cell.protocol.partition("; ")
-        protocol, num_targets = PROTOCOLS[name]
-        run = evaluate(under(system, condition), split, cell.part, protocol, num_targets=num_targets)
+        if cell.name not in evaluated:  # neither are the others that need the same scores
+            part, condition, num_targets = needed(cell)
+            same = [one for one in cells if one.protocol != TIMING and needed(one) == needed(cell)]
+            protocols = [PROTOCOLS[one.protocol.partition("; ")[0]][0] for one in same]
+            (found,) = evaluate_protocols([under(system, condition)], split, protocols, part, num_targets=num_targets)
+            evaluated |= zip((one.name for one in same), found, strict=True)
+        run = evaluated[cell.name]
         values, scalars = run.values if cell.part == "test" else {}, {}
         if (cell.part, cell.protocol) in TEST:
             values = values | (values_of(system, split) if values_of else {})
@@ -114,6 +119,12 @@ def run_system(
                 scalars |= {"best step": training.best_step, "validations": training.validations.to_dict("list")}
         stamp = run.stamp | {"cost": cost | run.stamp["cost"]}
         yield cell, replace(run, stamp=stamp, values=values, scalars=scalars)
+
+
+def needed(cell: Cell) -> tuple[str, str, int]:
+    """Part, condition and number of targets of a cell: those with the same ones are evaluated from the same scores."""
+    name, _, condition = cell.protocol.partition("; ")
+    return cell.part, condition, PROTOCOLS[name][1]
 
 
 def timing(system: Recommender, split: Split, cost: dict[str, float]) -> Run:

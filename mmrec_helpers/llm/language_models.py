@@ -1,6 +1,7 @@
 """Frozen causal language models of transformers: tokens, input embeddings, hidden states, logits."""
 
 import copy
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,18 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mmrec_helpers.encoders.checkpoints import find_checkpoint
 from mmrec_helpers.progress import quiet_loading
 from mmrec_helpers.settings import load_settings
+
+MANY = 16
+"""Times the tokens of a shared prefix: longer rows are read with it, without the mask that doubles attention's work."""
+
+
+class _AllRead(Exception):
+    """All keys and values of a prefix are computed."""
 
 
 class LanguageModel:
@@ -25,6 +34,7 @@ class LanguageModel:
         tokenizer: the library's tokenizer.
         name: by which it was loaded.
         prefix: keys and values of what the rows of ``hidden_states`` follow; None if there is nothing.
+        shared: the model without the last prefix that all rows share, and its (1, P, D) input embeddings.
         attended: (1, P) or (B, P) which positions of the prefix are not padding.
         branched: see ``branches``; None if each row continues a prefix of its own.
     """
@@ -32,6 +42,7 @@ class LanguageModel:
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:  # noqa: ANN401
         self.model, self.tokenizer, self.name = model.eval().requires_grad_(False), tokenizer, name
         self.prefix: Any = None
+        self.shared: tuple[LanguageModel, Tensor] | None = None
         self.attended = torch.ones(1, 0, dtype=torch.bool)
         self.branched: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None
 
@@ -71,7 +82,10 @@ class LanguageModel:
     @torch.no_grad()
     def after(self, tokens: list[int]) -> "LanguageModel":
         """The same model behind a prefix that all its rows share: frozen, it computes its keys and values once."""
-        return self.after_each(self.words[tokens][None], torch.tensor([len(tokens)]))
+        embeddings = self.words[tokens][None]
+        continued = self.after_each(embeddings, torch.tensor([len(tokens)]))
+        continued.shared = self, embeddings
+        return continued
 
     def after_each(self, embeddings: Tensor, lengths: Tensor) -> "LanguageModel":
         """The same model behind B prefixes, one for each of its rows, which follow the prefix that it has.
@@ -83,7 +97,7 @@ class LanguageModel:
             lengths: (B,) how many of each row count; the others are padding.
         """
         continued, lengths = copy.copy(self), lengths.to(embeddings.device)
-        continued.prefix = self._run(embeddings, use_cache=True).past_key_values
+        continued.prefix, continued.shared = self._read(embeddings), None
         counts = torch.arange(embeddings.shape[1], device=lengths.device) < lengths[:, None]
         continued.attended = torch.cat([self.attended.to(lengths.device).expand(len(counts), -1), counts], dim=1)
         return continued
@@ -106,7 +120,7 @@ class LanguageModel:
             rows, lengths, sizes = self.branched
             kept = np.full(len(rows), embeddings.shape[1]) if sizes is None else sizes
             return self._run_branches(embeddings, *map(torch.from_numpy, (rows, lengths, kept)))
-        return self._run(embeddings, use_cache=self.prefix is not None).last_hidden_state
+        return self._run(embeddings, self.prefix and self._prefix()).last_hidden_state
 
     def _run_branches(self, embeddings: Tensor, rows: Tensor, lengths: Tensor, sizes: Tensor) -> Tensor:
         """(N, T, D) -> (N, T, D): the branches of a prefix follow one another in one row, and do not see each other."""
@@ -129,17 +143,34 @@ class LanguageModel:
         found[branch, token] = hidden[at]
         return found
 
-    def _run(self, embeddings: Tensor, use_cache: bool) -> Any:  # noqa: ANN401
-        inputs: dict[str, Any] = {"inputs_embeds": embeddings, "use_cache": use_cache}
+    def _read(self, embeddings: Tensor) -> Any:  # noqa: ANN401
+        """The prefix with the keys and values of (B, T, D) more; what the last layer does with its own is left out."""
+        from transformers import DynamicCache
+
+        if self.shared and MANY * self.shared[1].shape[1] <= embeddings.shape[1]:
+            return self.shared[0]._read(torch.cat([self.shared[1].expand(len(embeddings), -1, -1), embeddings], dim=1))
+        cache = self._prefix() if self.prefix else DynamicCache(config=self.model.config)
+        last: Any = cache.layers[-1]
+
+        def update(*args: Any, **options: Any) -> None:  # noqa: ANN401
+            type(last).update(last, *args, **options)
+            raise _AllRead
+
+        last.update = update
+        with suppress(_AllRead):
+            self._run(embeddings, cache)
+        del last.update
+        return cache
+
+    def _run(self, embeddings: Tensor, cache: Any) -> Any:  # noqa: ANN401
+        inputs: dict[str, Any] = {"inputs_embeds": embeddings, "past_key_values": cache, "use_cache": cache is not None}
         if self.prefix is not None:
             num_rows, num_tokens = embeddings.shape[:2]
-            own = torch.ones(num_rows, num_tokens, dtype=torch.bool, device=embeddings.device)
-            attended = torch.cat([self.attended.expand(num_rows, -1), own], dim=1).long()
+            attended = pad(self.attended.expand(num_rows, -1).to(embeddings.device).long(), (0, num_tokens), value=1)
             positions = attended.cumsum(1)[:, -num_tokens:] - 1
-            cache = self._prefix()
             if len(self.attended) == 1:
                 cache.batch_repeat_interleave(num_rows)
-            inputs |= {"past_key_values": cache, "attention_mask": attended, "position_ids": positions}
+            inputs |= {"attention_mask": attended, "position_ids": positions}
         return self.model.base_model(**inputs)
 
     def _prefix(self) -> Any:  # noqa: ANN401

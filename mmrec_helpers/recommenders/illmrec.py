@@ -27,7 +27,6 @@ from mmrec_helpers.recommenders.illmrec_network import ILLMNetwork, VocabularyHe
 from mmrec_helpers.recommenders.item_prompts import EXPRESSIONS, ItemPrompts, around_items, write_prompts
 from mmrec_helpers.recommenders.matrices import check_rows
 from mmrec_helpers.recommenders.pairwise import Pairs
-from mmrec_helpers.recommenders.sequential import pad_right
 from mmrec_helpers.settings import load_settings
 from mmrec_helpers.training.loop import TrainingConfig, TrainingHistory, train
 from mmrec_helpers.training.losses import sample_negatives
@@ -39,8 +38,6 @@ ANSWER_LEN = 32
 """Tokens of an answer of image-LLM alignment; longer ones are truncated."""
 TOGETHER = 8
 """Prompts of similar length that are processed together: few, so that there is little padding."""
-SCORED = 1_024
-"""Queries that are sorted by length together."""
 VALIDATION_QUERIES = 500
 """Maximum number of queries for early stopping."""
 
@@ -87,8 +84,8 @@ class ILLMRec(BaseRecommender):
         llm_revision: of the language model's files.
         prompts: tokens of the items' expressions and around them; without an LLM none.
         questions: property -> tokens of five questions, for alignment.
-        answers: property -> tokens of each item's answer.
-        num_truncated: prompts that lost items in the last call of ``score``.
+        answers: property -> tokens of each item's answer; entry 0 is padding.
+        truncated: (n,) users whose prompts lost their oldest items in the last call of ``score``.
         network: what is trained.
         training: the history of the training, once fitted.
     """
@@ -135,7 +132,7 @@ class ILLMRec(BaseRecommender):
     answers: dict[str, list[list[int]]] = field(init=False, repr=False)
     network: ILLMNetwork = field(init=False, repr=False)
     training: TrainingHistory = field(init=False, repr=False)
-    num_truncated = 0
+    truncated = np.zeros(0, int)
 
     def __post_init__(self) -> None:
         if self.expression not in EXPRESSIONS or self.loss not in ("softmax", "bce"):
@@ -227,19 +224,18 @@ class ILLMRec(BaseRecommender):
         return [*([] if self.is_frozen else before), *self.prompts.of_items(kept)], ends
 
     def read(self, histories: Sequence[np.ndarray] | np.ndarray, num_after: int) -> Iterator["_Reader"]:
-        """Read the items of histories, those of similar length together; count in ``num_truncated`` which lost items.
+        """Read the items of histories, those of similar length together; ``truncated`` are then those that lost items.
 
         Args:
             histories: B histories of items; 0 is padding.
             num_after: tokens that must fit after the items of a prompt.
         """
         prompts = [self.prompt(history, num_after) for history in histories]
-        self.num_truncated += sum(0 in ends for _, ends in prompts)
+        self.truncated = np.flatnonzero([0 in ends for _, ends in prompts])
         for rows in by_length([tokens for tokens, _ in prompts]):
             own = [torch.tensor(prompts[row][0], dtype=torch.long, device=self.network.rec.device) for row in rows]
             tokens, lengths = pad_sequence(own, batch_first=True), torch.tensor([len(row) for row in own])
-            has_tokens = tokens.shape[1] > 0
-            llm = self.encoder.after_each(self.embed(tokens), lengths) if has_tokens else self.encoder
+            llm = self.encoder.after_each(self.embed(tokens), lengths) if tokens.shape[1] else self.encoder
             yield _Reader(rows, llm, [prompts[row][1] for row in rows])
 
     def read_windows(self, batch: HistoryBatch) -> list["_Reader"]:
@@ -255,28 +251,26 @@ class ILLMRec(BaseRecommender):
         if not batches.users.size:
             raise ValueError(f"{self.name} learns from users with two training items; there is none")
         identity = self.identity(split) if checkpoint else ""
-        losses, epochs = [self.retrieval_loss_of(split)], self.epochs
+        losses = [self.retrieval_loss_of(split)]
         if self.two_stage:
-            epochs = -(-self.epochs // 2)
             first = part_checkpoint(checkpoint, "alignment")
-            self.run_stage(batches, [self.alignment_loss], epochs, None, first, identity)
+            self.run_stage(batches, [self.alignment_loss], None, first, identity)
             cast(Adaptor, self.network.adaptor).requires_grad_(False)
         elif self.is_aligned:
             losses.append(self.alignment_loss)
         validate = validation_ndcg(self.score, split, VALIDATION_QUERIES, self.seed, self.max_len)
-        self.training = self.run_stage(batches, losses, epochs, validate, checkpoint, identity)
+        self.training = self.run_stage(batches, losses, validate, checkpoint, identity)
 
     def run_stage(
         self,
         batches: HistoryBatches,
         losses: Sequence["_Loss"],
-        epochs: int,
         validate: Callable[[], float] | None,
         checkpoint: Path | None,
         identity: str,
     ) -> TrainingHistory:
         """Train on the sum of some losses of a batch, whose items are read once, see ``train``."""
-        steps = epochs * batches.per_epoch
+        steps = batches.per_epoch * (-(-self.epochs // 2) if self.two_stage else self.epochs)
         config = TrainingConfig(
             steps=steps,
             lr=self.lr,
@@ -309,8 +303,10 @@ class ILLMRec(BaseRecommender):
         self.prompts = self.write_prompts(dataset) if self.llm else None
         self.network = self.build_network(standard).to(load_settings().device)
         if self.is_aligned:
-            self.questions = {name: self.questions_of(name) for name in properties_of(dataset)}
-            self.answers = {name: self.answers_of(dataset, name) for name in self.questions}
+            llm, names = self.language_model, properties_of(dataset)
+            self.questions = {name: [around_items(llm, own)[1] for own in questions_about(name)] for name in names}
+            replies = {name: [llm.reply(str(value or "")) for value in dataset.column(name)] for name in names}
+            self.answers = {name: [llm.tokens(own)[:ANSWER_LEN] for own in replies[name]] for name in names}
 
     def write_prompts(self, dataset: RecDataset) -> ItemPrompts:
         """See ``item_prompts.write_prompts``."""
@@ -344,37 +340,23 @@ class ILLMRec(BaseRecommender):
         questions = [len(tokens) + ANSWER_LEN for own in self.questions.values() for tokens in own]
         return max([len(self.prompts.after), *questions])
 
-    def questions_of(self, name: str) -> list[list[int]]:
-        """Tokens of a prompt after its items with each of the questions about a property."""
-        return [around_items(self.language_model, question)[1] for question in questions_about(name)]
-
-    def answers_of(self, dataset: RecDataset, name: str) -> list[list[int]]:
-        """Tokens of each item's answer to the questions about a property; entry 0 is padding."""
-        llm = self.language_model
-        return [llm.tokens(llm.reply(str(value or "")))[:ANSWER_LEN] for value in dataset.column(name)]
-
     def retrieval_loss_of(self, split: Split) -> "_Loss":
         """The loss of image-based retrieval of a batch (Eq. 5, or the softmax), with negatives from a split."""
         pairs = Pairs(split) if self.loss == "bce" and not self.as_released else None
 
-        def negatives_of(batch: HistoryBatch, targets: Tensor) -> Tensor | None:
-            if self.loss == "softmax":
-                return None
-            if pairs is None:
-                return sample_negatives(targets, 1, self.num_items)[:, 0]
-            return torch.from_numpy(pairs.negatives(batch.users, batch.rng)).to(targets.device)
-
         def loss_of(batch: HistoryBatch, readers: Sequence[_Reader]) -> Tensor:
-            head, features = self.network.head, self.network.item_features
-            targets = torch.from_numpy(batch.targets).to(self.network.rec.device)
-            negatives = negatives_of(batch, targets)
+            head, features, device = self.network.head, self.network.item_features, self.network.rec.device
+            targets = torch.from_numpy(batch.targets).to(device)
+            negatives = torch.from_numpy(pairs.negatives(batch.users, batch.rng)).to(device) if pairs else None
+            if self.loss == "bce" and not pairs:
+                negatives = sample_negatives(targets, 1, self.num_items)[:, 0]
             if self.llm:
                 branches = [reader.branches(*reader.targets(batch)) for reader in readers]
                 rows = np.sort(np.concatenate([branch.rows for branch in branches]))
                 states, targets = self.states_at_rec(branches), targets[rows]
                 negatives = None if negatives is None else negatives[rows]
             else:
-                states = self.mean_states(batch.histories)
+                states = self.user_states(batch.histories)
             loss = ire_loss(head, states, features, targets, negatives)
             return loss / len(features) if self.as_released else loss
 
@@ -398,9 +380,10 @@ class ILLMRec(BaseRecommender):
 
     def user_states(self, histories: Sequence[np.ndarray] | np.ndarray) -> Tensor:
         """(B, D) hidden states at [REC]; without an LLM, the means of the histories' adapted features."""
-        if not self.prompts:
-            return self.mean_states(histories)
-        return self.states_at_rec(self.read(histories, len(self.prompts.after)))
+        if self.prompts:
+            return self.states_at_rec(self.read(histories, len(self.prompts.after)))
+        rows = [torch.tensor(items[items > 0][-self.max_len :], dtype=torch.long) for items in histories]
+        return self.network.mean_state(pad_sequence(rows, batch_first=True).to(self.network.rec.device))
 
     def states_at_rec(self, readers: Iterable["_Reader"]) -> Tensor:
         """(B, D) hidden states at [REC] after the items of B histories."""
@@ -410,23 +393,14 @@ class ILLMRec(BaseRecommender):
         order = np.argsort(np.concatenate([rows for rows, _ in pairs]))
         return torch.cat([states for _, states in pairs]).float()[order]
 
-    def mean_states(self, histories: Sequence[np.ndarray] | np.ndarray) -> Tensor:
-        """(B, D) means of the adapted features of B histories."""
-        rows = pad_right(padded(histories)[:, -self.max_len :])
-        return self.network.mean_state(torch.from_numpy(rows).to(self.network.rec.device))
-
     @torch.no_grad()
     def score_all(self, queries: Queries) -> np.ndarray:
         """(N, I + 1) sums of the affinities of all kinds of features (Eq. 8); column 0, the padding, is 0."""
         self.network.eval()
-        self.num_truncated = 0
-        scores = np.zeros((len(queries), self.num_items + 1), np.float32)
+        users = self.network.head.users_of(self.user_states(queries.histories))
         items = self.network.head.items_of(self.network.item_features)
-        for start in range(0, len(queries), SCORED):
-            rows = slice(start, start + SCORED)
-            users = self.network.head.users_of(self.user_states(queries.histories[rows]))
-            scores[rows, 1:] = sum_of_affinities(users, items).cpu().numpy()
-        return scores
+        self.truncated = queries.users[self.truncated]
+        return np.pad(sum_of_affinities(users, items).cpu().numpy(), ((0, 0), (1, 0)))
 
 
 class _Reader(NamedTuple):
@@ -477,9 +451,3 @@ def by_length(prompts: Sequence[list[int]]) -> list[np.ndarray]:
     """The row numbers of prompts from the shortest to the longest, TOGETHER at a time."""
     order = np.argsort([len(tokens) for tokens in prompts], kind="stable")
     return np.split(order, range(TOGETHER, len(order), TOGETHER))
-
-
-def padded(histories: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    """(N, T) histories of any lengths, padded with 0 at the left."""
-    longest = max([1, *map(len, histories)])
-    return np.array([np.pad(items, (longest - len(items), 0)) for items in histories], np.int64).reshape(-1, longest)

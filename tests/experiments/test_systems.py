@@ -56,13 +56,17 @@ def assert_same_bits(one: Run, other: Run) -> None:
 
 
 def test_a_run_is_what_evaluate_says(tmp_path):
-    """And the system is fitted once for all of its cells."""
-    fits = []
+    """And the system is fitted once for all of its cells, and scores once for those of one part and as many targets."""
+    fits, scored = [], []
 
     class Counting(ItemKNN):
         def fit(self, split, checkpoint=None):
             fits.append(checkpoint)
             return super().fit(split, checkpoint)
+
+        def score_all(self, queries):
+            scored.append(queries)
+            return super().score_all(queries)
 
     asked = [
         *cells("item-kNN", *(name for name in PROTOCOLS if "basket" not in name)),
@@ -71,6 +75,7 @@ def test_a_run_is_what_evaluate_says(tmp_path):
     found = list(run_system(Counting, asked, tmp_path / "x.pt"))
     assert fits == [tmp_path / "x.pt"]
     assert [cell for cell, _ in found] == asked
+    assert len(scored) == len({(cell.part, PROTOCOLS[cell.protocol][1]) for cell in asked}) == 3
     split = benchmark_split(POCKET, 0, LEAVE_ONE_OUT)
     system = ItemKNN().fit(split)
     for cell, run in found:

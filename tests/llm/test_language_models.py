@@ -5,6 +5,7 @@ import pytest
 import torch
 from small_models import MODELS, store
 
+from mmrec_helpers.llm import language_models
 from mmrec_helpers.llm.language_models import load_language_model, randomly_initialised
 
 
@@ -98,6 +99,42 @@ def test_the_padding_of_branches_is_left_out(llm):
     for row, size in enumerate(sizes):
         torch.testing.assert_close(found[row, :size], all_of_them[row, :size], atol=1e-5, rtol=0)
         assert not found[row, size:].any()
+
+
+def test_a_prefix_is_read_up_to_the_last_keys_and_values_which_are_those_of_a_whole_pass(llm):
+    """Bit by bit, with their gradients; what follows them in the last layer is not computed."""
+    embeddings, base = llm.words[None, 5:9].clone().requires_grad_(), llm.model.base_model
+    finished = []
+    hook = (base.h if hasattr(base, "h") else base.layers)[-1].register_forward_hook(lambda *own: finished.append(own))
+    found = llm.after_each(embeddings, torch.tensor([4])).prefix
+    hook.remove()
+    assert not finished
+    expected = base(inputs_embeds=embeddings, use_cache=True).past_key_values
+    for read, whole in zip(found.layers, expected.layers, strict=True):
+        assert torch.equal(read.keys, whole.keys)
+        assert torch.equal(read.values, whole.values)
+    gradients = [torch.autograd.grad(one.layers[-1].values.square().sum(), embeddings)[0] for one in (found, expected)]
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("length", [31, 32])
+@torch.no_grad()
+def test_long_rows_are_read_together_with_a_short_prefix_and_without_a_mask(llm, length, monkeypatch):
+    shared = llm.after([1, 9])
+    rows = llm.words[torch.randint(3, 2_048, (3, length), generator=torch.Generator().manual_seed(0))]
+    lengths, has_mask = torch.tensor([length, 20, 5]), []
+    hook = llm.model.base_model.register_forward_pre_hook(
+        lambda _, args, own: has_mask.append("attention_mask" in own), with_kwargs=True
+    )
+    found = shared.after_each(rows, lengths)
+    monkeypatch.setattr(language_models, "MANY", 1_000)
+    expected = shared.after_each(rows, lengths)
+    hook.remove()
+    assert has_mask == [length < 32, True]
+    assert torch.equal(found.attended, expected.attended)
+    assert found.attended.sum(1).tolist() == [length + 2, 22, 7]
+    suffix = llm.words[torch.tensor([[4, 5], [6, 7], [8, 9]])]
+    torch.testing.assert_close(*(one.hidden_states(suffix) for one in (found, expected)), atol=1e-5, rtol=0)
 
 
 def test_gradients_pass_through_a_prefix(llm):

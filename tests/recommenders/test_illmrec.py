@@ -4,6 +4,7 @@ from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -13,13 +14,14 @@ from mmrec_helpers.data.dataset import Queries
 from mmrec_helpers.llm.language_models import load_language_model
 from mmrec_helpers.recommenders import illmrec
 from mmrec_helpers.recommenders.base import load_recommender
-from mmrec_helpers.recommenders.history_batches import HistoryBatch, HistoryBatches
-from mmrec_helpers.recommenders.illmrec import ANSWER_LEN, ILLMRec, one_of_each, properties_of
+from mmrec_helpers.recommenders.history_batches import HistoryBatches
+from mmrec_helpers.recommenders.illmrec import ANSWER_LEN, ILLMRec, one_of_each
 from mmrec_helpers.recommenders.item_prompts import EXPRESSIONS
 from mmrec_helpers.recommenders.pairwise import Pairs
 
 SMALL = {"shared_dim": 6, "batch_size": 20, "epochs": 2, "max_len": 4, "validate_every": 1}
 ATTRIBUTES = ("brand", "category", "title", "description")
+HM = ("category", "title", "description", "department")
 SUMMARIES = [f"a summary of number {item}" for item in range(27)]
 
 
@@ -222,6 +224,7 @@ def test_the_model_is_frozen_bit_by_bit_and_all_else_learns(fitted, make, plante
     system, before = fitted(), load_language_model(folder).model.state_dict()
     for name, weight in system.language_model.model.state_dict().items():
         assert torch.equal(weight, before[name])
+    assert not any(weight.requires_grad for weight in system.language_model.model.parameters())
     fresh = make()
     fresh.prepare(planted)
     pairs = zip(system.network.named_parameters(), fresh.network.parameters(), strict=True)
@@ -299,14 +302,31 @@ def test_random_weights_are_another_model(fitted, planted):
     assert not torch.equal(system.language_model.words, fitted(expression="title").language_model.words)
 
 
-def test_every_question_occurs(make, planted, monkeypatch):
-    system, asked = make(), set()
-    system.prepare(planted)
-    monkeypatch.setattr(illmrec, "answer_loss", lambda _, own, *rest: asked.add((*own[0],)) or torch.zeros(()))
-    for seed in range(60):
-        batch = HistoryBatch(np.zeros(1), [np.array([1])], np.array([2]), np.zeros(1, int), np.random.default_rng(seed))
-        loss_of(system.alignment_loss, system, batch)
-    assert len(asked) == 5 * len(properties_of(planted.dataset))
+@pytest.mark.parametrize(
+    ("columns", "asked"),
+    [
+        (ATTRIBUTES, ATTRIBUTES),
+        (("title", "description", "category", "department", "colour", "pattern"), HM),
+        (("title", "description", "category"), HM[:3]),
+    ],
+)
+def test_every_question_occurs(columns, asked, make, planted, monkeypatch):
+    """Twenty for the Pocket Shop and hm-week, which lacks brands; fifteen for MovieLens: its genres are categories."""
+    items, found = planted.dataset.items.remove_columns([*ATTRIBUTES]), set()
+    for name in dict.fromkeys((*ATTRIBUTES, *columns)):
+        texts = [f"{name} {item}" if name in columns else None for item in range(1, 27)]
+        items = items.add_column(name, texts, feature=datasets.Value("string"))
+    split = replace(planted, dataset=replace(planted.dataset, items=items))
+    system = make()
+    system.prepare(split)
+    assert tuple(system.answers) == asked
+    assert system.language_model.tokenizer.decode(system.answers[asked[-1]][7]).strip().startswith(f"{asked[-1]} 7")
+    monkeypatch.setattr(illmrec, "answer_loss", lambda _, own, *rest: found.add((*own[0],)) or torch.zeros(()))
+    batch = HistoryBatches(split, 20, 0, 4).of(0)
+    readers = system.read_windows(batch)
+    for seed in range(300):
+        system.alignment_loss(replace(batch, rng=np.random.default_rng(seed)), readers)
+    assert len(found) == 5 * len(asked)
 
 
 # Saving and resuming --------------------------------------------------------------------------------------------------
@@ -324,6 +344,20 @@ def test_what_is_loaded_scores_the_same(options, fitted, planted, tmp_path):
     assert repr(loaded) == repr(system)
     some = np.array([3, 30, 11, 5])
     np.testing.assert_allclose(system.score(queries.take(some)), system.score(queries)[some], atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("gpt2", {}), ("qwen2", {}), ("gpt2", {"lora": True})])
+def test_the_whole_pipeline_takes_other_architectures(kind, options, make, planted, tmp_path):
+    folder = store(tmp_path / "model", kind)
+    system, queries = make(llm=str(folder), epochs=1, **options).fit(planted), planted.queries("test", 6)
+    scores, llm = system.score(queries), load_language_model(folder)
+    if not options:
+        assert all(map(torch.equal, system.language_model.model.parameters(), llm.model.parameters()))
+        with torch.no_grad():
+            expected = reference_scores(system, llm, planted.dataset, queries.histories[7])
+        np.testing.assert_allclose(scores[7], expected, atol=1e-5)
+    system.save(tmp_path / "system")
+    assert np.array_equal(load_recommender(tmp_path / "system").score(queries), scores)
 
 
 def test_a_system_does_not_score_with_other_files_of_its_model(make, planted, tmp_path):
@@ -364,17 +398,18 @@ def test_a_killed_training_resumes_to_the_same_scores(options, make, fitted, pla
 # Bad input ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_prompt_that_is_too_long_loses_its_oldest_items_and_is_counted(make, fitted, planted):
+def test_a_prompt_that_is_too_long_loses_its_oldest_items_and_its_user_is_named(fitted, planted):
     queries = planted.queries("test")
     system = fitted(expression="title")
     system.score(queries)
-    assert system.num_truncated == 0
+    assert not len(system.truncated)
     num_after = len(system.prompts.after)
     prompts = [system.prompt(items, num_after)[0] for items in queries.histories]
     system.max_tokens = len(system.prompts.before) + max(map(len, prompts)) + num_after - 1
     shorter = [system.prompt(items, num_after) for items in queries.histories]
     system.score(queries)
-    assert 0 < sum(0 in ends for _, ends in shorter) == system.num_truncated < len(queries)
+    assert 0 < len(system.truncated) < len(queries)
+    assert np.array_equal(system.truncated, queries.users[[0 in ends for _, ends in shorter]])
     for (tokens, ends), whole, items in zip(shorter, prompts, queries.histories, strict=True):
         assert len(system.prompts.before) + len(tokens) == ends[-1] <= system.max_tokens - num_after
         expected = system.prompt(items[items > 0][-3:], num_after)[0] if 0 in ends else whole
@@ -423,6 +458,13 @@ def test_an_item_without_anything_and_an_empty_history_are_scored(fitted, plante
 def test_what_cannot_be_is_refused(options, message, features):
     with pytest.raises(ValueError, match=message):
         ILLMRec(**{"features": features} | options)
+
+
+def test_a_checkpoint_of_an_adaptor_for_another_encoder_is_refused(make, planted, features, tmp_path):
+    make(epochs=1, llm="").fit(planted, tmp_path / "run.pt")
+    wider = {kind: np.hstack([part, part[:, :1]]) for kind, part in features.items()}
+    with pytest.raises(ValueError, match=r"run\.pt is the checkpoint of another training: .*other data or hyperparam"):
+        ILLMRec(features=wider, **SMALL | {"epochs": 1, "llm": ""}).fit(planted, tmp_path / "run.pt")
 
 
 def test_features_of_other_items_are_refused(planted, features):
