@@ -109,14 +109,21 @@ def build(cell: Cell) -> Recommender:
     return build_system(name, inputs(cell.data, cell.seed, encoder), cell.seed, **cell.hyperparameters)
 
 
-def ceiling_run(cell: Cell) -> Run:
-    """The run of a ceiling under full ranking; of the Bayes ceiling for the first NUM_INFERRED test queries."""
+def ceiling_run(cell: Cell, kind: type[Oracle] | None = None, num_queries: int | None = None) -> Run:
+    """The run of a ceiling under full ranking; of the Bayes ceiling for the first NUM_INFERRED test queries.
+
+    Args:
+        cell: whose system is one of CEILINGS.
+        kind: another ceiling.
+        num_queries: for which that is computed; for all if None.
+    """
     truth, split = open_data(cell.data, cell.seed)[1], benchmark_split(cell.data, cell.seed, cell.split)
     assert truth is not None
-    ceiling, num_queries = (Oracle(truth), None) if cell.system == Oracle.name else (BayesCeiling(truth), NUM_INFERRED)
+    if kind is None:
+        kind, num_queries = (Oracle, None) if cell.system == Oracle.name else (BayesCeiling, NUM_INFERRED)
     queries = split.queries("test").take(slice(num_queries))
     whole = split.queries("test", split.dataset.num_interactions).take(slice(num_queries))
-    ranks = TargetRanks.of(ceiling.fit(split).score(queries), queries.targets[:, :1], whole.histories)
+    ranks = TargetRanks.of(kind(truth).fit(split).score(queries), queries.targets[:, :1], whole.histories)
     stamp = stamp_of(split.dataset) | {"protocol options": asdict(FullRanking()), "targets": 1}
     none = np.zeros((len(queries), 0), np.int64)
     return Run(queries.users, none, queries.targets[:, :1], ranks, stamp)

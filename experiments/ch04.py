@@ -6,11 +6,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from experiments import ch03
+from experiments import ch03, decoders
 from experiments.cells import TIMING, Cell
 from experiments.datasets import (
     IMAGE_ENCODERS,
     LEAVE_ONE_OUT,
+    MORE_USERS,
     NEXT_DAY,
     NUM_FOLDS,
     POCKET,
@@ -59,6 +60,8 @@ ON_REAL_DATA = (
 """Systems that are run on MovieLens as well, and on hm-week."""
 ON_MINILM, BY_MINILM = (DECODER, "features and IDs"), ", minilm"
 """Those that are also run with texts by MiniLM, and what their names end with then."""
+ON_GIFT_CARDS = ("text only", "IDs only", "features and IDs", SASREC, "SASRec")
+"""Systems on the first of the paper's categories, which has no images here: features are texts."""
 REVIEWS = {"title and training reviews": False, "title and all reviews": True}
 """Name of MM-GPT2Rec with reviews as items' texts -> whether reviews of the held-out purchases are among them."""
 
@@ -73,6 +76,7 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
     chosen = {name: chosen_settings(STUDY, runs, name, DECODER) for name in tuned}
     chosen |= {name: chosen[DECODER] for name in (*ABLATIONS, *REVIEWS) if name not in chosen}
     chosen |= baseline_settings(runs) | {name: {} for name in variants() if name not in chosen}
+    cells += extra_cells(runs, chosen)
     leave_one_out = [*variants(), *REVIEWS, "SASRec"]
     for seed in SEEDS:
         for name in leave_one_out:
@@ -93,6 +97,35 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
             own = {f"{name}{BY_MINILM}": chosen[name]}
             cells += cells_of(own, f"{name}{BY_MINILM}", data="movielens", seed=seed, split=LEAVE_ONE_OUT)
     return cells
+
+
+def extra_cells(runs: Sequence[Run], chosen: dict[str, Settings | None]) -> list[Cell]:
+    """The cells of ``decoders``: by leave-one-out, on the shops, on more users, on Gift Cards; unseen items."""
+    cells, extras = plan_tuning(STUDY, runs, dict.fromkeys(decoders.SEARCHED, DECODER)), extra_settings(runs, chosen)
+    for seed in SEEDS:
+        for name in (*decoders.EXTRAS, *decoders.CEILINGS):
+            cells += cells_of(extras, name, data=POCKET, seed=seed, split=LEAVE_ONE_OUT)
+        for name in ON_GIFT_CARDS:
+            cells += cells_of(chosen, name, data="gift-cards", seed=seed, split=LEAVE_ONE_OUT)
+        protocols = PROTOCOLS[UNSEEN_CATEGORY]
+        cells += cells_of(extras, decoders.KNOWN, protocols, data=POCKET, seed=seed, split=UNSEEN_CATEGORY)
+    for name in decoders.ON_MORE_USERS:
+        cells += cells_of(chosen, name, data=MORE_USERS, split=LEAVE_ONE_OUT)
+    return cells
+
+
+def extra_settings(runs: Sequence[Run], chosen: dict[str, Settings | None]) -> dict[str, Settings | None]:
+    """The settings of the systems of ``decoders``: of a search of their own, of another system, or none."""
+    settings: dict[str, Settings | None] = {name: {} for name in (*decoders.EXTRAS, *decoders.CEILINGS)}
+    settings |= {name: chosen_settings(STUDY, runs, name, DECODER) for name in decoders.SEARCHED}
+    settings |= {name: chosen[DECODER] for name in (*decoders.AS_THE_DECODER, decoders.KNOWN)}
+    for name in decoders.EXTRAS:
+        base, _, change = name.rpartition(", ")
+        if change.endswith(" epochs"):
+            settings[name] = chosen[base] and chosen[base] | {"epochs": decoders.LONGER}
+        if change.startswith("training "):
+            settings[name] = chosen[base] and chosen[base] | {"seed": 10 * int(change.split()[1])}
+    return settings
 
 
 def cells_of(
@@ -147,6 +180,10 @@ def baseline_settings(runs: Sequence[Run]) -> dict[str, Settings | None]:
 
 def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
     """See ``Study``."""
+    if cells[0].system in decoders.CEILINGS:
+        ceiling, num_users = decoders.CEILINGS[cells[0].system]
+        yield cells[0], ch03.ceiling_run(cells[0], ceiling, num_users)
+        return
     yield from run_system(partial(build, cells[0]), cells, checkpoint)
 
 
@@ -158,9 +195,14 @@ def build(cell: Cell) -> Recommender:
     if name != cell.system:
         require_model("minilm")
     settings = book_settings(cell.data, cell.seed, "tfidf" if name == cell.system else "minilm")
-    variant = variants()[DECODER if name in REVIEWS else name]
-    own = inputs(cell.data, cell.seed, settings.models["text"], name if name in REVIEWS else "")
-    return build_variant(cell.system, variant, own, settings, **cell.hyperparameters)
+    if name == decoders.RESNET:
+        settings = replace(settings, models=settings.models | {"clip": "pocket-resnet"})
+    known = variants() | decoders.EXTRAS | dict.fromkeys((*REVIEWS, decoders.KNOWN), ABLATIONS[DECODER])
+    own = inputs(
+        cell.data, cell.seed, settings.models["text"], settings.models["clip"], name if name in REVIEWS else ""
+    )
+    system = build_variant(cell.system, known[name], own, settings, **cell.hyperparameters)
+    return decoders.as_kind(system, decoders.KINDS[name]) if name in decoders.KINDS else system
 
 
 def book_settings(data: str, seed: int, text: str) -> BookSettings:
@@ -172,12 +214,16 @@ def book_settings(data: str, seed: int, text: str) -> BookSettings:
 
 
 @cache
-def inputs(data: str, seed: int, text: str, reviews: str) -> dict[str, dict[str, Any]]:
+def inputs(data: str, seed: int, text: str, clip: str, reviews: str) -> dict[str, dict[str, Any]]:
     """The features of the items; of their reviews instead of their descriptions if ``reviews`` is one of REVIEWS."""
     dataset = benchmark_data(data, seed)
     if reviews:
         dataset = described_by_reviews(benchmark_split(data, seed, LEAVE_ONE_OUT), REVIEWS[reviews])
-    return decoder_inputs(dataset, book_settings(data, seed, text))
+    settings = book_settings(data, seed, text)
+    made = decoder_inputs(dataset, replace(settings, models=settings.models | {"clip": clip}))
+    if data == POCKET:
+        made["with price"] = decoders.side_by_side_with_price(made["both"], dataset.items["price"])
+    return made
 
 
 def described_by_reviews(split: Split, all_reviews: bool) -> RecDataset:

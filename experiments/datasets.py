@@ -12,11 +12,11 @@ from mmrec_helpers.data.dataset import RecDataset, Split
 from mmrec_helpers.data.report import CleaningReport
 from mmrec_helpers.encoders.checkpoints import find_checkpoint
 from mmrec_helpers.loading import load_data
-from mmrec_helpers.pocket_shop.shop import Truth, load_shop
+from mmrec_helpers.pocket_shop.shop import SIZES, Truth, load_shop
 from mmrec_helpers.settings import load_settings
 
 SEEDS = (0, 1, 2)
-POCKET = "pocket"
+POCKET, MORE_USERS = "pocket", "pocket-24k"
 LEAVE_ONE_OUT, TEMPORAL, NEXT_DAY, UNSEEN_CATEGORY = "leave-one-out", "temporal", "next day", "unseen category"
 REAL_DATA = {
     "movielens": "folder:{home}/movielens-posters",
@@ -31,6 +31,10 @@ IMAGE_ENCODERS = {"movielens": "photo-clip", "hm-week": "photo-clip"}
 NUM_MICROLENS = 2_000
 """Users of MicroLens in the benchmark."""
 NUM_FOLDS = 5
+
+
+SIZES[MORE_USERS] = (SIZES["laptop"][0], 8 * SIZES["laptop"][1])
+"""The laptop's catalogue with eight times as many users."""
 
 
 class Unavailable(Exception):
@@ -80,8 +84,8 @@ def open_data(name: str, seed: int) -> tuple[RecDataset, Truth | None, CleaningR
     Raises:
         Unavailable: it is not on this machine.
     """
-    if name == POCKET:
-        return *load_shop(seed), None
+    if name in (POCKET, MORE_USERS):
+        return *load_shop(seed, "laptop" if name == POCKET else MORE_USERS), None
     data = REAL_DATA[name].format(home=data_home())
     if not Path(data.partition(":")[2]).exists():
         raise Unavailable(f"{data.partition(':')[2]} does not exist")
@@ -95,7 +99,7 @@ def benchmark_data(name: str, seed: int) -> RecDataset:
     MovieLens is its 5-core. MicroLens is reduced to the users with 7 and the items with 5 interactions or more, and to
     NUM_MICROLENS random users of these: all of them would train for hours.
     """
-    dataset = open_data(name, seed if name == POCKET else 0)[0]
+    dataset = open_data(name, seed if name in (POCKET, MORE_USERS) else 0)[0]
     if name == "movielens":
         dataset = dataset.k_core(5)
     if name == "microlens":

@@ -8,9 +8,9 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from experiments import ch03, ch04, ch05, ch06, ch07, runner
+from experiments import ch03, ch04, ch05, ch06, ch07, decoders, runner
 from experiments.cells import TIMING, Cell, cell_of
-from experiments.datasets import LEAVE_ONE_OUT, NEXT_DAY, POCKET, REAL_DATA, SEEDS, TEMPORAL
+from experiments.datasets import LEAVE_ONE_OUT, MORE_USERS, NEXT_DAY, POCKET, REAL_DATA, SEEDS, TEMPORAL
 from experiments.runner import STUDIES, study_of
 from experiments.systems import PROTOCOLS, VALID
 from mmrec_helpers.evaluation.runs import CELL, Run
@@ -21,7 +21,7 @@ from mmrec_helpers.studies.ch05 import VARIANTS
 NONE = np.zeros((3, 0), np.int64)
 FAMILIES = {
     "ch03": {system: family for family, system in ch03.TUNED.items()},
-    "ch04": dict.fromkeys(ch04.tuned_variants(), ch04.DECODER),
+    "ch04": dict.fromkeys([*ch04.tuned_variants(), *decoders.SEARCHED], ch04.DECODER),
     "ch05": ch05.TUNED,
     "ch06": dict.fromkeys(ch06.TUNED, ch06.FAMILY),
     "ch07": ch07.TUNED,
@@ -173,13 +173,23 @@ def test_chapter_4_takes_chapter_3s_settings_for_its_baselines(plans):
 
 
 def test_every_variant_is_tested_on_every_shop(plans):
-    wanted = {*ch04.variants(), *ch04.REVIEWS, "SASRec"}
+    wanted = {*ch04.variants(), *ch04.REVIEWS, "SASRec", *decoders.EXTRAS, *decoders.CEILINGS}
     for seed in SEEDS:
         place = (POCKET, seed, LEAVE_ONE_OUT, "test", "full")
         tested = [
             one.system for one in plans["ch04"] if (one.data, one.seed, one.split, one.part, one.protocol) == place
         ]
         assert sorted(tested) == sorted(wanted)
+
+
+def test_longer_and_other_trainings_have_the_settings_of_the_first(plans):
+    settings = {one.system: one.hyperparameters for one in plans["ch04"] if one.data == POCKET and one.part == "test"}
+    for name in decoders.LONGER_TRAININGS:
+        assert settings[f"{name}, {decoders.LONGER} epochs"] == settings[name] | {"epochs": decoders.LONGER}
+    for name in (ch04.DECODER, ch04.SASREC):
+        seeds = {settings[f"{name}, training {number}"]["seed"] for number in range(2, decoders.NUM_TRAININGS + 1)}
+        assert len(seeds | set(SEEDS)) == len(SEEDS) + decoders.NUM_TRAININGS - 1
+        assert settings[f"{name}, training 2"].items() >= settings[name].items()
 
 
 def test_chapter_5_has_its_variants_on_the_shops_some_of_them_on_three(plans):
@@ -221,7 +231,7 @@ def test_data_and_protocols_are_known(plans):
     for study in ("ch03", "ch04", "ch05", "shop"):
         for one in plans[study]:
             assert one.protocol.partition("; ")[0] in {*PROTOCOLS, TIMING, ch03.PREPROCESSING, ch05.TITLES}
-            assert one.data in {POCKET, *REAL_DATA}
+            assert one.data in {POCKET, MORE_USERS, *REAL_DATA}
 
 
 def test_every_study_is_a_module():

@@ -34,6 +34,11 @@ def levels(board: pd.DataFrame) -> set[str]:
     return set(board.index[board["p"] >= 0.05]) - {ch04.DECODER}
 
 
+def equivalent(board: pd.DataFrame, mean: float) -> bool:
+    """Whether all differences have intervals within a tenth of a mean, the chapter's margin."""
+    return bool(board[["difference_ci_low", "difference_ci_high"]].abs().max(axis=None) < 0.1 * mean)
+
+
 @pytest.fixture
 def tested(runs_of):
     """Chapter 4's runs on the shop."""
@@ -52,7 +57,10 @@ def test_what_chapter_3_writes_about_real_data_is_so(runs_of):
     lens, few, week = (board["mean"] for board in boards.values())
     sequences = [name for name in lens.index if name.startswith(("SASRec", "GRU4Rec", "BERT4Rec"))]
     sequences.remove("SASRec, BCE")
-    assert lens[sequences].min() > 1.3 * lens.drop([*sequences, "SASRec, BCE"]).max()
+    assert lens[sequences].idxmin() == "BERT4Rec"
+    films = runs_of("ch03", data="movielens", part="test", protocol="full")
+    gap = compare(films, "BERT4Rec", lens.drop([*sequences, "SASRec, BCE"]).idxmax())
+    assert gap[["mean", "ci_low", "ci_high"]].round(3).tolist() == [0.017, 0.003, 0.029]
     assert lens["SASRec, BCE"] < 0.6 * lens["SASRec"]
     assert boards["movielens"]["ci_low"]["SASRec_F, image"] < lens["SASRec"]
     assert boards["movielens"]["ci_low"]["content, image"] <= lens["random"]
@@ -61,7 +69,9 @@ def test_what_chapter_3_writes_about_real_data_is_so(runs_of):
     )
     assert boards["microlens"]["ci_low"]["SASRec_F, text"] < few["SASRec"]
     networks = week[[name for name in week.index if name.startswith(("SASRec", "GRU4Rec", "BERT4Rec", "BPR", "VBPR"))]]
-    assert week[["item-kNN", "user-kNN", "hybrid"]].min() > networks.max()
+    baskets = runs_of("ch03", data="hm-week", part="test", protocol="full, basket")
+    for name in ("item-kNN", "user-kNN", "hybrid"):
+        assert compare(baskets, name, networks.idxmax())["ci_low"] > 0
     assert week.idxmax() == "hybrid"
     low, high = boards["hm-week"]["ci_low"], boards["hm-week"]["ci_high"]
     assert low["content, text"] < week["SASRec"] < high["content, text"]
@@ -87,6 +97,19 @@ def test_what_chapter_3_writes_about_the_shop_is_so(runs_of):
     groups = {name: by_group([run for run in runs if run.system == name], "NDCG@10")["mean"] for name in means.index}
     assert groups["content, both"][0] > 3 * max(groups[name][0] for name in ("popularity", "item-kNN", "SASRec"))
     assert groups["content, both"][4] < groups["popularity"][4]
+    gap = compare(runs, "matrix factorization", "SASRec, BCE")
+    assert gap[["mean", "ci_low", "ci_high"]].round(3).tolist() == [0.005, 0.001, 0.009]
+    assert compare(runs, "BPR", "BERT4Rec")["p"].round(2) == 0.03
+    gap = compare(runs, "item-kNN", "SASRec, BCE")
+    assert gap["ci_low"] < 0 < gap["ci_high"]
+
+
+def test_ten_systems_are_not_separated_from_the_best_on_the_temporal_split(runs_of):
+    runs = runs_of("ch03", **ON_THE_SHOP | {"split": TEMPORAL})
+    runs = [run for run in runs if run.system not in ch03.CEILINGS]
+    best = by_seed(runs).mean(axis=1).idxmax()
+    p = leaderboard(runs, ["NDCG@10"], best)["NDCG@10"]["p"].drop(best)
+    assert (p < 0.05).tolist() == [False] * 10 + [True] * 16
 
 
 def test_reversals_of_trials_in_chapter_3(runs_of):
@@ -170,6 +193,12 @@ def test_ablations_lose_but_for_the_way_of_fusion(runs_of, tested):
     assert 0.7 < lost["untied"] / lost["image only"] < 1
     gap = compare(tested, "64 + 64 features, concat", "64 + 64 features, add")
     assert gap["ci_low"] < 0 < gap["ci_high"]
+    gap = compare(tested, "untied", "text only")
+    assert gap["ci_low"] < 0 < gap["ci_high"]
+    assert equivalent(board.loc[["weighted fusion", "attention fusion"]], means[ch04.DECODER])
+    narrow = ("64 + 64 features, concat", "64 + 64 features, add")
+    board = leaderboard([run for run in runs if run.system in narrow], ["NDCG@10"], narrow[1])["NDCG@10"]
+    assert equivalent(board, board.loc[narrow[1], "mean"])
     popularity = by_seed(runs_of("ch03", **ON_THE_SHOP, system="popularity")).mean(axis=None)
     assert means["shuffled features"] < 1.5 * popularity
 
@@ -193,8 +222,13 @@ def test_pretraining_does_not_help(tested):
     whole, by_block = (compare(tested, f"pretrained backbone{how}", ch04.DECODER) for how in ("", ", unfreezing"))
     assert whole["mean"] < by_block["mean"]
     assert max(whole["ci_high"], by_block["ci_high"]) < 0
-    lora = compare(tested, "pretrained backbone, LoRA", "random backbone, LoRA")
-    assert lora["ci_low"] < 0 < lora["ci_high"]
+    names = ("pretrained backbone, LoRA", "random backbone, LoRA")
+    lora = leaderboard([run for run in tested if run.system in names], ["NDCG@10"], names[1])["NDCG@10"]
+    assert lora.loc[names[0], "difference_ci_low"] < 0 < lora.loc[names[0], "difference_ci_high"]
+    assert equivalent(lora, lora.loc[names[1], "mean"])
+    for name, is_last in (("pretrained backbone", True), (ch04.DECODER, False)):
+        for run in (run for run in tested if run.system == name):
+            assert (run.scalars["best step"] == max(run.scalars["validations"]["step"])) is is_last
 
 
 def test_no_option_helps(tested):
@@ -208,7 +242,11 @@ def test_no_option_helps(tested):
     assert board.loc["appendix's schedule", "difference"] > -0.01
     assert not {"sampled softmax, 3 negatives", "BCE", "user BOS token", "no BOS token", "4 layers", "dim 128"} & level
     assert means["sampled softmax, 256 negatives"] > means["sampled softmax, 3 negatives"] > means["BCE"]
-    assert means["user BOS token"] > means["ID embeddings from features"]
+    gap = compare(tested, "user BOS token", "ID embeddings from features")
+    assert gap["ci_low"] < 0 < gap["ci_high"]
+    assert equivalent(board.loc[sorted(level)], means[ch04.DECODER])
+    last = {run.system for run in options if run.scalars["best step"] == max(run.scalars["validations"]["step"])}
+    assert len(last) > 5
     assert means["appendix as printed"] < 0.5 * means.drop("appendix as printed").min()
     assert means["untied"] < means["untied, alignment loss"] < means[ch04.DECODER]
     assert compare(tested, "untied, alignment loss", "untied")["ci_low"] > 0

@@ -437,6 +437,30 @@ MISTAKES = {
         """,
         "users are paired",
     ),
+    "check_count": (  # the output layer as a second matrix
+        "lambda D, layers, T, V: layers * (12 * D**2 + 13 * D) + 2 * D + (T + 2 * V) * D",
+        "count word embeddings once",
+    ),
+    "check_identity_start": (
+        "lambda text, image, dim: (min(1, dim / (text + image)),) * 2",
+        "not thinned out evenly",
+    ),
+    "check_all_missed": (  # as if probabilities were added
+        "lambda rate, examples, level: ((1 - rate) ** examples, 1 - level / examples)",
+        "misses have probability",
+    ),
+    "check_training_cost": (  # without the backward pass
+        "lambda n, epochs, w, hours, peak, price: (2 * w * n * epochs / (3600 * hours * peak), hours * price)",
+        "two are the forward pass",
+    ),
+    "check_merged": (  # not divided by the rank
+        "lambda W, down, up, alpha: (W + alpha * up @ down, (down.numel() + up.numel()) / W.numel())",
+        "B A is scaled by",
+    ),
+    "check_smallest_batch": (  # Little's number of requests
+        "lambda fixed, each, latency, second: int(latency * second)",
+        "are enough",
+    ),
     "check_items_that_fit": (  # the oldest items are kept
         "lambda sizes, around, window: int((np.cumsum(sizes) <= window - around).sum())",
         "from the last item backwards",

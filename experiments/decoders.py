@@ -1,0 +1,176 @@
+"""Chapter 4's systems that only the record has: ablations with a search of their own, readings, longer trainings."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmrec_helpers.data.dataset import Split
+from mmrec_helpers.lessons.decoder import GPT2, Add, ItemEmbedding
+from mmrec_helpers.llm.tuning import LORA_RANK
+from mmrec_helpers.pocket_shop.choice_model import POPULARITY_UTILITY, common_utility
+from mmrec_helpers.recommenders.ceilings import BayesCeiling
+from mmrec_helpers.recommenders.mmgpt2rec import DecoderNetwork, MMGPT2Config, MMGPT2Rec
+from mmrec_helpers.recommenders.sequential import sort_by_length
+from mmrec_helpers.studies.ch04 import ABLATIONS, APPENDIX, DESIGN_CHOICES, PRINTED, Variant
+from mmrec_helpers.training.loop import batch_rows
+
+# Kinds of decoder -----------------------------------------------------------------------------------------------------
+
+
+class ZeroIds(MMGPT2Rec):
+    """ID embeddings are initialised with zero: training begins with the features alone."""
+
+    def build_model(self, features: Tensor | None) -> DecoderNetwork:
+        """See ``SequentialRecommender``."""
+        network = super().build_model(features)
+        network.item_embedding.id_embeddings.data.zero_()
+        return network
+
+
+class LoraAlphaOne(MMGPT2Rec):
+    """LoRA with alpha 1, as in the paper's appendix A, so that the product of its matrices is divided by the rank."""
+
+    def backbone(self) -> GPT2:
+        """See ``MMGPT2Rec``."""
+        gpt2 = super().backbone()
+        for module in gpt2.modules():
+            if hasattr(module, "lora_A"):
+                module.scaling["default"] = 1 / LORA_RANK
+        return gpt2
+
+
+class Bottleneck(Add):
+    """Each modality is projected to 512 numbers, the results are added, and projected to D dimensions."""
+
+    def __init__(self, dims: tuple[int, ...], dim: int) -> None:
+        super().__init__(dims, 512)
+        self.linear = nn.Linear(512, dim)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """(I, F) of each modality -> (I, D)."""
+        return self.linear(super().forward(features))
+
+
+class BottleneckDecoder(MMGPT2Rec):
+    """The paper's addition, III-A: both modalities are projected to 512 numbers; it does not say what follows."""
+
+    def _item_embedding(self, columns: Tensor | None) -> ItemEmbedding:
+        embedding = super()._item_embedding(columns)
+        embedding.fusion = Bottleneck(self.dims, self.dim)
+        return embedding
+
+
+class KnownItemsOnly(MMGPT2Rec):
+    """Items without an interaction in training are no wrong answers: the softmax of the loss leaves them out."""
+
+    def prepare(self, split: Split) -> Tensor:
+        """See ``SequentialRecommender``."""
+        self.known = torch.from_numpy(np.unique(split.interactions("train")["item"]) - 1)
+        return super().prepare(split)
+
+    def loss_of(self, rows: Tensor, step: int) -> Tensor:
+        """See ``SequentialRecommender``; cross-entropy over the known items."""
+        batch = torch.from_numpy(batch_rows(len(rows), self.batch_size, step, self.seed))
+        inputs, targets = self.inputs_and_targets(sort_by_length(rows[batch])[0])
+        hidden, outputs = self.network(inputs, targets > 0)
+        logits = torch.addmm(self.network.bias[self.known], hidden, outputs[self.known].T)
+        return F.cross_entropy(logits, torch.searchsorted(self.known, targets[targets > 0] - 1))
+
+
+def as_kind(system: MMGPT2Rec, kind: type[MMGPT2Rec]) -> MMGPT2Rec:
+    """The same system as another class."""
+    return kind(**{one.name: getattr(system, one.name) for one in fields(system) if one.init})
+
+
+KNOWN, RESNET = "known items in the loss", "pocket-resnet's images"
+KINDS = {
+    "features and zero IDs": ZeroIds,
+    "random backbone, LoRA alpha 1": LoraAlphaOne,
+    "512 numbers, add": BottleneckDecoder,
+    KNOWN: KnownItemsOnly,
+}
+"""System -> its class, where it is not MMGPT2Rec itself."""
+
+# Systems --------------------------------------------------------------------------------------------------------------
+
+_IDS = {"use_ids": True, "weight_decay": 0.1}
+SEARCHED = {
+    "features and IDs, own search": Variant(hyperparameters=_IDS),
+    "features and zero IDs": Variant(hyperparameters=_IDS),
+    "IDs only, own search": Variant(inputs="none", hyperparameters=_IDS),
+    "text only, own search": ABLATIONS["text only"],
+    "image only, own search": ABLATIONS["image only"],
+    "random backbone, LoRA alpha 1": DESIGN_CHOICES["random backbone, LoRA"],
+}
+"""Systems with a search of their own; with ID embeddings they have SASRec's weight decay."""
+AS_THE_DECODER = {
+    "512 numbers, add": Variant(),
+    "price as a third modality": Variant(inputs="with price"),
+    RESNET: Variant(),
+    "dim 256, add": Variant(hyperparameters={"dim": 256}),
+    "dim 256, concat": Variant(config=MMGPT2Config(fusion="concat"), hyperparameters={"dim": 256}),
+}
+"""Systems with the decoder's learning rate and dropout."""
+LONGER = 90
+"""Epochs of the longer trainings, three times as many; they may stop early."""
+LONGER_TRAININGS = (
+    *("MM-GPT2Rec", "pretrained backbone", "pretrained backbone, unfreezing"),
+    *("pretrained backbone, LoRA", "random backbone, LoRA", "dim 32", "4 layers", "image only"),
+)
+"""Systems whose best validation was at the last step on some shop, and the decoder."""
+NUM_TRAININGS = 3
+"""Trainings of the two that are compared, each with its own random numbers; the first is the one of the ablations."""
+EXTRAS: dict[str, Variant] = {
+    **SEARCHED,
+    **AS_THE_DECODER,
+    "appendix as printed, pretrained backbone": Variant(
+        config=MMGPT2Config(backbone="gpt2", training=APPENDIX), hyperparameters=PRINTED, pretrained_sizes=True
+    ),
+    **{f"{name}, {LONGER} epochs": (ABLATIONS | DESIGN_CHOICES)[name] for name in LONGER_TRAININGS},
+    **{
+        f"{name}, training {number}": ABLATIONS[name]
+        for number in range(2, NUM_TRAININGS + 1)
+        for name in ("MM-GPT2Rec", "SASRec on text and image")
+    },
+}
+"""Name -> system, on the three shops by leave-one-out."""
+ON_MORE_USERS = ("MM-GPT2Rec", "text only", "dim 128")
+"""Systems on a shop of eight times as many users: what more data and a larger network are worth."""
+
+
+def side_by_side_with_price(inputs: dict, prices: np.ndarray) -> dict:
+    """The inputs of the decoder and a column with (I,) logarithms of prices, as a third modality."""
+    column = np.concatenate([[0.0], np.log(prices)])[:, None].astype(np.float32)
+    features = np.concatenate([inputs["features"], column], axis=1)
+    return {"features": features, "dims": (*inputs["dims"], 1)}
+
+
+# Ceilings -------------------------------------------------------------------------------------------------------------
+
+
+class ClockBlindCeiling(BayesCeiling):
+    """Knows all of the shop's rules but no date: each item has its mean attraction over the days of training."""
+
+    name = "Bayes ceiling, clock-blind"
+
+    def learn(self, split: Split, checkpoint: object) -> None:
+        """Replace each item's launch and fashion by its mean weight."""
+        super().learn(split, None)
+        catalogue, frame = self.truth.catalogue, split.interactions("train")
+        days = self.truth.purchases.days[self.truth.purchases.rows >= 0]
+        days = np.quantile(days, np.linspace(0.005, 0.995, 100)) if len(frame) else days
+        utility = common_utility(catalogue, np.arange(catalogue.num_items), days)  # (days, I)
+        mean = np.log(np.exp(utility).mean(axis=0) + 1e-9)
+        always, never = np.full_like(catalogue.launch, days.min() - 1e6), np.full_like(catalogue.peak, np.inf)
+        flat = replace(catalogue, popularity=mean / POPULARITY_UTILITY, peak=never, launch=always)
+        self.truth = replace(self.truth, catalogue=flat)
+
+
+CEILINGS: dict[str, tuple[type[BayesCeiling], int | None]] = {
+    "Bayes ceiling, all users": (BayesCeiling, None),
+    ClockBlindCeiling.name: (ClockBlindCeiling, 600),
+}
+"""Name -> ceiling, and for how many users it is computed."""
