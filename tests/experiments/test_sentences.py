@@ -463,3 +463,21 @@ def test_for_whom_and_for_which_items(benchmark, runs_of):
     assert 1.8 < alone["mean"][ch04.DECODER] / alone["mean"]["popularity"] < 2.2
     assert alone["ci_low"]["SASRec"] < alone["mean"]["popularity"] < alone["ci_high"]["SASRec"]
     assert alone["ci_low"]["content, both"] > alone["mean"][ch04.DECODER]
+
+
+# Chapter 6 ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_split_in_time_changes_the_ablations_of_chapter_6(runs_of):
+    """The paragraphs below the temporal table of notebook 06e."""
+    runs = runs_of("ch06", data=POCKET, split=TEMPORAL, part="test", seed=0)
+    board = leaderboard(runs, ["AUC"], "MLLM-MSR")["AUC"]
+    gap, low, p = board["difference"], board["difference_ci_low"], board["p"]
+    sequences = ["SASRec", "GRU4Rec", "SASRec_F, both", "GRU4Rec_F, both"]
+    assert (p[sequences] < 0.05).all()
+    assert gap[sequences].between(0.05, 0.1).all()
+    others = ["item-kNN", "popularity", "TALLRec", "MSR_NR", "MSR_T"]
+    assert (p[others] > 0.05).all()
+    assert low["item-kNN"] < 0 < gap["item-kNN"] < 0.01
+    assert gap[["MSR_NR", "MSR_T", "TALLRec"]].min() > 0.01
+    assert low["MSR_NR"] > 0 > low["MSR_T"]

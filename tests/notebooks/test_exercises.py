@@ -465,6 +465,25 @@ MISTAKES = {
         "lambda sizes, around, window: int((np.cumsum(sizes) <= window - around).sum())",
         "from the last item backwards",
     ),
+    "check_fold_comparison": (  # the folds as a sample of five, whatever their sizes
+        """
+        def fold_comparison(one, other):
+            means = np.array([a.mean() - b.mean() for a, b in zip(one, other)])
+            every = np.concatenate(one) - np.concatenate(other)
+            errors = [own.std(ddof=1) / len(own) ** 0.5 for own in (every, means)]
+            return means.mean(), *errors
+        """,
+        "weight users alike",
+    ),
+    "check_share_best": (  # users drawn for each setting on its own
+        """
+        def share_best(values, num_draws, rng):
+            users = rng.integers(len(values), size=(num_draws, *values.shape))
+            means = np.take_along_axis(values[None], users, axis=1).mean(axis=1)
+            return np.bincount(means.argmax(axis=1), minlength=values.shape[1]) / num_draws
+        """,
+        "draw whole rows",
+    ),
     "check_users_needed": (
         "lambda differences, effect: int(1.96 * np.std(differences, ddof=1) / effect)",
         "the width falls with the root",
