@@ -6,8 +6,8 @@ from PIL import Image
 from scipy import sparse
 
 from mmrec_helpers.data.dataset import TRAIN, Queries, RecDataset, Split
-from mmrec_helpers.pocket_shop.catalogue import COLOURS, MENTIONABLE, TASTE_ATTRIBUTES
-from mmrec_helpers.pocket_shop.events import DAY, DEVICES, HOUR, REGIONS, sample_events
+from mmrec_helpers.pocket_shop.catalogue import COLOURS, DAY, MENTIONABLE, TASTE_ATTRIBUTES
+from mmrec_helpers.pocket_shop.events import DEVICES, HOUR, REGIONS, sample_events
 from mmrec_helpers.pocket_shop.rendering import render_item
 from mmrec_helpers.pocket_shop.shop import Truth, load_shop
 
