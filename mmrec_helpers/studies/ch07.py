@@ -1,12 +1,20 @@
-"""What chapter 7's notebooks share: items drawn again with one attribute changed."""
+"""What chapter 7's notebooks share: items drawn again with one attribute changed; events as training examples."""
 
 import numpy as np
+import pandas as pd
 from PIL import Image
+from scipy import sparse
 
-from mmrec_helpers.data.dataset import Queries, RecDataset
-from mmrec_helpers.pocket_shop.catalogue import COLOURS, MENTIONABLE, TASTE_ATTRIBUTES
+from mmrec_helpers.data.dataset import TRAIN, Queries, RecDataset, Split
+from mmrec_helpers.pocket_shop.catalogue import COLOURS, DAY, MENTIONABLE, TASTE_ATTRIBUTES
+from mmrec_helpers.pocket_shop.events import DEVICES, HOUR, REGIONS, sample_events
 from mmrec_helpers.pocket_shop.rendering import render_item
-from mmrec_helpers.pocket_shop.shop import Truth
+from mmrec_helpers.pocket_shop.shop import Truth, load_shop
+
+DAY_PARTS = ("night", "morning", "afternoon", "evening")
+"""Six hours of the local day each, from midnight on."""
+CONTEXT = (*DAY_PARTS, *DEVICES, "log of days since the visit before")
+"""Columns of the context of a view."""
 
 
 def redrawn(truth: Truth, item_id: str, colour: str) -> Image.Image:
@@ -46,3 +54,98 @@ def colour_pairs(
     ids = [dataset.item(item)["item_id"] for item in items]
     drawings = [[redrawn(truth, *pair) for pair in zip(ids, own, strict=True)] for own in (colours, others)]
     return queries.take(chosen), items, drawings
+
+
+def event_log(dataset: RecDataset, truth: Truth | None) -> pd.DataFrame:
+    """The event log of the shop. Other data have their interactions as purchases; what they lack is printed."""
+    if truth:
+        return sample_events(truth)
+    frame = dataset.interactions[["user", "item", "time"]].reset_index(drop=True)
+    print(f"{dataset.name} has no searches, views, clicks, dwell times and devices: all events are purchases.")
+    if not dataset.timed:
+        print("It has orders, not times: all events of a user are one session.")
+    elif not (frame["time"] % DAY).any():
+        print("Its times are days: a session is what a user does on a day, whatever the gap.")
+    return frame.assign(event="purchase", dwell=0)
+
+
+def with_clicks(dataset: RecDataset, truth: Truth | None, log: pd.DataFrame) -> tuple[RecDataset, Truth, pd.DataFrame]:
+    """The arguments, or the Pocket Shop and its log where there are no clicks, which is printed."""
+    if truth:
+        return dataset, truth, log
+    print("What follows needs clicks and their context, so it goes on with the Pocket Shop.")
+    dataset, truth = load_shop()
+    return dataset, truth, sample_events(truth)
+
+
+def history_means(dataset: RecDataset) -> sparse.csr_array:
+    """(interactions, I + 1) times item vectors: means of the items before each interaction."""
+    user, item = (dataset.interactions[name].to_numpy() for name in ("user", "item"))
+    first = np.searchsorted(user, user)  # of the same user
+    size = np.arange(len(user)) - first
+    row = np.arange(len(user)).repeat(size)
+    place = np.arange(len(row)) - (np.cumsum(size) - size)[row]
+    weights = (1 / size[row]).astype(np.float32), (row, item[first[row] + place])
+    return sparse.csr_array(weights, shape=(len(user), dataset.num_items + 1))
+
+
+def view_examples(split: Split, log: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """The views of users who have purchased before, as examples of click prediction.
+
+    Returns:
+        A row a view before the user's last purchase: ``item``; ``row``, the interaction with the same history;
+        ``clicked``; ``train``, whether its visit lies before those of the user's validation and test purchases. And its
+        context, (N, len(CONTEXT)).
+    """
+    is_purchase, visit = (log["event"] == "purchase").to_numpy(), log["visit"].to_numpy()
+    user = split.dataset.interactions["user"].to_numpy()
+    ends, held_out = np.full(split.dataset.num_users, visit[-1] + 1), split.part != TRAIN
+    np.minimum.at(ends, user[held_out], visit[is_purchase][held_out])
+    begins = np.append(True, np.diff(visit) > 0)
+    row = (is_purchase.cumsum() - is_purchase)[begins]  # purchases of all users before each visit
+    bounds = log["time"].to_numpy()[begins], log["time"].to_numpy()[np.append(begins[1:], True)]
+    owner = log["user"].to_numpy()[begins]
+    gap = np.append(np.inf, bounds[0][1:] - bounds[1][:-1]) / DAY
+    gap = np.clip(np.where(np.append(-1, owner[:-1]) == owner, gap, np.inf), 1 / 24, 30)
+    views = log[log["event"] == "view"].reset_index(drop=True)
+    views["row"] = row[views["visit"]]
+    first, end = (np.searchsorted(user, views["user"], side=side) for side in ("left", "right"))
+    views = views[(views["row"] > first) & (views["row"] < end)].reset_index(drop=True)
+    pair = views["visit"] * (split.dataset.num_items + 1) + views["item"]
+    clicks = log[log["event"] == "click"]
+    views["clicked"] = pair.isin(clicks["visit"] * (split.dataset.num_items + 1) + clicks["item"])
+    views["train"] = views["visit"] < ends[views["user"]]
+    hour = (views["time"] // HOUR + views["region"].map(REGIONS).astype(int)) % 24
+    parts = np.eye(len(DAY_PARTS))[hour // 6], np.eye(len(DEVICES))[views["device"].cat.codes]
+    context = np.column_stack([*parts, np.log(gap)[views["visit"]]]).astype(np.float32)
+    return views[["item", "row", "clicked", "train"]], context
+
+
+def count_sessions(log: pd.DataFrame, session: np.ndarray) -> dict[str, float]:
+    """Number of the sessions, share of those with a purchase; where true visits are known, what is split and merged."""
+    buyers = session[(log["event"] == "purchase").to_numpy()]
+    row = {"sessions": int(session[-1]) + 1, "with purchase": len(np.unique(buyers)) / (session[-1] + 1)}
+    if "visit" in log:
+        begins, true = (np.diff(own, prepend=-1) != 0 for own in (session, log["visit"]))
+        row |= {"split": int((begins & ~true).sum()), "merged": int((true & ~begins).sum())}
+    return row
+
+
+def look_up_rate(acts: pd.DataFrame, part: np.ndarray, k: int = 10) -> float:
+    """HR@k of a list of the items that a user has clicked and not purchased in part 0, the latest first.
+
+    Args:
+        acts: clicks and purchases, by user and time.
+        part: of each; the purchases of part 2 are the targets.
+        k: length of the list.
+    """
+    is_purchase = acts["event"] == "purchase"
+    train, targets = acts[part == 0], acts[(part == 2) & is_purchase]
+    bought = set(train[train["event"] == "purchase"][["user", "item"]].itertuples(index=False, name=None))
+    clicks = train[train["event"] == "click"].drop_duplicates(["user", "item"], keep="last")
+    latest: dict[int, list[int]] = {}
+    for pair in clicks[["user", "item"]][::-1].itertuples(index=False, name=None):
+        if pair not in bought:
+            latest.setdefault(pair[0], []).append(pair[1])
+    hits = [item in latest.get(user, [])[:k] for user, item in zip(targets["user"], targets["item"], strict=True)]
+    return float(np.mean(hits))

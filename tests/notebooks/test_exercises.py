@@ -428,6 +428,29 @@ MISTAKES = {
         """,
         "make the edge symmetric",
     ),
+    "check_device_sessions": (  # an early event of the next user continues a session
+        """
+        def device_sessions(user, time, device, gap):
+            return np.cumsum((np.abs(np.diff(time, prepend=0)) > gap) | (np.diff(device, prepend=-1) != 0)) - 1
+        """,
+        "the next user begins a session",
+    ),
+    "check_without_conflict": ("lambda g, h: g - (g @ h) / (h @ h) * h", "these agree: g stays"),
+    "check_uncertainty": (  # weights without the term that keeps the variances from growing
+        """
+        def uncertainty_loss(num_tasks):
+            class Weighted(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.s = nn.Parameter(torch.zeros(num_tasks))
+
+                def forward(self, losses):
+                    return (torch.exp(-self.s) * losses).sum()
+
+            return Weighted()
+        """,
+        "without [+] s the variances grow",
+    ),
     "check_non_inferior": (  # users taken as independent
         """
         def non_inferior(one, other, share):
