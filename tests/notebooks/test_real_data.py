@@ -112,7 +112,8 @@ def small_shops(tmp_path_factory):
 
 
 LESSONS = (*CHAPTER_1, "03a", "03b", *CHAPTER_3, "04b", "04c")
-RUNS = [("week", "02b"), ("week", "02c"), *((name, only) for name in KINDS for only in LESSONS)]
+WITH_IMAGES = [("week", only) for only in ("02b", "02c", "07a", "07b")]
+RUNS = [*WITH_IMAGES, *((name, only) for name in KINDS for only in LESSONS)]
 
 
 @pytest.mark.parametrize(("name", "only"), RUNS)
