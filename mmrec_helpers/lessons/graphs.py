@@ -44,14 +44,13 @@ class PropagatedFactors(nn.Module):
     def __init__(self, base: Factors, graph: Graph, num_layers: int) -> None:
         super().__init__()
         self.base, self.graph, self.num_layers = base, graph, num_layers
-        self.register_buffer("weights", symmetric_weights(graph), persistent=False)
 
     def embeddings(self) -> tuple[Tensor, Tensor, Tensor]:
         """(U, D) users, (I + 1, D) items, (I + 1,) biases."""
         users, items, bias = self.base.embeddings()
-        layers = [torch.cat([users, items])]
+        weights, layers = symmetric_weights(self.graph), [torch.cat([users, items])]
         for _ in range(self.num_layers):
-            layers.append(propagate(self.graph, self.weights, layers[-1]))
+            layers.append(propagate(self.graph, weights, layers[-1]))
         p, q = torch.stack(layers).mean(dim=0).split([len(users), len(items)])
         return p, q, bias
 
