@@ -142,8 +142,9 @@ class FusionRecommender(BaseRecommender):
             raise ValueError(f"{self.name} learns from users with two training items; there is none")
         validate = validation_ndcg(lambda queries: scores_of(queries, self.embeddings()), split, VALIDATION_QUERIES, 0)
         steps, every = self.epochs * batches.per_epoch, batches.per_epoch if validate else 0
-        options = {"validate_every": every, "patience": self.patience, "seed": self.seed}
-        config = TrainingConfig(steps, self.lr, self.weight_decay, warmup_steps=steps // 10, **options)
+        config = TrainingConfig(
+            steps, self.lr, self.weight_decay, steps // 10, validate_every=every, patience=self.patience, seed=self.seed
+        )
 
         def loss_of(step: int) -> Tensor:
             return self.total(self.losses_of(batches.of(step)))

@@ -17,8 +17,8 @@ from mmrec_helpers.recommenders.registry import build_system, system_inputs
 def runs_of_chapter_3(names: Sequence[str], split: Split, truth: Truth | None, record: str, encoder: str) -> list[Run]:
     """Its systems on the test part, by full ranking: recorded on the Pocket Shop, trained here on other data."""
     if truth:
-        where = {"data": "pocket", "seed": 0, "split": "leave-one-out", "part": "test", "protocol": "full"}
-        return load_runs(record, **where, system=tuple(names))
+        where = {"data": "pocket", "split": "leave-one-out", "part": "test", "protocol": "full"}
+        return load_runs(record, **where, seed=0, system=tuple(names))
     inputs = system_inputs(split.dataset, encoder)
     return [evaluate(build_system(name, inputs).fit(split), split) for name in names]
 
