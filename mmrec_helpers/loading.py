@@ -39,7 +39,9 @@ def load_data(settings: Settings) -> tuple[RecDataset, Truth | None, CleaningRep
     return dataset, None, report
 
 
-def load_data_for_training(settings: Settings, needed: Sequence[str] = ()) -> tuple[RecDataset, Truth | None]:
+def load_data_for_training(
+    settings: Settings, needed: Sequence[str] = (), max_users: int = 0
+) -> tuple[RecDataset, Truth | None]:
     """``load_data`` for chapters that train: prints the data set and its cleaning report.
 
     Data with fewer than MIN_SIZE users, or items outside the longest history, are replaced by the Pocket Shop, and so
@@ -49,6 +51,7 @@ def load_data_for_training(settings: Settings, needed: Sequence[str] = ()) -> tu
     Args:
         settings: whose data.
         needed: fields of an item that the chapter cannot do without, such as ``image`` or ``category``.
+        max_users: of real data, a random sample of more users; 0 is all.
     """
     dataset, truth = _load_and_print(settings)
     longest, reason = np.bincount(dataset.interactions["user"]).max(), ""
@@ -59,6 +62,10 @@ def load_data_for_training(settings: Settings, needed: Sequence[str] = ()) -> tu
     if reason:
         print(reason, "The chapter goes on with the Pocket Shop.", sep="\n")
         return load_shop(settings.seed, settings.shop_size)
+    if truth is None and 0 < max_users < dataset.num_users:
+        users = np.random.default_rng(settings.seed).permutation(dataset.num_users)[:max_users]
+        dataset = dataset.select_interactions(np.isin(dataset.interactions["user"], users))
+        print(f"The chapter takes a sample of {max_users:,} users, and their {dataset.num_items:,} items.")
     if not dataset.has_image.any():
         print(f"{dataset.name} has no images: its items are described by their texts alone.")
     return dataset, truth

@@ -84,7 +84,11 @@ def test_where_items_lack_what_a_chapter_needs_the_pocket_shop_takes_their_place
     items = [f"i{row},Mug {row},{'mug' if row else ''}" for row in range(MIN_SIZE + 2)]
     (tmp_path / "items.csv").write_text("\n".join(["item,title,category", *items]))
     settings = load_settings({"MMREC_DATA": f"folder:{tmp_path}"})
-    assert load_data_for_training(settings, ["title", "category"])[1] is None
+    whole, truth = load_data_for_training(settings, ["title", "category"])
+    assert truth is None
     assert "Pocket Shop" not in capsys.readouterr().out
+    sample, _ = load_data_for_training(settings, max_users=50)
+    assert "a sample of 50 users, and their 50 items" in capsys.readouterr().out
+    assert set(sample.user_ids) < set(whole.user_ids)
     assert load_data_for_training(settings, ["category", "image"])[1] is not None
     assert f"Fewer than {MIN_SIZE} items have category and image" in capsys.readouterr().out

@@ -141,14 +141,9 @@ class FusionRecommender(BaseRecommender):
         if not batches.users.size:
             raise ValueError(f"{self.name} learns from users with two training items; there is none")
         validate = validation_ndcg(lambda queries: scores_of(queries, self.embeddings()), split, VALIDATION_QUERIES, 0)
+        steps, every = self.epochs * batches.per_epoch, batches.per_epoch if validate else 0
         config = TrainingConfig(
-            steps=self.epochs * batches.per_epoch,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            warmup_steps=self.epochs * batches.per_epoch // 10,
-            validate_every=batches.per_epoch if validate else 0,
-            patience=self.patience,
-            seed=self.seed,
+            steps, self.lr, self.weight_decay, steps // 10, validate_every=every, patience=self.patience, seed=self.seed
         )
 
         def loss_of(step: int) -> Tensor:

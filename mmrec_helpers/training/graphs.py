@@ -8,8 +8,7 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-Context = Any
-"""What PyTorch hands from a forward to its backward."""
+Context = Any  # what PyTorch hands from a forward to its backward
 
 
 class Graph(nn.Module):
@@ -28,26 +27,19 @@ class Graph(nn.Module):
         degree: (M,) edges of each target.
     """
 
-    offsets: Tensor
-    targets: Tensor
-    sources: Tensor
-    reverse: Tensor
-    degree: Tensor
-
     def __init__(self, adjacency: sparse.csr_array) -> None:
         super().__init__()
         adjacency = adjacency.sorted_indices()
         self.num_nodes, degree = adjacency.shape[0], np.diff(adjacency.indptr)
         numbers = np.arange(adjacency.nnz), adjacency.indices, adjacency.indptr
-        arrays = {
-            "offsets": adjacency.indptr,
-            "targets": np.repeat(np.arange(self.num_nodes), degree),
-            "sources": adjacency.indices,
-            "reverse": sparse.csr_array(numbers, adjacency.shape).T.tocsr().data,
-            "degree": degree,
-        }
-        for name, values in arrays.items():
-            self.register_buffer(name, torch.from_numpy(values).long(), persistent=False)
+        reverse = sparse.csr_array(numbers, adjacency.shape).T.tocsr().data
+        targets = np.repeat(np.arange(self.num_nodes), degree)
+
+        def buffer(values: np.ndarray) -> nn.Buffer:
+            return nn.Buffer(torch.from_numpy(values).long(), persistent=False)
+
+        self.offsets, self.degree = buffer(adjacency.indptr), buffer(degree)
+        self.targets, self.sources, self.reverse = buffer(targets), buffer(adjacency.indices), buffer(reverse)
 
     def matrix(self, weights: Tensor) -> Tensor:
         """(M, M) sparse, with (E,) weights: row = target, column = source."""

@@ -126,7 +126,7 @@ def small_shops(tmp_path_factory):
 
 
 LESSONS = (*CHAPTER_1, "03a", "03b", *CHAPTER_3, "04b", "04c")
-RUNS = [run_of("week", only) for only in ("02b", "02c")]
+RUNS = [run_of("week", only) for only in ("02b", "02c", "07a", "07b")]
 RUNS += [run_of(name, only) for name in KINDS for only in LESSONS]
 
 
