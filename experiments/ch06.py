@@ -63,12 +63,17 @@ VARIANTS: dict[str, Settings] = {
     **{f"history of {length}": {"max_len": length} for length in (3, 6, 12)},
     **{f"summary of {length} tokens": {"preference_len": length} for length in (10, 20, 80)},
     **{f"{number} negatives": {"num_negatives": number} for number in (3, 5)},
+    "1,200 users": {"max_users": 1_200},
+    "all users": {"max_users": 0},
 }
-"""Rows of the paper's Table 3 and Fig. 4, a control, and the sweeps of Figs. 5 and 6 and of the negatives."""
+"""Rows of the paper's Table 3 and Fig. 4, a control, and sweeps: Figs. 5 and 6, negatives, users of the training."""
 ON_EACH_SHOP = (FAMILY, ZERO_SHOT, TEXT_ONLY, NO_RECURRENCE, NO_IMAGES)
 """Systems on three shops, and on the first shop's split in time; all others are on the first shop."""
 BASELINES = ("popularity", "item-kNN", "GRU4Rec", "SASRec", "GRU4Rec_F, both", "SASRec_F, both")
 """Systems of chapter 3 with the same candidates, with the hyperparameters that it chose."""
+FEW = f", {TRAINED} users"
+"""What ends the name of a baseline that learns from no more users than MLLM-MSR does, from the same ones."""
+ON_FEW = tuple(name + FEW for name in BASELINES[:4])
 FOLDS = tuple(f"fold {fold} of {NUM_FOLDS}" for fold in range(1, NUM_FOLDS + 1))
 IN_FOLDS = (FAMILY, "SASRec", "SASRec_F, both")
 INPUTS = {"GRU4Rec on descriptions": ("words",), "GRU4Rec on features": ("image",),
@@ -90,9 +95,10 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
     chosen = {name: chosen_settings(STUDY, runs, name, FAMILY, PROTOCOL) for name in TUNED}
     chosen |= {name: chosen[FAMILY] for name in VARIANTS if name not in chosen}
     chosen |= baseline_settings(runs)
+    chosen |= {name: chosen[name.removesuffix(FEW)] for name in ON_FEW}
     places = [(POCKET, seed, LEAVE_ONE_OUT) for seed in SEEDS] + [(POCKET, 0, TEMPORAL)]
     for data, seed, split in places:
-        names = (*(VARIANTS if (seed, split) == (0, LEAVE_ONE_OUT) else ON_EACH_SHOP), *BASELINES)
+        names = (*((*VARIANTS, *ON_FEW) if (seed, split) == (0, LEAVE_ONE_OUT) else ON_EACH_SHOP), *BASELINES)
         cells += [cell for name in names for cell in cells_of(chosen, name, data=data, seed=seed, split=split)]
     for fold in FOLDS:
         cells += [cell for name in IN_FOLDS for cell in cells_of(chosen, name, data=POCKET, split=fold)]
@@ -143,19 +149,32 @@ def with_fewer_users(split: Split, seed: int) -> Split:
     return replace(split, part=part)
 
 
+def learning_from_few(split: Split, seed: int) -> Split:
+    """The split with the training part of those users alone from whom MLLM-MSR learns; see ``MLLMMSR.positives``."""
+    counts = split.interactions("train")["user"].value_counts()
+    kept = np.random.default_rng(seed).permutation(sorted(counts.index[counts > 1]))[:TRAINED]
+    others = ~split.dataset.interactions["user"].isin(kept).to_numpy()
+    part = np.where(others & (split.part == PARTS.index("train")), PARTS.index("unused"), split.part)
+    return replace(split, part=part)
+
+
 def build(cell: Cell) -> Recommender:
     """The system of a cell, not yet fitted."""
     if cell.system in BASELINES:
         return ch03.build(cell)
+    if cell.system in ON_FEW:
+        system: Any = ch03.build(replace(cell, system=cell.system.removesuffix(FEW)))
+        system.name, fit = cell.system, system.fit
+        system.fit = lambda split, checkpoint=None: fit(learning_from_few(split, cell.seed), checkpoint)
+        return system
     if cell.system in INPUTS:
         features = np.concatenate([image_inputs(cell.data, cell.seed)[kind] for kind in INPUTS[cell.system]], axis=1)
         return GRU4Rec(features=features, use_ids=False, seed=cell.seed, name=cell.system, **cell.hyperparameters)
-    texts, own = item_texts(cell.seed), VARIANTS[cell.system] | cell.hyperparameters
+    texts = item_texts(cell.seed)
+    own: Settings = {"max_users": TRAINED} | VARIANTS[cell.system] | cell.hyperparameters
     history = texts.texts if cell.system in (TEXT_ONLY, NO_IMAGES) else texts.fused
     candidates = texts.texts if cell.system == TEXT_ONLY else texts.images
-    return MLLMMSR(
-        history_texts=history, candidate_texts=candidates, max_users=TRAINED, seed=cell.seed, name=cell.system, **own
-    )
+    return MLLMMSR(history_texts=history, candidate_texts=candidates, seed=cell.seed, name=cell.system, **own)
 
 
 @cache

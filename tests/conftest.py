@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import tasks
 import torch
 from slow_tier import SlowTier
 
@@ -13,13 +14,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure(config):
-    """Skip slow tests whose inputs have not changed; give each of several processes one thread.
+    """Skip slow tests whose inputs have not changed; give each of several processes one thread; `make test BOOK=1`.
 
     Kernels of notebooks keep their own number, so that outputs are those that are stored.
     """
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
     config.pluginmanager.register(SlowTier(ROOT, ROOT / "tests" / "slow.json"))
+    if os.environ.get("BOOK") and tasks.STAMP.exists() and tasks.STAMP.read_text() == tasks.executed_with():
+        import replay
+
+        replay.use(tasks.CACHE)
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,13 @@ import json
 import os
 import platform
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from statistics import median
 
@@ -21,6 +24,9 @@ from mmrec_helpers.settings import load_settings
 ROOT = Path(__file__).resolve().parent.parent
 STATUS = ROOT / "book" / "results" / "notebooks.json"
 EXECUTED = ROOT / "_build" / "executed"
+CACHE = ROOT / "_build" / ".jupyter_cache"
+AT_ONCE = 2
+"""Notebooks that `make book` executes at the same time."""
 LESSONS = ROOT / "mmrec_helpers" / "lessons"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 MAX_CELLS = 70
@@ -229,11 +235,60 @@ def record(name: str, seconds: float) -> None:
         part.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
+def fill() -> None:
+    """Execute what the cache of `make book` lacks, several notebooks at once, those that take longest first.
+
+    Raises:
+        SystemExit: notebooks failed. Each was named with its cell; all others are in the cache.
+    """
+    from jupyter_cache import get_cache
+    from jupyter_cache.base import CacheBundleIn
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends this process at once; kernels end with their parent
+    cache, toc = get_cache(CACHE), (ROOT / "_toc.yml").read_text().split()
+    cached = {record.hashkey for record in cache.list_cache_records()}
+    known = json.loads(STATUS.read_text())
+    lacking = [path for path in paths() if f"notebooks/{path.stem}" in toc]
+    lacking = [path for path in lacking if cache.create_hashed_notebook(read(path))[1] not in cached]
+    lacking.sort(key=lambda path: -known.get(path.stem, {"seconds": inf})["seconds"])
+    failed = 0
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for run in as_completed([pool.submit(run_for_cache, path) for path in lacking]):
+            path, nb, seconds, fault = run.result()
+            print(fault or f"{path.name}: executed in {seconds:.0f} s", flush=True)
+            failed += bool(fault)
+            if not fault:
+                bundle = CacheBundleIn(nb, str(path), data={"execution_seconds": seconds})
+                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    if failed:
+        raise SystemExit(f"{failed} of {len(lacking)} notebooks failed; `make book` goes on from the others")
+
+
+def run_for_cache(path: Path) -> tuple[Path, NotebookNode, float, str]:
+    """Execute a notebook in a fresh kernel: with its outputs, its seconds, and what stopped it and in which cell."""
+    from nbclient import NotebookClient
+
+    nb, begun, start = read(path), [-1], time.time()
+    timeout = yaml.safe_load((ROOT / "_config.yml").read_text())["execute"]["timeout"]
+    client = NotebookClient(
+        nb,
+        timeout=timeout,
+        resources={"metadata": {"path": str(path.parent)}},
+        record_timing=False,  # times would be metadata of cells, by which the cache would not find them again
+        on_cell_start=lambda cell, cell_index: begun.append(cell_index),
+    )
+    try:
+        client.execute()
+    except Exception as error:  # of a cell, of its time, or of a kernel that died
+        return path, nb, time.time() - start, f"{path.name}, cell {begun[-1]}: {type(error).__name__}\n{error}"
+    return path, nb, time.time() - start, ""
+
+
 def minutes() -> None:
     """Print how long each notebook took in the last `make book`."""
     from jupyter_cache import get_cache
 
-    cache = get_cache(ROOT / "_build" / ".jupyter_cache")
+    cache = get_cache(CACHE)
     runs = sorted(cache.list_cache_records(), key=lambda run: run.created)
     latest = {Path(run.uri).name: run for run in runs if Path(run.uri).exists()}  # older runs stay in the cache
     for name, run in sorted(latest.items()):
@@ -345,7 +400,7 @@ def main(command: str, *arguments: str) -> None:
     if command == "lint":
         faults = [fault for path in paths() for fault in lint(path)]
         raise SystemExit("\n".join(faults) or 0)
-    commands: dict[str, Callable[..., None]] = {"execute": execute, "export": export, "minutes": minutes}
+    commands: dict[str, Callable[..., None]] = {task.__name__: task for task in (execute, export, fill, minutes)}
     commands[command](*arguments)
 
 

@@ -14,6 +14,8 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 BUILD = ROOT / "_build"
 INDEX = BUILD / "html" / "index.html"
+CACHE = BUILD / ".jupyter_cache"  # of executed notebooks
+STAMP = BUILD / "executed-with.txt"  # what they were executed with
 SITE = BUILD / "gpu" / "site"  # what `make gpu` installs
 # What a reader may ask notebooks to run on.
 CHOICES = ("MMREC_PROFILE", "MMREC_DATA", "MMREC_MODELS")
@@ -84,27 +86,33 @@ def real() -> None:
     run(*PIP, "--no-deps", *extra)
 
 
-def book() -> None:
-    """Execute every notebook that changed and render the book to _build/html."""
-    setup()
-    os.environ.update(EXECUTION)
+def executed_with() -> str:
+    """What executions depend on beside the notebooks' own code: the package, the records, the lock, and the choices."""
     package = [path for path in ROOT.glob("mmrec_helpers/**/*") if path.is_file() and path.suffix != ".pyc"]
     recorded = [path for path in ROOT.glob("book/results/*") if path.name != "notebooks.json"]
     key = digest([*package, *recorded, ROOT / "requirements.lock"])
     key += "".join(f"\n{name}={os.environ.get(name, '')}" for name in CHOICES)
-    stamp = BUILD / "executed-with.txt"
-    if not stamp.exists() or stamp.read_text() != key:
+    return key
+
+
+def book() -> None:
+    """Execute every notebook that changed and render the book to _build/html."""
+    setup()
+    os.environ.update(EXECUTION)
+    key = executed_with()
+    if not STAMP.exists() or STAMP.read_text() != key:
         # jupyter-cache looks at code cells only: what they import and read is our business.
-        for stale in (BUILD / ".jupyter_cache", BUILD / ".doctrees"):
+        for stale in (CACHE, BUILD / ".doctrees"):
             shutil.rmtree(stale, ignore_errors=True)
         BUILD.mkdir(exist_ok=True)
-        stamp.write_text(key)  # before the build: what it caches until it breaks off belongs to this key
+        STAMP.write_text(key)  # before the build: what it caches until it breaks off belongs to this key
     BUILD.mkdir(exist_ok=True)
     config = BUILD / "_config.yml"
     text = (ROOT / "_config.yml").read_text()
     for shown, executed in EXECUTING.items():
         text = text.replace(shown, executed)
     config.write_text(text)
+    run(PYTHON, "tools/notebooks.py", "fill")  # jupyter-book would execute one notebook after the other
     build_html("--config", config)
     run(PYTHON, "tools/notebooks.py", "minutes")
     print(f"The book: {INDEX}")
@@ -138,7 +146,7 @@ def export() -> None:
 
 
 def test() -> None:
-    """Run unit tests, notebooks against their stored outputs, the book in a browser: [SLOW=1] slow tests, too."""
+    """Run all tests, of notebooks and pages too: [SLOW=1] slow ones, too, [BOOK=1] on what `make book` executed."""
     for name in CHOICES:  # stored outputs, which the tests compare, are of the defaults
         os.environ.pop(name, None)
     setup()

@@ -127,9 +127,9 @@ def visit(contexts, address, visits, page, theme):
     return visits[page, theme]
 
 
-@pytest.fixture
+@pytest.fixture(scope="class")
 def tab(contexts, address, page):
-    """A fresh look at a page, to click on."""
+    """A page to click on. It is loaded once: the tests of a class that need it untouched come first."""
     tab = contexts["light"].new_page()
     tab.goto(f"{address}/{page}.html")
     yield tab
@@ -173,7 +173,7 @@ def test_without_a_choice_the_theme_is_that_of_the_system(browser, address, them
         assert tab.evaluate("document.documentElement.dataset.theme") == theme
 
 
-@pytest.mark.parametrize("page", ["book/notation"])
+@pytest.mark.parametrize("page", ["book/notation"], scope="class")
 def test_mathematics_is_set(tab):
     tab.locator("mjx-container").first.wait_for()
     assert tab.locator("mjx-container mjx-math").count() > 20
@@ -183,18 +183,8 @@ def test_mathematics_is_set(tab):
     assert "\\frac" not in text
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
+@pytest.mark.parametrize("page", CHAPTERS, scope="class")
 class TestEveryChapter:
-    def test_each_fold_opens_on_a_click(self, tab, page):
-        folded = [cell for cell in cells_of(page) if {"hide-cell", "hide-input"} & set(cell.metadata.get("tags", []))]
-        folds = tab.locator("article details.hide").all()
-        assert len(folds) == len(folded) > 0
-        for fold in folds:
-            source = fold.locator("pre").first
-            assert not source.is_visible()
-            fold.locator("summary").first.click()
-            assert source.is_visible()
-
     def test_solutions_are_folded(self, tab, page):
         solutions = tab.locator("article pre", has_text="### BEGIN SOLUTION")
         exercises = [cell for cell in cells_of(page) if cell.metadata.get("book", {}).get("role") == "solution"]
@@ -211,6 +201,16 @@ class TestEveryChapter:
             for label, shown in zip(labels, panels, strict=True):
                 label.click()
                 assert [panel.is_visible() for panel in panels] == [panel is shown for panel in panels]
+
+    def test_each_fold_opens_on_a_click(self, tab, page):
+        folded = [cell for cell in cells_of(page) if {"hide-cell", "hide-input"} & set(cell.metadata.get("tags", []))]
+        folds = tab.locator("article details.hide").all()
+        assert len(folds) == len(folded) > 0
+        for fold in folds:
+            source = fold.locator("pre").first
+            assert not source.is_visible()
+            fold.locator("summary").first.click()
+            assert source.is_visible()
 
 
 def test_search_finds_a_word_of_chapter_1(contexts, address):

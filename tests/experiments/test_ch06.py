@@ -12,6 +12,7 @@ from mmrec_helpers.data.dataset import PARTS
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.llm.summaries import ItemSummaries
 from mmrec_helpers.pocket_shop.shop import load_shop
+from mmrec_helpers.recommenders.mllm_msr import MLLMMSR
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_plan_follows_the_search(monkeypatch):
     runs = [validated(name, lr, -abs(np.log2(lr / 4e-3))) for name in ch06.TUNED for lr in (2e-3, 4e-3, 8e-3)]
     whole = [cell for cell in ch06.plan(runs) if cell.part == "test" and cell.seed == 0]
     on_first = [cell for cell in whole if cell.split == "leave-one-out" and cell.data == POCKET]
-    assert {cell.system for cell in on_first} == {*ch06.VARIANTS, *ch06.BASELINES, *ch06.INPUTS}
+    assert {cell.system for cell in on_first} == {*ch06.VARIANTS, *ch06.BASELINES, *ch06.ON_FEW, *ch06.INPUTS}
     assert all(cell.hyperparameters["lr"] == 4e-3 for cell in on_first if cell.system in ch06.VARIANTS)
     assert len({cell.name for cell in ch06.plan(runs)}) == len(ch06.plan(runs))
 
@@ -57,6 +58,21 @@ def test_fewer_users_are_tested_and_all_train(tiny):
         assert len(fewer.queries(part)) == 5
     again = ch06.with_fewer_users(split, seed=0)
     assert (again.part == fewer.part).all()
+
+
+def test_a_baseline_learns_from_the_users_of_mllm_msr_and_ranks_for_all(tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr(ch06, "TRAINED", 20)
+    split, seen = tiny.leave_one_out(), []
+    cell = Cell(study="ch06", data=POCKET, split="leave-one-out", part="test", protocol=ch06.PROTOCOL,
+                system=ch06.ON_FEW[0])  # fmt: skip
+    system = ch06.build(cell)
+    monkeypatch.setattr(system, "learn", lambda split, checkpoint: seen.append(split))
+    system.fit(split)
+    texts = ch06.item_texts(0)
+    msr = MLLMMSR(history_texts=texts.fused, candidate_texts=texts.images, max_users=20)
+    assert {*seen[0].interactions("train")["user"]} == {*msr.positives(split)[0].tolist()}
+    ((_, run),) = ch06.run([cell], tmp_path / "training.pt")
+    assert (run.system, len(run.users)) == (cell.system, 5)
 
 
 @pytest.mark.parametrize("system", ["MLLM-MSR", "TALLRec", "zero-shot"])

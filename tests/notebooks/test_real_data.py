@@ -1,4 +1,7 @@
-"""Chapters run from top to bottom on real data (``MMREC_DATA_HOME``) and on a reader's own small folder."""
+"""Chapters run from top to bottom on real data (``MMREC_DATA_HOME``) and on a reader's own small folder.
+
+Each run is a slow test: it is made again when its notebook, the package, its models or the locked set have changed.
+"""
 
 import random
 
@@ -45,8 +48,18 @@ def execute(monkeypatch, tmp_path, data: str, only: str = "", home: str = "") ->
     return {name: printed(nb) for name, nb in executed.items()}
 
 
+PACKAGE = ("mmrec_helpers/**/*.py", "mmrec_helpers/pocket_shop/*.json", "mmrec_helpers/pretrained/weights/*/*")
+MADE_OF = (*PACKAGE, "experiments/datasets.py", "tools/notebooks.py", "requirements.lock")
+"""What a notebook runs on, beside its data."""
+
+
+def run_of(*values: str):
+    """A run of a notebook, the last of the values."""
+    return pytest.param(*values, marks=pytest.mark.slow(f"notebooks/{values[-1]}*.ipynb", *MADE_OF))
+
+
 def later_chapter(number: str, study: str):
-    """A chapter that is slow on MovieLens, beside what it is made of; small shops of both kinds are always run."""
+    """A chapter that takes minutes on MovieLens, beside what it is made of; on small shops it runs more often."""
     inputs = (f"notebooks/{number}*.ipynb", f"mmrec_helpers/studies/{study}.py")
     return pytest.param("movielens", number, id=f"movielens-{number}", marks=pytest.mark.slow(*inputs))
 
@@ -57,7 +70,7 @@ LATER += [later_chapter(*row) for row in (("02b", "ch02"), ("02c", "ch02"), ("04
 
 
 CHAPTER_1 = ("01a", "01b", "01c")
-ON_REAL = [(name, only) for name in COUNTS for only in CHAPTER_1]
+ON_REAL = [run_of(name, only) for name in COUNTS for only in CHAPTER_1]
 
 
 @pytest.mark.parametrize(("name", "only"), [*ON_REAL, *LATER])
@@ -69,6 +82,7 @@ def test_chapters_run_on_real_data(real, monkeypatch, tmp_path, name, only):
     assert FALLBACK not in text
 
 
+@pytest.mark.slow("notebooks/01a*.ipynb", *MADE_OF)
 @pytest.mark.parametrize("has_week", [True, False])
 def test_chapter_1_explores_the_hm_week_where_it_is(real, monkeypatch, tmp_path, has_week):
     data = REAL_DATA["gift-cards"].format(home=real)
@@ -77,7 +91,7 @@ def test_chapter_1_explores_the_hm_week_where_it_is(real, monkeypatch, tmp_path,
     assert ("Skipped: MMREC_DATA_HOME" in text) != has_week
 
 
-@pytest.mark.parametrize("only", CHAPTER_1)
+@pytest.mark.parametrize("only", [*map(run_of, CHAPTER_1)])
 def test_chapter_1_runs_on_a_folder_of_ones_own_with_hardly_anything_in_it(monkeypatch, tmp_path, only):
     """There is no item 18, nobody to test on, and all happened at one moment."""
     count = write_shop(tmp_path / "shop", users=9, items=8, most=2, last=0)
@@ -85,7 +99,7 @@ def test_chapter_1_runs_on_a_folder_of_ones_own_with_hardly_anything_in_it(monke
     assert f"{count} interactions kept" in text
 
 
-@pytest.mark.parametrize("only", CHAPTER_3)
+@pytest.mark.parametrize("only", [*map(run_of, CHAPTER_3)])
 def test_chapter_3_runs_on_a_folder_without_pictures_ratings_and_reviews(monkeypatch, tmp_path, only):
     count = write_shop(tmp_path / "shop", users=300, items=280, most=40, last=10**7)
     (text,) = execute(monkeypatch, tmp_path, f"folder:{tmp_path / 'shop'}", only).values()
@@ -112,7 +126,8 @@ def small_shops(tmp_path_factory):
 
 
 LESSONS = (*CHAPTER_1, "03a", "03b", *CHAPTER_3, "04b", "04c")
-RUNS = [("week", "02b"), ("week", "02c"), *((name, only) for name in KINDS for only in LESSONS)]
+RUNS = [run_of("week", only) for only in ("02b", "02c")]
+RUNS += [run_of(name, only) for name in KINDS for only in LESSONS]
 
 
 @pytest.mark.parametrize(("name", "only"), RUNS)

@@ -8,11 +8,13 @@ from types import SimpleNamespace
 import book_extension
 import nbformat
 import pytest
+from jupyter_cache import get_cache
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import notebooks as tool
 
 REAL = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
+REAL_METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 SOLUTION = """\
 def add(a, b):
@@ -308,6 +310,69 @@ def test_buttons_follow_the_address(url, colab):
     options = config.html_theme_options
     assert options["launch_buttons"]["colab_url"] == colab
     assert options["use_repository_button"] is options["use_issues_button"] is bool(url)
+
+
+# The cache of `make book` ----------------------------------------------------------------------------------------
+
+NOTEBOOKS = {
+    "01a_good": "21 * 2",
+    "01b_slow": "'slow'",
+    "02a_raises": "1 / 0",
+    "02b_dies": "import os\nos._exit(1)",
+    "03a_draft": "'not in the table of contents'",
+}
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    """A book of small notebooks, each of which notes in a file that it was executed."""
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    monkeypatch.setattr(tool, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(tool, "STATUS", tmp_path / "notebooks.json")
+    monkeypatch.setattr(tool.signal, "signal", lambda *_: None)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks.json").write_text('{"01a_good": {"seconds": 1}, "01b_slow": {"seconds": 9}}')
+    (tmp_path / "_config.yml").write_text("execute:\n  timeout: 60\n")
+    for name, code in NOTEBOOKS.items():
+        note = f"print('{name}', file=open('../executed.txt', 'a'))"
+        cells = [new_markdown_cell(f"# {name}"), new_code_cell(note), new_code_cell(code)]
+        nbformat.write(new_notebook(cells=cells, metadata=REAL_METADATA), tmp_path / "notebooks" / f"{name}.ipynb")
+    return tmp_path
+
+
+def executed(book, *names):
+    """Fill the cache of a book of these notebooks; in which order they were executed."""
+    (book / "_toc.yml").write_text("chapters:\n" + "".join(f"  - file: notebooks/{name}\n" for name in names))
+    (book / "executed.txt").write_text("")
+    tool.fill()
+    return (book / "executed.txt").read_text().split()
+
+
+def test_the_cache_is_filled_from_the_slowest_on_and_once(book, monkeypatch):
+    monkeypatch.setattr(tool, "AT_ONCE", 1)
+    assert executed(book, "01a_good", "01b_slow") == ["01b_slow", "01a_good"]
+    assert executed(book, "01a_good", "01b_slow") == []
+    nb = nbformat.read(book / "notebooks" / "01a_good.ipynb", as_version=4)
+    _, cached = get_cache(tool.CACHE).merge_match_into_notebook(nb)  # as jupyter-book looks for it
+    assert cached.cells[2].outputs[0].data == {"text/plain": "42"}
+    nb.cells[2].source = "21 * 3"
+    nbformat.write(nb, book / "notebooks" / "01a_good.ipynb")
+    assert executed(book, "01a_good", "01b_slow") == ["01a_good"]
+
+
+def test_what_fails_is_named_with_its_cell_and_runs_again_alone(book, capsys):
+    names = ["01a_good", "02a_raises", "02b_dies"]
+    with pytest.raises(SystemExit, match="2 of 3 notebooks failed"):
+        executed(book, *names)
+    assert sorted((book / "executed.txt").read_text().split()) == names
+    printed = capsys.readouterr().out
+    assert "02a_raises.ipynb, cell 2: CellExecutionError" in printed
+    assert "ZeroDivisionError" in printed
+    assert "02b_dies.ipynb, cell 2: DeadKernelError" in printed
+    assert executed(book, "01a_good") == []
+    with pytest.raises(SystemExit, match="1 of 1 notebooks failed"):
+        executed(book, *names[:2])
+    assert (book / "executed.txt").read_text().split() == ["02a_raises"]
 
 
 # The lessons -----------------------------------------------------------------------------------------------------
