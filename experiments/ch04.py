@@ -26,6 +26,7 @@ from experiments.systems import chosen_settings, plan_tuning, run_system
 from mmrec_helpers.data.dataset import RecDataset, Split
 from mmrec_helpers.evaluation.protocols import Recommender
 from mmrec_helpers.evaluation.runs import Run
+from mmrec_helpers.recommenders.mmgpt2rec import MMGPT2Rec
 from mmrec_helpers.recommenders.tuning import Settings
 from mmrec_helpers.settings import Settings as BookSettings
 from mmrec_helpers.settings import load_settings
@@ -122,9 +123,11 @@ def extra_settings(runs: Sequence[Run], chosen: dict[str, Settings | None]) -> d
     for name in decoders.EXTRAS:
         base, _, change = name.rpartition(", ")
         if change.endswith(" epochs"):
-            settings[name] = chosen[base] and chosen[base] | {"epochs": decoders.LONGER}
+            own = chosen[base]
+            settings[name] = None if own is None else own | {"epochs": decoders.LONGER}
         if change.startswith("training "):
-            settings[name] = chosen[base] and chosen[base] | {"seed": 10 * int(change.split()[1])}
+            own = chosen[base]
+            settings[name] = None if own is None else own | {"seed": 10 * int(change.split()[1])}
     return settings
 
 
@@ -202,7 +205,10 @@ def build(cell: Cell) -> Recommender:
         cell.data, cell.seed, settings.models["text"], settings.models["clip"], name if name in REVIEWS else ""
     )
     system = build_variant(cell.system, known[name], own, settings, **cell.hyperparameters)
-    return decoders.as_kind(system, decoders.KINDS[name]) if name in decoders.KINDS else system
+    if name not in decoders.KINDS:
+        return system
+    assert isinstance(system, MMGPT2Rec)
+    return decoders.as_kind(system, decoders.KINDS[name])
 
 
 def book_settings(data: str, seed: int, text: str) -> BookSettings:

@@ -26,7 +26,9 @@ class ZeroIds(MMGPT2Rec):
     def build_model(self, features: Tensor | None) -> DecoderNetwork:
         """See ``SequentialRecommender``."""
         network = super().build_model(features)
-        network.item_embedding.id_embeddings.data.zero_()
+        ids = network.item_embedding.id_embeddings
+        assert ids is not None
+        ids.data.zero_()
         return network
 
 
@@ -38,7 +40,7 @@ class LoraAlphaOne(MMGPT2Rec):
         gpt2 = super().backbone()
         for module in gpt2.modules():
             if hasattr(module, "lora_A"):
-                module.scaling["default"] = 1 / LORA_RANK
+                module.scaling["default"] = 1 / LORA_RANK  # type: ignore[operator, index]
         return gpt2
 
 
