@@ -79,6 +79,8 @@ IN_FOLDS = (FAMILY, "SASRec", "SASRec_F, both")
 INPUTS = {"GRU4Rec on descriptions": ("words",), "GRU4Rec on features": ("image",),
           "GRU4Rec on both": ("words", "image")}  # fmt: skip
 """GRU4Rec by what it is given of the images, as in the paper's Table 1: descriptions as vectors, features, or both."""
+TEXT_ENCODER = "pocket-sbert"
+"""Of the descriptions."""
 FIDELITY = "fidelity"
 WRITERS = ("recurrent", "direct", "another user's", "counted", "counted, last 6")
 """Whence preferences come that are compared with the true tastes."""
@@ -188,7 +190,7 @@ def image_inputs(data: str, seed: int) -> dict[str, np.ndarray]:
     """(I + 1, F) each: the images' features; and vectors of what pocket-vlm describes of them."""
     dataset, settings = benchmark_data(data, seed), load_settings()
     described = summarise_items(dataset, "pocket-lm", "pocket-vlm").images
-    words = embed_texts(described, settings.models["text"]).vectors.numpy()
+    words = embed_texts(described, TEXT_ENCODER).vectors.numpy()
     image = ch03.inputs(data, seed, ch03.IMAGE_ENCODERS.get(data, settings.models["clip"]))["image"]
     return {"words": words, "image": np.asarray(image)}
 
