@@ -25,7 +25,7 @@ def test_half_of_the_images_are_missing_and_nothing_else(tiny):
     for item in np.flatnonzero(degraded.has_image)[:5]:
         assert np.array_equal(np.asarray(own[item]), np.asarray(other[item]))
     assert list(degraded.column("description")) == list(tiny.column("description"))
-    assert degraded.interactions is tiny.interactions
+    assert degraded.interactions.equals(tiny.interactions)
 
 
 def test_noise_doubles_the_words_of_the_descriptions_and_nothing_else(tiny):
