@@ -31,7 +31,7 @@ def plain_score(system: Prompted, user: int, history: list[int], item: int) -> f
     """The log-likelihood of a title after the whole prompt, token by token."""
     shown = [own for own in system.examples if own != user][: system.num_shots]
     lines = "".join(system.line(system.examples[own][:-1], system.examples[own][-1]) for own in shown)
-    llm = system.model
+    llm = system.language_model
     tokens = llm.tokens(llm.chat(f"{TASK}{lines}{system.line(history)}") + llm.reply(system.titles[item]))
     size = len(llm.tokens(llm.reply(system.titles[item])))
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_targets_and_other_queries_change_no_score(queries):
 
 
 def test_a_split_of_fewer_users_has_the_same_training_part():
-    few = split_of(replace(cell(FEW_SHOT), split=FEW.replace("300", "5")))
+    few = split_of(replace(cell(FEW_SHOT), split=FEW.replace("200", "5")))
     whole = benchmark_split(POCKET, 0, LEAVE_ONE_OUT)
     assert len(few.queries("test")) == 5 < len(whole.queries("test"))
     assert few.interactions("train").equals(whole.interactions("train"))
