@@ -21,6 +21,7 @@ from experiments.datasets import (
     open_data,
     stamp_of,
 )
+from experiments.record import recorded
 from experiments.systems import chosen_settings, plan_tuning, run_system
 from mmrec_helpers.data.dataset import PARTS, Split
 from mmrec_helpers.encoders.features import embed_texts
@@ -38,9 +39,10 @@ from mmrec_helpers.evaluation.protocols import Recommender
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.lessons.preferences import direct_preferences, preference_steps
 from mmrec_helpers.llm.replies import Replies
-from mmrec_helpers.llm.summaries import ItemSummaries, summarise_items
+from mmrec_helpers.llm.summaries import ItemSummaries, describe, summarise_items
 from mmrec_helpers.recommenders.gru4rec import GRU4Rec
 from mmrec_helpers.recommenders.mllm_msr import MLLMMSR
+from mmrec_helpers.recommenders.reranker import Reranker
 from mmrec_helpers.recommenders.tuning import Settings
 from mmrec_helpers.settings import load_settings
 
@@ -76,6 +78,14 @@ FEW = f", {TRAINED} users"
 ON_FEW = tuple(name + FEW for name in BASELINES[:4])
 FOLDS = tuple(f"fold {fold} of {NUM_FOLDS}" for fold in range(1, NUM_FOLDS + 1))
 IN_FOLDS = (FAMILY, "SASRec", "SASRec_F, both")
+TOP, _BY_POPULARITY, _BY_SASREC = 20, "full; of popularity", "full; of SASRec"
+RERANKED = {
+    "popularity": ("full",),
+    "SASRec": ("full", _BY_POPULARITY),
+    FAMILY: (_BY_POPULARITY, _BY_SASREC),
+    "1,200 users": (_BY_POPULARITY, _BY_SASREC),
+}
+"""System -> its protocols of full ranking on the first shop: alone, or as the ranker of the TOP items of a retriever."""
 INPUTS = {"GRU4Rec on descriptions": ("words",), "GRU4Rec on features": ("image",),
           "GRU4Rec on both": ("words", "image")}  # fmt: skip
 """GRU4Rec by what it is given of the images, as in the paper's Table 1: descriptions as vectors, features, or both."""
@@ -102,6 +112,9 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
     for data, seed, split in places:
         names = (*((*VARIANTS, *ON_FEW) if (seed, split) == (0, LEAVE_ONE_OUT) else ON_EACH_SHOP), *BASELINES)
         cells += [cell for name in names for cell in cells_of(chosen, name, data=data, seed=seed, split=split)]
+    for name, protocols in RERANKED.items():
+        for cell in cells_of(chosen, name, data=POCKET, split=LEAVE_ONE_OUT):
+            cells += [replace(cell, protocol=protocol) for protocol in protocols]
     for fold in FOLDS:
         cells += [cell for name in IN_FOLDS for cell in cells_of(chosen, name, data=POCKET, split=fold)]
     for data, seed in [(POCKET, seed) for seed in SEEDS] + [("movielens", 0)]:
@@ -139,7 +152,7 @@ def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
         yield first, fidelity_run(first)
     else:
         split = with_fewer_users(benchmark_split(first.data, first.seed, first.split), first.seed)
-        yield from run_system(partial(build, first), cells, checkpoint, split=split)
+        yield from run_system(partial(build, first), cells, checkpoint, under=partial(under, first, split), split=split)
 
 
 def with_fewer_users(split: Split, seed: int) -> Split:
@@ -158,6 +171,16 @@ def learning_from_few(split: Split, seed: int) -> Split:
     others = ~split.dataset.interactions["user"].isin(kept).to_numpy()
     part = np.where(others & (split.part == PARTS.index("train")), PARTS.index("unused"), split.part)
     return replace(split, part=part)
+
+
+def under(cell: Cell, split: Split, system: Any, condition: str) -> Recommender:  # noqa: ANN401
+    """A fitted system as the ranker of what a retriever finds, such as ``of SASRec``, or as it is."""
+    if not condition:
+        return system
+    name = condition.removeprefix("of ")
+    settings = baseline_settings(list(recorded(ch03.STUDY).values()))[name]
+    retriever: Any = ch03.build(replace(cell, system=name, hyperparameters=settings)).fit(split)
+    return Reranker(retriever, system, TOP)
 
 
 def build(cell: Cell) -> Recommender:
@@ -189,8 +212,7 @@ def item_texts(seed: int) -> ItemSummaries:
 def image_inputs(data: str, seed: int) -> dict[str, np.ndarray]:
     """(I + 1, F) each: the images' features; and vectors of what pocket-vlm describes of them."""
     dataset, settings = benchmark_data(data, seed), load_settings()
-    described = summarise_items(dataset, "pocket-lm", "pocket-vlm").images
-    words = embed_texts(described, TEXT_ENCODER).vectors.numpy()
+    words = embed_texts(describe(dataset, "pocket-vlm"), TEXT_ENCODER).vectors.numpy()
     image = ch03.inputs(data, seed, ch03.IMAGE_ENCODERS.get(data, settings.models["clip"]))["image"]
     return {"words": words, "image": np.asarray(image)}
 
