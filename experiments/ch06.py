@@ -85,7 +85,7 @@ RERANKED = {
     FAMILY: (_BY_POPULARITY, _BY_SASREC),
     "1,200 users": (_BY_POPULARITY, _BY_SASREC),
 }
-"""System -> its protocols of full ranking on the first shop: alone, or as the ranker of the TOP items of a retriever."""
+"""System -> its protocols of full ranking on the first shop: alone, or as the ranker of a retriever's TOP items."""
 INPUTS = {"GRU4Rec on descriptions": ("words",), "GRU4Rec on features": ("image",),
           "GRU4Rec on both": ("words", "image")}  # fmt: skip
 """GRU4Rec by what it is given of the images, as in the paper's Table 1: descriptions as vectors, features, or both."""
