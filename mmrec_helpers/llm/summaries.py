@@ -64,7 +64,7 @@ def summarise_items(
     items: Collection[int] | None = None,
     max_tokens: int = MAX_TOKENS,
 ) -> ItemSummaries:
-    """Summarise text and image of each item apart, then fuse the two {cite}`ye2025mllmmsr`.
+    """Summarise text and image of each item apart, then fuse the two {cite}`ye2025mllmmsr`. Otherwise as ``summarise``.
 
     Args:
         dataset: of the items.
@@ -72,10 +72,6 @@ def summarise_items(
         image_model: that describes images; a multimodal language model, which may be the same.
         items: to summarise; all if None.
         max_tokens: of a text summary and of an image description, so that both have similar lengths.
-
-    Raises:
-        FileNotFoundError: a model does not exist.
-        ValueError: it is no language model, or takes no images.
     """
     images, texts = describe(dataset, image_model, items, max_tokens), summarise(dataset, text_model, items, max_tokens)
     # The image comes first: where the two contradict each other, pocket-lm repeats what it has met first.
