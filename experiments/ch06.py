@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import ch03
+from experiments import captions, ch03
 from experiments.cells import Cell
 from experiments.datasets import (
     LEAVE_ONE_OUT,
@@ -89,8 +89,10 @@ RERANKED = {
 INPUTS = {"GRU4Rec on descriptions": ("words",), "GRU4Rec on features": ("image",),
           "GRU4Rec on both": ("words", "image")}  # fmt: skip
 """GRU4Rec by what it is given of the images, as in the paper's Table 1: descriptions as vectors, features, or both."""
-TEXT_ENCODER = "pocket-sbert"
-"""Of the descriptions."""
+OF_POSTERS = {"GRU4Rec on captions": ("captions",), "GRU4Rec on captions and features": ("captions", "image")}
+"""The same by what a model of photographs writes, see ``experiments.captions``; pocket-vlm has seen drawings alone."""
+TEXT_ENCODERS = {"words": "pocket-sbert", "captions": "minilm"}
+"""Of the descriptions, and of the captions of photographs."""
 FIDELITY = "fidelity"
 WRITERS = ("recurrent", "direct", "another user's", "counted", "counted, last 6")
 """Whence preferences come that are compared with the true tastes."""
@@ -118,8 +120,9 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
     for fold in FOLDS:
         cells += [cell for name in IN_FOLDS for cell in cells_of(chosen, name, data=POCKET, split=fold)]
     for data, seed in [(POCKET, seed) for seed in SEEDS] + [("movielens", 0)]:
-        for name in INPUTS:
+        for name in INPUTS if data == POCKET else INPUTS | OF_POSTERS:
             cells += cells_of({name: chosen["GRU4Rec_F, both"]}, name, data=data, seed=seed, split=LEAVE_ONE_OUT)
+    cells += captions.plan(STUDY)
     return cells + [
         Cell(study=STUDY, data=POCKET, seed=seed, protocol=FIDELITY, system=name) for seed in SEEDS for name in WRITERS
     ]
@@ -150,6 +153,8 @@ def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
     first = cells[0]
     if first.protocol == FIDELITY:
         yield first, fidelity_run(first)
+    elif first.system == captions.SYSTEM:
+        yield from captions.run(cells, checkpoint)
     else:
         split = with_fewer_users(benchmark_split(first.data, first.seed, first.split), first.seed)
         yield from run_system(partial(build, first), cells, checkpoint, under=partial(under, first, split), split=split)
@@ -192,8 +197,8 @@ def build(cell: Cell) -> Recommender:
         system.name, fit = cell.system, system.fit
         system.fit = lambda split, checkpoint=None: fit(learning_from_few(split, cell.seed), checkpoint)
         return system
-    if cell.system in INPUTS:
-        features = np.concatenate([image_inputs(cell.data, cell.seed)[kind] for kind in INPUTS[cell.system]], axis=1)
+    if kinds := (INPUTS | OF_POSTERS).get(cell.system):
+        features = np.concatenate([image_input(cell.data, cell.seed, kind) for kind in kinds], axis=1)
         return GRU4Rec(features=features, use_ids=False, seed=cell.seed, name=cell.system, **cell.hyperparameters)
     texts = item_texts(cell.seed)
     own: Settings = {"max_users": TRAINED} | VARIANTS[cell.system] | cell.hyperparameters
@@ -209,12 +214,14 @@ def item_texts(seed: int) -> ItemSummaries:
 
 
 @cache
-def image_inputs(data: str, seed: int) -> dict[str, np.ndarray]:
-    """(I + 1, F) each: the images' features; and vectors of what pocket-vlm describes of them."""
-    dataset, settings = benchmark_data(data, seed), load_settings()
-    words = embed_texts(describe(dataset, "pocket-vlm"), TEXT_ENCODER).vectors.numpy()
-    image = ch03.inputs(data, seed, ch03.IMAGE_ENCODERS.get(data, settings.models["clip"]))["image"]
-    return {"words": words, "image": np.asarray(image)}
+def image_input(data: str, seed: int, kind: str) -> np.ndarray:
+    """(I + 1, F) the images' features, or vectors of what a model writes about them."""
+    dataset = benchmark_data(data, seed)
+    if kind == "image":
+        encoder = ch03.IMAGE_ENCODERS.get(data, load_settings().models["clip"])
+        return np.asarray(ch03.inputs(data, seed, encoder)["image"])
+    texts = describe(dataset, "pocket-vlm") if kind == "words" else captions.item_captions(dataset)
+    return embed_texts(texts, TEXT_ENCODERS[kind]).vectors.numpy()
 
 
 # Fidelity -------------------------------------------------------------------------------------------------------------

@@ -123,14 +123,14 @@ def test_texts_of_the_variants(tiny):
     assert system.candidate_texts == texts.texts
 
 
-@pytest.mark.parametrize("system", ch06.INPUTS)
+@pytest.mark.parametrize("system", ch06.INPUTS | ch06.OF_POSTERS)
 def test_inputs_of_gru4rec(tiny, monkeypatch, system):
-    shapes = {"words": np.ones((tiny.num_items + 1, 3)), "image": np.ones((tiny.num_items + 1, 5))}
-    monkeypatch.setattr(ch06, "image_inputs", lambda data, seed: shapes)
+    sizes = {"words": 3, "image": 5, "captions": 7}
+    monkeypatch.setattr(ch06, "image_input", lambda data, seed, kind: np.ones((tiny.num_items + 1, sizes[kind])))
     cell = Cell(study="ch06", data=POCKET, split="leave-one-out", part="test", protocol=ch06.PROTOCOL, system=system)
     gru4rec = ch06.build(cell)
     assert not gru4rec.use_ids
-    assert gru4rec.features.shape[1] == sum(shapes[kind].shape[1] for kind in ch06.INPUTS[system])
+    assert gru4rec.features.shape[1] == sum(sizes[kind] for kind in (ch06.INPUTS | ch06.OF_POSTERS)[system])
 
 
 @pytest.mark.parametrize("system", ch06.WRITERS)
