@@ -36,10 +36,10 @@ from pretraining.photo import digest
 SYSTEM, DATA, FLICKR, PRODUCTS = "photo-llava", "photographs", "captions, flickr8k", "captions, hm-week"
 """Name and data of its cells; their protocols: people's captions, and attributes of a shop's products."""
 TABLES = {
-    "flickr8k-train": ("captions.csv", "image", 4_096),
-    "hm-products": ("items.csv", "item", 2_560),
+    "flickr8k-train": ("captions.csv", "image", 3_584),
+    "hm-products": ("items.csv", "item", 2_048),
     "flickr8k-captions": ("captions.csv", "image", 1_000),
-    "hm-week": ("items.csv", "item", 1_000),
+    "hm-week": ("items.csv", "item", 500),
 }
 """Folder of photographs -> its table, the column that names a photograph, and how many are sampled."""
 TRAINED_ON = ("flickr8k-train", "hm-products")
