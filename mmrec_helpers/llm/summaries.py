@@ -34,6 +34,14 @@ def summarise(
     return _spread(dataset, messages, Replies(model, max_tokens)([*messages.values()]))
 
 
+def describe(
+    dataset: RecDataset, model: str, items: Collection[int] | None = None, max_tokens: int = MAX_TOKENS
+) -> list[str]:
+    """(I + 1,) descriptions of the items' images by a multimodal language model; arguments as of ``summarise``."""
+    shown = {item: image for item in _chosen(dataset, items) if (image := dataset.image(item)) is not None}
+    return _spread(dataset, shown, Replies(model, max_tokens)([IMAGE_REQUEST] * len(shown), [*shown.values()]))
+
+
 @dataclass(frozen=True)
 class ItemSummaries:
     """What language models write about items, (I + 1,) each; empty for the padding, and where there is nothing.
@@ -56,7 +64,7 @@ def summarise_items(
     items: Collection[int] | None = None,
     max_tokens: int = MAX_TOKENS,
 ) -> ItemSummaries:
-    """Summarise text and image of each item apart, then fuse the two {cite}`ye2025mllmmsr`.
+    """Summarise text and image of each item apart, then fuse the two {cite}`ye2025mllmmsr`. Otherwise as ``summarise``.
 
     Args:
         dataset: of the items.
@@ -64,16 +72,10 @@ def summarise_items(
         image_model: that describes images; a multimodal language model, which may be the same.
         items: to summarise; all if None.
         max_tokens: of a text summary and of an image description, so that both have similar lengths.
-
-    Raises:
-        FileNotFoundError: a model does not exist.
-        ValueError: it is no language model, or takes no images.
     """
-    shown = {item: image for item in _chosen(dataset, items) if (image := dataset.image(item)) is not None}
-    described = Replies(image_model, max_tokens)([IMAGE_REQUEST] * len(shown), [*shown.values()])
-    texts, images = summarise(dataset, text_model, items, max_tokens), _spread(dataset, shown, described)
+    images, texts = describe(dataset, image_model, items, max_tokens), summarise(dataset, text_model, items, max_tokens)
     # The image comes first: where the two contradict each other, pocket-lm repeats what it has met first.
-    both = {row: f"{images[row]}. {texts[row]}\n{REQUEST}" for row in shown if texts[row] and images[row]}
+    both = {row: f"{images[row]}. {texts[row]}\n{REQUEST}" for row, image in enumerate(images) if image and texts[row]}
     fused = _spread(dataset, both, Replies(text_model, MAX_TOKENS)([*both.values()]))
     return ItemSummaries(texts, images, [f or t or i for f, t, i in zip(fused, texts, images, strict=True)])
 
