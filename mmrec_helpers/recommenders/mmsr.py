@@ -198,7 +198,7 @@ class MMSR(CausalRecommender):
     synchronous: bool = False
     invasive: bool = False
     num_layers: int = 1
-    epochs: int = 100
+    epochs: int = 60
     validate_every: int = 4
     name: str = "MMSR"
     slots: np.ndarray = field(init=False, repr=False)
