@@ -49,11 +49,15 @@ class Attention2D(nn.Module):
         self.inputs, self.output = LinearPerField(num_fields, dim, 3 * dim), LinearPerField(num_fields, dim, dim)
         self.mix = nn.Parameter(torch.ones(3))
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(B, T, C D) -> (B, T, C D)."""
+    def weights_and_values(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, C D) -> (B, H, T, C, T C) attention weights, rows are queries, and (B, H, T, C, d)."""
         parts = self.inputs(hidden).unflatten(2, (self.num_fields, 3, self.num_heads, -1))
         query, keys, values = parts.permute(3, 0, 4, 1, 2, 5)  # (B, H, T, C, d) each
-        weights = scores_2d(query, keys, self.mix).flatten(4).softmax(-1)  # (B, H, T, C, T C)
+        return scores_2d(query, keys, self.mix).flatten(4).softmax(-1), values
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, T, C D) -> (B, T, C D)."""
+        weights, values = self.weights_and_values(hidden)
         mixed = weights.flatten(2, 3) @ values.flatten(2, 3)  # (B, H, T C, d)
         return self.output(mixed.unflatten(2, values.shape[2:4]).permute(0, 2, 3, 1, 4).flatten(2))
 
@@ -92,15 +96,19 @@ class FieldBackbone(TransformerBackbone):
 class FieldModel(SequenceModel):
     """The input of an item is its ID embedding and its projected modalities side by side, its output their sum."""
 
-    def forward(self, inputs: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """See ``SequenceModel``."""
+    def input_embeddings(self) -> Tensor:
+        """(I + 1, C D): fields of the items, and of the BOS token, which has the same vector in each."""
         items = self.item_embedding
         assert items.id_embeddings is not None
         fields: list[Tensor] = [items.id_embeddings]
         if isinstance(items.fusion, Add):
             fields += items.fusion.project(list(items.features)).unbind()
-        with_token = torch.cat([torch.cat([own, items.special_token]) for own in fields], 1)  # (I + 1, C D)
-        return self.hidden_states(inputs, positions, with_token), torch.stack(fields).sum(0)
+        return torch.cat([torch.cat([own, items.special_token]) for own in fields], 1)
+
+    def forward(self, inputs: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``SequenceModel``."""
+        embeddings, dim = self.input_embeddings(), self.item_embedding.special_token.shape[1]
+        return self.hidden_states(inputs, positions, embeddings), embeddings[:-1].unflatten(1, (-1, dim)).sum(1)
 
 
 @dataclass(eq=False, kw_only=True)
