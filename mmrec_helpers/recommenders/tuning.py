@@ -114,6 +114,8 @@ SPACES = {
     "LightGCN": _decayed(8e-3, 0.3),
     "MMGCN": _decayed(4e-3, 1.0),
     "MGAT": _decayed(4e-3, 1.0),
+    "Trans2D": _learning(2e-3, 0.4),
+    "MMSR": _learning(2e-3, 0.4),
     "MLLM-MSR": Space({"lr": RATES}, {"lr": 4e-3}),
     "MLLM": _decayed(4e-3, 0.1),
 }
