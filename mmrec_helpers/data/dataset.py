@@ -192,7 +192,7 @@ class RecDataset:
     # Splits -----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _from_end(self) -> np.ndarray:
+    def from_end(self) -> np.ndarray:
         """(number of interactions,) how many later interactions the same user has."""
         user = self.interactions["user"].to_numpy()
         ends = np.cumsum(np.bincount(user, minlength=self.num_users))  # (U,)
@@ -205,7 +205,7 @@ class RecDataset:
         may be later than a user's test interaction.
         """
         length = np.bincount(self.interactions["user"], minlength=self.num_users)[self.interactions["user"]]
-        part = np.where(self._from_end == 0, TEST, np.where(self._from_end == 1, VALID, TRAIN))
+        part = np.where(self.from_end == 0, TEST, np.where(self.from_end == 1, VALID, TRAIN))
         return Split(self, np.where(length < 3, TRAIN, part), "leave-one-out")
 
     def temporal_split(self, train: float = 0.75, valid: float = 0.15) -> "Split":
@@ -255,54 +255,6 @@ class RecDataset:
         if not (part == TEST).any():
             raise NotAvailable(f"{self.name} has no user with interactions on two days.")
         return Split(replace(self, interactions=frame), part, "next day", has_tie_order=False).shuffle_ties(seed)
-
-    def by_user_folds(self, num_folds: int = 5, seed: int = 0) -> list["Split"]:
-        """Split the users into folds. Split f tests on the last interaction of fold f, validates on that of fold f + 1.
-
-        The earlier interactions of both are context: histories of the queries, not for training.
-
-        Raises:
-            ValueError: fewer than three folds leave no user to train on.
-        """
-        if num_folds < 3:
-            raise ValueError(
-                f"{num_folds} folds leave no user to train on: one is for testing, one for validation; take 3 or more"
-            )
-        order = np.random.default_rng(seed).permutation(self.num_users)
-        fold_of = np.empty(self.num_users, int)
-        fold_of[order] = np.arange(self.num_users) % num_folds
-        fold = fold_of[self.interactions["user"]]
-        splits = []
-        for test in range(num_folds):
-            valid = (test + 1) % num_folds
-            part = np.full(self.num_interactions, TRAIN)
-            for held_out, code in ((test, TEST), (valid, VALID)):
-                part[fold == held_out] = np.where(self._from_end[fold == held_out] == 0, code, CONTEXT)
-            splits.append(Split(self, part, f"fold {test + 1} of {num_folds}"))
-        return splits
-
-    def hold_out_category(self, category: str) -> "Split":
-        """Test on a category that is not in the training part.
-
-        Tests on each user's first interaction with the category; the user's later interactions are unused, because
-        they are the future. Validates on the last interaction of users without interactions with the category.
-
-        Raises:
-            ValueError: the category does not exist.
-        """
-        categories = self.column("category")
-        if category not in categories[1:]:
-            names = ", ".join(sorted({str(name) for name in categories[1:]}))
-            raise ValueError(f"{self.name} has no category {category!r}; it has {names}")
-        user = self.interactions["user"].to_numpy()
-        held_out = categories[self.interactions["item"].to_numpy()] == category
-        row = np.arange(len(user))
-        first = np.full(self.num_users, len(user))  # (U,) row of the first interaction with the category
-        np.minimum.at(first, user[held_out], row[held_out])
-        part = np.where(row < first[user], TRAIN, UNUSED)
-        part[first[first < len(user)]] = TEST
-        part[(first[user] == len(user)) & (self._from_end == 0)] = VALID
-        return Split(self, part, f"unseen category {category}")
 
 
 def _encoded(value: object) -> bytes:
