@@ -1,4 +1,4 @@
-"""Chapter 3's studies: evaluation protocols, MLLM-MSR's preprocessing, confidence of losses; its plots."""
+"""Chapter 3's studies: evaluation protocols, MLLM-MSR's preprocessing; its plots."""
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -15,7 +15,6 @@ from mmrec_helpers.display.cards import STYLE, data_uri, item_card, titled_rows
 from mmrec_helpers.evaluation.metrics import TargetRanks
 from mmrec_helpers.evaluation.protocols import FullRanking, Recommender, SampledNegatives, evaluate_protocols
 from mmrec_helpers.evaluation.runs import Run
-from mmrec_helpers.recommenders.sasrec import SASRec
 
 NUM_NEGATIVES = 20
 """Negatives of MLLM-MSR's evaluation, which ranks one target among 21 candidates."""
@@ -147,31 +146,6 @@ def next_items(dataset: RecDataset, num: int = 5) -> np.ndarray:
     for step in range(1, num + 1):
         following[:-step, step - 1] = np.where(user[step:] == user[:-step], item[step:], 0)
     return following
-
-
-# Confidence -----------------------------------------------------------------------------------------------------------
-
-
-def first_item_confidence(system: SASRec, split: Split) -> dict[str, np.ndarray]:
-    """What a SASRec says of its first item for each test query: (N,) ``confidence``, (N,) ``first is next`` (0 or 1).
-
-    The confidence is a probability: with full cross-entropy a softmax over the catalogue, with the binary losses a
-    sigmoid of the item's score.
-    """
-    queries = split.queries("test")
-    probabilities, correct = [], []
-    for start in range(0, len(queries), 1000):  # bounds memory
-        batch = queries.take(slice(start, start + 1000))
-        scores = np.asarray(system.score(batch))[:, 1:].astype(float)
-        first = scores.argmax(axis=1)
-        best = scores[np.arange(len(first)), first]
-        inverse = np.exp(scores - best[:, None]).sum(axis=1) if system.loss == "ce" else 1 + np.exp(-best)
-        probabilities.append(1 / inverse)
-        correct.append(first + 1 == batch.targets[:, 0])
-    return {
-        "confidence": np.concatenate(probabilities).round(4),  # few digits, which records store in little space
-        "first is next": np.concatenate(correct).astype(float),
-    }
 
 
 # Plots ----------------------------------------------------------------------------------------------------------------
