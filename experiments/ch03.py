@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.bayes_ceiling import BayesCeiling
 from experiments.cells import TIMING, Cell
 from experiments.datasets import (
     IMAGE_ENCODERS,
@@ -27,7 +28,7 @@ from mmrec_helpers.data.dataset import Split
 from mmrec_helpers.evaluation.metrics import TargetRanks
 from mmrec_helpers.evaluation.protocols import FullRanking, Recommender
 from mmrec_helpers.evaluation.runs import Run
-from mmrec_helpers.recommenders.ceilings import BayesCeiling, Oracle
+from mmrec_helpers.recommenders.ceilings import Oracle
 from mmrec_helpers.recommenders.registry import SYSTEMS, Inputs, build_system, system_inputs
 from mmrec_helpers.recommenders.sasrec import SASRec
 from mmrec_helpers.recommenders.tuning import SPACES

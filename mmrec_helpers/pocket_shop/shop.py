@@ -38,7 +38,7 @@ from mmrec_helpers.pocket_shop.choice_model import (
     sample_visit_days,
     simulate_purchases,
 )
-from mmrec_helpers.pocket_shop.oracle import Histories, Oracle
+from mmrec_helpers.pocket_shop.oracle import Histories, omniscient
 from mmrec_helpers.pocket_shop.rendering import RENDERING_VERSION, render_item
 from mmrec_helpers.pocket_shop.text_templates import (
     NUM_DRAWS_BRAND,
@@ -102,9 +102,9 @@ class Truth:
     """(I, 3) bool: the description mentions each of MENTIONABLE."""
 
     @cached_property
-    def oracle(self) -> Oracle:
-        """Ranks by the choice model."""
-        return Oracle(ChoiceModel(self.catalogue), self.parameters.drift)
+    def choice_model(self) -> ChoiceModel:
+        """By which purchases were simulated."""
+        return ChoiceModel(self.catalogue)
 
     def facts(self, item_id: str) -> dict[str, str]:
         """Attribute name -> value name of an item."""
@@ -131,14 +131,11 @@ class Truth:
 
         Needs a few arrays of 8 N I bytes: on a large shop, score some thousand queries at once, by ``queries.take``.
         """
-        users, histories = self._histories(dataset, queries)
-        return self._columns(dataset, self.oracle.omniscient(self.tastes.take(users), histories))
+        users, histories = self.histories(dataset, queries)
+        return self.columns(dataset, omniscient(self.choice_model, self.tastes.take(users), histories))
 
-    def bayes_scores(self, dataset: RecDataset, queries: Queries, **options: int) -> np.ndarray:
-        """(N, I + 1) P(next item | history) for the items of ``dataset``; options as of ``Oracle.bayes_ceiling``."""
-        return self._columns(dataset, self.oracle.bayes_ceiling(self._histories(dataset, queries)[1], **options))
-
-    def _histories(self, dataset: RecDataset, queries: Queries) -> tuple[np.ndarray, Histories]:
+    def histories(self, dataset: RecDataset, queries: Queries) -> tuple[np.ndarray, Histories]:
+        """(N,) users of the whole shop, and their histories before the queries of ``dataset``."""
         rows, users = _numbers(dataset.items["item_id"]), _numbers(dataset.user_ids[queries.users])
         # Nobody buys an item twice, so the target identifies the purchase, whatever was filtered out before it.
         is_target = self.purchases.rows[users] == rows[queries.targets[:, 0] - 1][:, None]
@@ -147,7 +144,8 @@ class Truth:
         return users, Histories.before(self.purchases, users, is_target.argmax(axis=1))
 
     @staticmethod
-    def _columns(dataset: RecDataset, scores: np.ndarray) -> np.ndarray:
+    def columns(dataset: RecDataset, scores: np.ndarray) -> np.ndarray:
+        """(N, I + 1) of the items of ``dataset``, out of (N, items of the whole shop)."""
         return np.concatenate([np.zeros((len(scores), 1)), scores[:, _numbers(dataset.items["item_id"])]], axis=1)
 
 
