@@ -180,12 +180,7 @@ class RecDataset:
         return replace(self, items=self.items.select(items - 1), interactions=frame, user_ids=self.user_ids[users])
 
     def k_core(self, users: int = 5, items: int | None = None) -> "RecDataset":
-        """The largest part in which every user and every item has enough interactions; it may be empty.
-
-        Args:
-            users: least number of interactions of a user.
-            items: of an item; as many as of a user if None.
-        """
+        """The largest part in which every user and every item has enough interactions, see ``k_core_mask``."""
         user, item = (self.interactions[column].to_numpy() for column in ("user", "item"))
         return self.select_interactions(k_core_mask(user, item, users, items))
 
@@ -269,7 +264,7 @@ def _renumbered(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def k_core_mask(user: np.ndarray, item: np.ndarray, users: int, items: int | None = None) -> np.ndarray:
-    """Mask of the interactions in the k-core: drop users and items of too few interactions until none is left.
+    """Mask of the interactions in the k-core, which may be empty: drop users and items of too few until none is left.
 
     Args:
         user: (number of interactions,) user numbers.

@@ -24,9 +24,7 @@ def summarise(
         items: to summarise; all if None.
         max_tokens: of a summary.
 
-    Raises:
-        FileNotFoundError: the model does not exist.
-        ValueError: it is no language model.
+    Raises the errors of ``Replies``.
     """
     columns = [dataset.column(name) for name in FIELDS]
     texts = [". ".join(str(part) for part in row if part) for row in zip(*columns, strict=True)]
@@ -65,9 +63,7 @@ def summarise_items(
         items: to summarise; all if None.
         max_tokens: of a text summary and of an image description, so that both have similar lengths.
 
-    Raises:
-        FileNotFoundError: a model does not exist.
-        ValueError: it is no language model, or takes no images.
+    Raises the errors of ``Replies``.
     """
     shown = {item: image for item in _chosen(dataset, items) if (image := dataset.image(item)) is not None}
     described = Replies(image_model, max_tokens)([IMAGE_REQUEST] * len(shown), [*shown.values()])

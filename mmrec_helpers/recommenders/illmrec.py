@@ -76,7 +76,6 @@ class ILLMRec(BaseRecommender):
         validate_every: epochs between two validations.
         patience: validations without an improvement before training stops.
         seed: of everything random.
-        name: of the system in tables.
 
     Attributes:
         num_items: I.

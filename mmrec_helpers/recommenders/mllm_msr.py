@@ -66,7 +66,6 @@ class MLLMMSR(BaseRecommender):
         lr: peak learning rate.
         weight_decay: of AdamW.
         seed: of everything random.
-        name: of the system in tables.
 
     Attributes:
         titles: (I + 1,) of the items.
