@@ -89,13 +89,7 @@ class ILLMRec(BaseRecommender):
         training: the history of the training, once fitted.
     """
 
-    FITTED: ClassVar[tuple[str, ...]] = (
-        "num_items",
-        "feature_dims",
-        "llm_revision",
-        "prompts",
-        "network",
-    )
+    FITTED: ClassVar[tuple[str, ...]] = ("num_items", "feature_dims", "llm_revision", "prompts", "network")
     NOT_SAVED = ("features", "summaries", "imageless")
     features: Mapping[str, np.ndarray] = field(repr=False)
     kinds: Sequence[str] = ()
