@@ -23,13 +23,13 @@ def decoding(temperature: float) -> dict[str, Any]:
 def generate(
     llm: LanguageModel, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float = 0.0, seed: int = 0
 ) -> list[tuple[int, ...]]:
-    """The tokens that a model generates after each prompt, up to its EOS token.
+    """The tokens that a frozen or fine-tuned model generates after each prompt, up to its EOS token.
 
     The library's ``generate`` keeps texts that have ended in the batch, and with a small model its own work between
     two tokens takes longer than the model's.
 
     Args:
-        llm: a frozen or fine-tuned model.
+        llm: the model.
         prompts: tokens.
         max_new_tokens: after which a text is truncated.
         temperature: of sampling; 0 generates greedily.

@@ -16,15 +16,9 @@ FIELDS = ("title", "brand", "category", "description")
 def summarise(
     dataset: RecDataset, model: str, items: Collection[int] | None = None, max_tokens: int = MAX_TOKENS
 ) -> list[str]:
-    """(I + 1,) summaries of the items' texts; empty for the padding and where there is no text.
+    """(I + 1,) summaries of the items' texts by a language model; empty for the padding and where there is no text.
 
-    Args:
-        dataset: of the items.
-        model: a language model, see ``find_checkpoint``.
-        items: to summarise; all if None.
-        max_tokens: of a summary.
-
-    Raises the errors of ``Replies``.
+    Of some ``items`` only, if they are given. Raises the errors of ``Replies``.
     """
     columns = [dataset.column(name) for name in FIELDS]
     texts = [". ".join(str(part) for part in row if part) for row in zip(*columns, strict=True)]

@@ -87,12 +87,7 @@ def compared_pairs(
 
 
 def study_features(images: Features, texts: Features, groups: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The study of N images and their texts, of at most MAX_ITEMS items that have both.
-
-    Args:
-        images: Of N items.
-        texts: Of the same items.
-        groups: Kind of control -> (N,) labels, see ``control_groups``.
+    """The study of N images and their texts, of at most MAX_ITEMS items that have both, with ``control_groups``.
 
     Returns:
         Number of ``pairs``; ``table`` of ``compare_with_controls``; number of pairs that have each ``control``;
@@ -169,10 +164,6 @@ def sweep_parameter(
 
 def training_pairs(seed: int, pixels: int = 32) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Images and descriptions of a separate shop, whose descriptions mention all visible attributes.
-
-    Args:
-        seed: Of the shop.
-        pixels: Edge of the images.
 
     Returns:
         (N, 3, pixels, pixels) images from -1 to 1; (N, V) bags of words, each row of sum 1; (N,) categories.

@@ -107,10 +107,7 @@ def popularity_ranks(sequences: np.ndarray, targets: np.ndarray, num_items: int,
 def preprocessing_runs(dataset: RecDataset, users: int = 7, items: int = 5) -> list[Run]:
     """Popularity's ranks among 21 candidates after MLLM-MSR's released preprocessing, and on the true last item.
 
-    Args:
-        dataset: all of it.
-        users: least number of interactions of a user, as in the released code.
-        items: least number of interactions of an item.
+    The users and items have as many interactions at least as in the released code.
 
     Returns:
         The runs of ``popularity, released target`` and ``popularity, last item``. Their scalars are the ``users`` and
@@ -162,11 +159,7 @@ def plot_attention(axes: Axes, weights: np.ndarray, labels: Sequence[str]) -> No
 def gallery(dataset: RecDataset, runs: Sequence[Run], user: int, length: int = 10) -> HTML:
     """One user's last items, the target, and the first items of each system's list, as images.
 
-    Args:
-        dataset: whose items are shown.
-        runs: of the same users; the target is marked where a list contains it.
-        user: user number.
-        length: items of each list.
+    The runs are of the same users; the target is marked where a list contains it.
     """
     row = int(np.flatnonzero(runs[0].users == user)[0])
     target = int(runs[0].targets[row, 0])
@@ -198,11 +191,7 @@ def nearest_items(
 ) -> HTML:
     """An item's card, and below it those of the most similar items by each of several similarities.
 
-    Args:
-        dataset: whose items are shown.
-        similarities: name -> function from an item to the (I + 1,) similarities of all items to it.
-        item: item number.
-        length: items of each row.
+    A similarity is a function from an item to the (I + 1,) similarities of all items to it.
     """
     rows = {"item": [item_card(dataset, item, width=92)]}
     for name, similarity_of in similarities.items():
