@@ -103,11 +103,8 @@ class RecDataset:
     def days_spanned(self, at_least: float = 0) -> float:
         """Days between the first and the last interaction.
 
-        Args:
-            at_least: the days that a statistic needs.
-
         Raises:
-            NotAvailable: there are no times, or they span fewer days.
+            NotAvailable: there are no times, or they span fewer days than a statistic needs, ``at_least``.
         """
         if not self.timed:
             raise NotAvailable(f"{self.name} has orders, not times.")
@@ -266,11 +263,8 @@ def _renumbered(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def k_core_mask(user: np.ndarray, item: np.ndarray, users: int, items: int | None = None) -> np.ndarray:
     """Mask of the interactions in the k-core, which may be empty: drop users and items of too few until none is left.
 
-    Args:
-        user: (number of interactions,) user numbers.
-        item: (number of interactions,) item numbers.
-        users: least number of interactions of a user.
-        items: of an item; as many as of a user if None.
+    ``user`` and ``item`` are the numbers of each interaction; a user needs ``users`` interactions, an item ``items``,
+    or as many as a user if None.
     """
     items = users if items is None else items
     keep = np.ones(len(user), bool)

@@ -60,11 +60,7 @@ def show_steps(dataset: RecDataset, steps_of: Callable[[int], list[Step]], users
 
 
 def plot_drift(curves: Mapping[str, pd.DataFrame]) -> None:
-    """Draw the share of new and of old preferences that summaries mention.
-
-    Args:
-        curves: summariser -> interactions since the change -> ``new`` and ``old``.
-    """
+    """Draw each summariser's curves, by interactions since the change: shares of ``new`` and of ``old`` preferences."""
     use_book_style()
     _, axes = plt.subplots(1, 2, sharey=True)
     for axis, column in zip(axes, ("new", "old"), strict=True):

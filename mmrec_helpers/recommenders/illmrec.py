@@ -217,11 +217,9 @@ class ILLMRec(BaseRecommender):
         return [*([] if self.is_frozen else before), *self.prompts.of_items(kept)], ends
 
     def read(self, histories: Sequence[np.ndarray] | np.ndarray, num_after: int) -> Iterator["_Reader"]:
-        """Read the items of histories, those of similar length together; ``truncated`` are then those that lost items.
+        """Read the items of B histories, those of similar length together; ``truncated`` are those that lose items.
 
-        Args:
-            histories: B histories of items; 0 is padding.
-            num_after: tokens that must fit after the items of a prompt.
+        The tokens that must fit after the items of a prompt are ``num_after``.
         """
         prompts = [self.prompt(history, num_after) for history in histories]
         self.truncated = np.flatnonzero([0 in ends for _, ends in prompts])

@@ -167,11 +167,7 @@ class MLLMMSR(BaseRecommender):
         return room
 
     def profiles(self, histories: Sequence[np.ndarray]) -> list[list[str]]:
-        """The texts of some users, which follow each other in the prompt.
-
-        Args:
-            histories: their items, oldest first.
-        """
+        """The texts of some users, which follow each other in the prompt; their histories are items, oldest first."""
         recent = [[self.history_texts[item] for item in items[-self.max_len :]] for items in histories]
         if self.profile == "none":
             return [[] for _ in histories]

@@ -7,15 +7,11 @@ from mmrec_helpers.data.dataset import Queries, Split
 
 
 def category_baselines(split: Split, queries: Queries) -> dict[str, float]:
-    """Accuracy of two predictions of the next item's category without a language model.
-
-    Args:
-        split: whose training part is counted.
-        queries: N queries, each with an item in its history.
+    """Accuracy of two predictions of the next item's category without a language model, on queries with a history.
 
     Returns:
-        ``majority``: the most frequent category of all next items; ``after the last item``: the most frequent one after
-        the category of the history's last item, and the majority where nothing followed it.
+        ``majority``: the most frequent category of all next items of the training part; ``after the last item``: the
+        most frequent one after the category of the history's last item, and the majority where nothing followed it.
     """
     categories = np.array(split.dataset.column("category"))
     frame = split.interactions("train")
