@@ -289,10 +289,10 @@ def _interactions(catalogue: Catalogue, tastes: Tastes, purchases: Purchases, se
     topic = np.where(candidates.any(axis=1), is_topic.argmax(axis=1), -1)
     facts = [catalogue.facts(item) for item in range(catalogue.num_items)]
     names = (*TASTE_ATTRIBUTES, None)
-    reviews = [
-        texts.review(facts[item], stars, *((names[about], None) if stars >= 4 else (None, names[about])), draws)
-        for item, stars, about, draws in zip(row, rating.tolist(), topic, uniforms[:, :-1].tolist(), strict=True)
-    ]
+    reviews = []
+    for item, stars, about, draws in zip(row, rating.tolist(), topic, uniforms[:, :-1].tolist(), strict=True):
+        liked, missed = (names[about], None) if stars >= 4 else (None, names[about])
+        reviews.append(texts.review(facts[item], stars, liked, missed, draws))
     return pd.DataFrame(
         {
             "user": user.astype(np.int32),
