@@ -71,11 +71,8 @@ class ILLMRec(BaseRecommender):
         max_users: that it learns from, at random; 0 is all.
         batch_size: users in a step, with all targets of their windows.
         epochs: each visits every user once, in a window of ``max_len`` targets at a random place of a longer history.
-        lr: peak learning rate.
-        weight_decay: of AdamW.
         validate_every: epochs between two validations.
         patience: validations without an improvement before training stops.
-        seed: of everything random.
 
     Attributes:
         num_items: I.
@@ -86,7 +83,6 @@ class ILLMRec(BaseRecommender):
         answers: property -> tokens of each item's answer; entry 0 is padding.
         truncated: (n,) users whose prompts lost their oldest items in the last call of ``score``.
         network: what is trained.
-        training: the history of the training, once fitted.
     """
 
     FITTED: ClassVar[tuple[str, ...]] = ("num_items", "feature_dims", "llm_revision", "prompts", "network")
