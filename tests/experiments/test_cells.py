@@ -11,12 +11,12 @@ import pytest
 from experiments import ch03, ch04, ch05, ch06, ch07, decoders, prompting, runner
 from experiments.cells import TIMING, Cell, cell_of
 from experiments.datasets import LEAVE_ONE_OUT, MORE_USERS, NEXT_DAY, POCKET, REAL_DATA, SEEDS, TEMPORAL
+from experiments.illm_variants import VARIANTS
 from experiments.runner import STUDIES, study_of
 from experiments.systems import PROTOCOLS, VALID
 from mmrec_helpers.evaluation.runs import CELL, Run
 from mmrec_helpers.recommenders.registry import SYSTEMS
 from mmrec_helpers.recommenders.tuning import MAX_TRIALS, SPACES
-from mmrec_helpers.studies.ch05 import VARIANTS
 
 NONE = np.zeros((3, 0), np.int64)
 FAMILIES = {
