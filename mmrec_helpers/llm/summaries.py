@@ -16,17 +16,9 @@ FIELDS = ("title", "brand", "category", "description")
 def summarise(
     dataset: RecDataset, model: str, items: Collection[int] | None = None, max_tokens: int = MAX_TOKENS
 ) -> list[str]:
-    """(I + 1,) summaries of the items' texts; empty for the padding and where there is no text.
+    """(I + 1,) summaries of the items' texts by a language model; empty for the padding and where there is no text.
 
-    Args:
-        dataset: of the items.
-        model: a language model, see ``find_checkpoint``.
-        items: to summarise; all if None.
-        max_tokens: of a summary.
-
-    Raises:
-        FileNotFoundError: the model does not exist.
-        ValueError: it is no language model.
+    Of some ``items`` only, if they are given. Raises the errors of ``Replies``.
     """
     columns = [dataset.column(name) for name in FIELDS]
     texts = [". ".join(str(part) for part in row if part) for row in zip(*columns, strict=True)]
@@ -72,6 +64,8 @@ def summarise_items(
         image_model: that describes images; a multimodal language model, which may be the same.
         items: to summarise; all if None.
         max_tokens: of a text summary and of an image description, so that both have similar lengths.
+
+    Raises the errors of ``Replies``.
     """
     images, texts = describe(dataset, image_model, items, max_tokens), summarise(dataset, text_model, items, max_tokens)
     # The image comes first: where the two contradict each other, pocket-lm repeats what it has met first.
