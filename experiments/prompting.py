@@ -164,7 +164,7 @@ KINDS = dict.fromkeys(INSTRUCTED, Instructed)
 
 # Cells ----------------------------------------------------------------------------------------------------------------
 
-DECODER, PROTOCOL, FEW = "MM-GPT2Rec", "20 uniform", f"{LEAVE_ONE_OUT}, 200 users"
+DECODER, PROTOCOL, FEW = "MM-GPT2Rec", "20 uniform", f"{LEAVE_ONE_OUT}, 300 users"
 """The decoder, without prompts; 21 candidates; a split where fewer users are tested, for the larger language model."""
 ZERO_SHOT, FEW_SHOT = "prompting, zero-shot", "prompting, few-shot"
 SHOTS: dict[str, Settings] = {ZERO_SHOT: {}, FEW_SHOT: {"num_shots": 3}}

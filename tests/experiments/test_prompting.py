@@ -84,7 +84,7 @@ def test_targets_and_other_queries_change_no_score(queries):
 
 
 def test_a_split_of_fewer_users_has_the_same_training_part():
-    few = split_of(replace(cell(FEW_SHOT), split=FEW.replace("200", "5")))
+    few = split_of(replace(cell(FEW_SHOT), split=FEW.replace("300", "5")))
     whole = benchmark_split(POCKET, 0, LEAVE_ONE_OUT)
     assert len(few.queries("test")) == 5 < len(whole.queries("test"))
     assert few.interactions("train").equals(whole.interactions("train"))
