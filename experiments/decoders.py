@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor, nn
 
+from experiments.bayes_ceiling import BayesCeiling
 from mmrec_helpers.data.dataset import Queries, Split
 from mmrec_helpers.lessons.decoder import GPT2, Add, ItemDecoder
 from mmrec_helpers.llm.tuning import LORA_RANK
 from mmrec_helpers.pocket_shop.choice_model import POPULARITY_UTILITY, common_utility
-from mmrec_helpers.recommenders.ceilings import BayesCeiling
 from mmrec_helpers.recommenders.mmgpt2rec import DecoderNetwork, MMGPT2Config, MMGPT2Rec
 from mmrec_helpers.recommenders.sequential import CatalogueEmbedding, sort_by_length
 from mmrec_helpers.studies.ch04 import ABLATIONS, APPENDIX, DESIGN_CHOICES, PRINTED, Variant
