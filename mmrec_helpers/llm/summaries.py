@@ -62,7 +62,6 @@ def summarise_items(
         dataset: of the items.
         text_model: that summarises texts and fuses; a language model.
         image_model: that describes images; a multimodal language model, which may be the same.
-        items: to summarise; all if None.
         max_tokens: of a text summary and of an image description, so that both have similar lengths.
 
     Raises the errors of ``Replies``.
