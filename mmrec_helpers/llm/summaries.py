@@ -20,8 +20,7 @@ def summarise(
 
     Of some ``items`` only, if they are given. Raises the errors of ``Replies``.
     """
-    columns = [dataset.column(name) for name in FIELDS]
-    texts = [". ".join(str(part) for part in row if part) for row in zip(*columns, strict=True)]
+    texts = [". ".join(map(str, filter(None, row))) for row in zip(*map(dataset.column, FIELDS), strict=True)]
     messages = {row: f"{texts[row]}\n{REQUEST}" for row in _chosen(dataset, items) if texts[row]}
     return _spread(dataset, messages, Replies(model, max_tokens)([*messages.values()]))
 
@@ -62,6 +61,7 @@ def summarise_items(
         dataset: of the items.
         text_model: that summarises texts and fuses; a language model.
         image_model: that describes images; a multimodal language model, which may be the same.
+        items: to summarise; all if None.
         max_tokens: of a text summary and of an image description, so that both have similar lengths.
 
     Raises the errors of ``Replies``.
