@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -147,7 +148,7 @@ class Captioner(nn.Module):
 
 
 @torch.no_grad()
-def part_features(encoder: Encoder, images: Iterable[Image.Image]) -> Tensor:
+def part_features(encoder: Any, images: Iterable[Image.Image]) -> Tensor:  # noqa: ANN401, a network of timm
     """(N, P, F) of P parts of each image: activations of every stage, averaged over the part, in 16 bits.
 
     The first stages keep what the last ones, which classify objects, do not: colours and textures.

@@ -184,6 +184,7 @@ def under(cell: Cell, split: Split, system: Any, condition: str) -> Recommender:
         return system
     name = condition.removeprefix("of ")
     settings = baseline_settings(list(recorded(ch03.STUDY).values()))[name]
+    assert settings is not None  # otherwise its own cells are not planned yet
     retriever: Any = ch03.build(replace(cell, system=name, hyperparameters=settings)).fit(split)
     return Reranker(retriever, system, TOP)
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from experiments.bayes_ceiling import BayesCeiling
 from mmrec_helpers.data.dataset import Queries, Split
-from mmrec_helpers.lessons.decoder import GPT2, Add, ItemDecoder, ItemEmbedding
+from mmrec_helpers.lessons.decoder import GPT2, Add, ItemDecoder
 from mmrec_helpers.llm.tuning import LORA_RANK
 from mmrec_helpers.pocket_shop.choice_model import POPULARITY_UTILITY, common_utility
 from mmrec_helpers.recommenders.mmgpt2rec import DecoderNetwork, MMGPT2Config, MMGPT2Rec
-from mmrec_helpers.recommenders.sequential import sort_by_length
+from mmrec_helpers.recommenders.sequential import CatalogueEmbedding, sort_by_length
 from mmrec_helpers.studies.ch04 import ABLATIONS, APPENDIX, DESIGN_CHOICES, PRINTED, Variant
 from mmrec_helpers.training.loop import batch_rows
 
@@ -28,9 +28,7 @@ class ZeroIds(MMGPT2Rec):
     def build_model(self, features: Tensor | None) -> DecoderNetwork:
         """See ``SequentialRecommender``."""
         network = super().build_model(features)
-        ids = network.item_embedding.id_embeddings
-        assert ids is not None
-        ids.data.zero_()
+        nn.init.zeros_(network.item_embedding.id_embeddings)
         return network
 
 
@@ -61,7 +59,7 @@ class Bottleneck(Add):
 class BottleneckDecoder(MMGPT2Rec):
     """The paper's addition, III-A: both modalities are projected to 512 numbers; it does not say what follows."""
 
-    def _item_embedding(self, columns: Tensor | None) -> ItemEmbedding:
+    def _item_embedding(self, columns: Tensor | None) -> CatalogueEmbedding:
         embedding = super()._item_embedding(columns)
         embedding.fusion = Bottleneck(self.dims, self.dim)
         return embedding

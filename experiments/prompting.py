@@ -60,21 +60,25 @@ class Prompted(BaseRecommender):
     seed: int = 0
     name: str = "prompting"
     titles: list[str] = field(init=False, repr=False)
-    model: LanguageModel = field(init=False, repr=False)
+    language_model: LanguageModel = field(init=False, repr=False)
     examples: dict[int, list[int]] = field(init=False, repr=False)
     prefixes: dict[tuple[int, ...], tuple[LanguageModel, np.ndarray]] = field(init=False, repr=False)
 
     def learn(self, split: Split, checkpoint: Path | None) -> None:
         """Load the model and choose the examples: one more than are shown, in place of the query's user."""
         self.titles = [" ".join((title or "").split()) for title in split.dataset.column("title")]
-        self.model = load_language_model(self.llm, torch.float32 if self.llm in POCKET_MODELS else torch.bfloat16)
+        self.language_model = load_language_model(
+            self.llm, torch.float32 if self.llm in POCKET_MODELS else torch.bfloat16
+        )
         frame = (split if split.has_tie_order else split.shuffle_ties(self.seed)).interactions("train")
         items = {user: own.tolist() for user, own in frame.groupby("user")["item"] if len(own) > SHOT_LEN}
         users = np.random.default_rng(self.seed).permutation(sorted(items))[: self.num_shots + 1]
         self.examples, self.prefixes = {user: items[user][-SHOT_LEN - 1 :] for user in users.tolist()}, {}
-        before, eos = self.model.reply(ITEMS).partition(ITEMS)[0], self.model.tokenizer.eos_token_id
-        self.replies = [[*plain_tokens(self.model, before + title), eos] for title in self.titles]
-        self.around = [self.model.tokens(part) for part in self.model.chat(f"{TASK}{ITEMS}").split(ITEMS)]
+        before, eos = self.language_model.reply(ITEMS).partition(ITEMS)[0], self.language_model.tokenizer.eos_token_id
+        self.replies = [[*plain_tokens(self.language_model, before + title), eos] for title in self.titles]
+        self.around = [
+            self.language_model.tokens(part) for part in self.language_model.chat(f"{TASK}{ITEMS}").split(ITEMS)
+        ]
 
     def line(self, items: Sequence[int], target: int | None = None) -> str:
         """A history, and an example's next item, as text."""
@@ -85,7 +89,7 @@ class Prompted(BaseRecommender):
         """The model behind the task and the examples of some users, and what is subtracted from (I + 1,) scores."""
         if shown not in self.prefixes:
             lines = "".join(self.line(own[:-1], own[-1]) for own in map(self.examples.get, shown) if own)
-            llm = self.model.after([*self.around[0], *plain_tokens(self.model, lines)])
+            llm = self.language_model.after([*self.around[0], *plain_tokens(self.language_model, lines)])
             everything = np.arange(len(self.titles))
             prior = self.log_likelihoods(llm, [], everything) if self.calibrated else np.zeros(len(everything))
             self.prefixes[shown] = llm, prior

@@ -31,7 +31,7 @@ def plain_score(system: Prompted, user: int, history: list[int], item: int) -> f
     """The log-likelihood of a title after the whole prompt, token by token."""
     shown = [own for own in system.examples if own != user][: system.num_shots]
     lines = "".join(system.line(system.examples[own][:-1], system.examples[own][-1]) for own in shown)
-    llm = system.model
+    llm = system.language_model
     tokens = llm.tokens(llm.chat(f"{TASK}{lines}{system.line(history)}") + llm.reply(system.titles[item]))
     size = len(llm.tokens(llm.reply(system.titles[item])))
     with torch.no_grad():
