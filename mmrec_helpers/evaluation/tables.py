@@ -1,4 +1,4 @@
-"""Tables of runs: leaderboards with paired intervals, comparisons, curves, groups of users and items, seeds."""
+"""Tables of runs: leaderboards with paired intervals, comparisons, groups of users and items, seeds."""
 
 from collections.abc import Sequence
 
@@ -111,7 +111,7 @@ def pooled(runs: Sequence[Run], metric: str) -> pd.Series:
         raise ValueError("there are no runs of that system to compare")
     settings = [run.stamp.get("hyperparameters") for run in runs]
     if others := [own for own in settings if own != settings[0]]:
-        raise ValueError(f"{runs[0].system} has runs with {settings[0]} and with {others[0]}: choose one, or a curve")
+        raise ValueError(f"{runs[0].system} has runs with {settings[0]} and with {others[0]}: choose one")
     keys = [(run.stamp["fingerprint"], run.stamp["split"], run.users) for run in runs]
     parts = [
         pd.Series(run.metric(metric), pd.MultiIndex.from_product([[data], [split], users]))
@@ -135,15 +135,6 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     corrected = np.empty(len(order))
     corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1)
     return corrected
-
-
-def curve(runs: Sequence[Run], metric: str, hyperparameter: str) -> pd.DataFrame:
-    """A metric of one system by a numerical hyperparameter: ``mean``, ``ci_low``, ``ci_high``, in its order."""
-    by_value: dict[float, list[Run]] = {}
-    for run in runs:
-        by_value.setdefault(run.stamp["hyperparameters"][hyperparameter], []).append(run)
-    rows = {value: mean_interval(pooled(by_value[value], metric).to_numpy()) for value in sorted(by_value)}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=INTERVAL).rename_axis(hyperparameter)
 
 
 def by_group(runs: Sequence[Run], metric: str, group: str = "warmth") -> pd.DataFrame:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.evaluation.runs import Run, load_runs
+from mmrec_helpers.evaluation.tables import pooled
 from mmrec_helpers.llm.backbones import backbone_sizes
 from mmrec_helpers.recommenders.features import image_features, principal_components, text_features
 from mmrec_helpers.recommenders.mmgpt2rec import MMGPT2Config, MMGPT2Rec
@@ -115,6 +116,17 @@ TABLE_ONE = {
 }
 """Baseline of the paper's table I -> ours."""
 
+STEPS = {
+    "ch03": ("popularity", "SASRec", "GRU4Rec_F, both", "Bayes ceiling"),
+    "ch04": (
+        *("image only", "text only", "MM-GPT2Rec", "SASRec on text and image", "dim 128", "date as input"),
+        *("price as a third modality", "date as input and in item biases"),
+        *("Bayes ceiling, clock-blind", "Bayes ceiling, all users"),
+    ),
+    "shop": ("SASRec on all true attributes",),
+}
+"""Study -> systems between popularity and the ceiling."""
+
 
 def design_choices(dataset: RecDataset, settings: Settings) -> dict[str, Variant]:
     """DESIGN_CHOICES that apply.
@@ -187,9 +199,24 @@ def build_variant(
 def recorded(
     split: str | list[str] = "leave-one-out", study: str = "ch04", protocol: str = "full", **where: str | list[str]
 ) -> list[Run]:
-    """Test runs for the chapter's notebooks, by default on the three Pocket Shops."""
+    """Test runs for the chapter's notebooks, by default on the three Pocket Shops; of systems that all of them have."""
     conditions = {"data": "pocket", "part": "test", "split": split, "protocol": protocol} | where
-    return load_runs(f"../book/results/{study}.parquet", **conditions)
+    runs = load_runs(f"../book/results/{study}.parquet", **conditions)
+    keys = [(run.stamp["data"], run.system) for run in runs]
+    shops = pd.Series([run.stamp["fingerprint"] for run in runs], pd.MultiIndex.from_tuples(keys))
+    shops = shops.groupby(level=[0, 1]).nunique()
+    most = shops.groupby(level=0).max()
+    return [run for run, key in zip(runs, keys, strict=True) if shops[key] == most[key[0]]]
+
+
+def way_to_the_ceiling(metric: str) -> pd.DataFrame:
+    """(users, systems) a metric of STEPS on the three shops, and of those that a shop of 24,000 users has."""
+    groups: dict[str, list[Run]] = {}
+    for study, names in STEPS.items():
+        for run in recorded(study=study, system=[*names], data=["pocket", "pocket-24k"]):
+            more = "" if run.stamp["data"] == "pocket" else ", 24,000 users"
+            groups.setdefault(run.system + more, []).append(run)
+    return pd.DataFrame({name: pooled(runs, metric) for name, runs in groups.items()})
 
 
 def plot_differences(axes: Axes, board: pd.DataFrame, margin: float = 0.0) -> None:

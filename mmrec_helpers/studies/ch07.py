@@ -31,12 +31,12 @@ def runs_of_chapter_3(names: Sequence[str], split: Split, truth: Truth | None, r
     return [evaluate(build_system(name, inputs).fit(split), split) for name in names]
 
 
-def redrawn(truth: Truth, item_id: str, colour: str) -> Image.Image:
-    """The image of an item in a colour; everything else stays, such as its shape, tilt and background."""
+def redrawn(truth: Truth, item_id: str, colour: str = "", view: int = 0) -> Image.Image:
+    """An item in a colour, with the same tilt and background, or in another view, with others; see ``render_item``."""
     catalogue, row = truth.catalogue, int(item_id.rpartition("-")[2])
     facts, brand = catalogue.facts(row), catalogue.attributes[row, TASTE_ATTRIBUTES.index("brand")]
-    visible = facts["category"], colour, facts["pattern"], facts["style"], catalogue.marks[brand]
-    return render_item(*visible, int(catalogue.image_seed[row]))
+    visible = facts["category"], colour or facts["colour"], facts["pattern"], facts["style"], catalogue.marks[brand]
+    return render_item(*visible, int(catalogue.image_seed[row]) + view)
 
 
 def colour_pairs(

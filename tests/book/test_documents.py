@@ -25,3 +25,10 @@ def test_documents_agree_on_what_is_planned(root):
     assert absent <= planned, "the others are chapters that exist in part"
     assert chapters(re.findall(r"^\| (\d) \|.*\| planned \|", intro, re.MULTILINE)) == planned
     assert chapters(re.findall(r"^\| Chapter (\d),.*\| in 0", status, re.MULTILINE)) == built
+
+
+def test_the_introduction_has_the_study_times_of_the_notebooks(root):
+    cards = re.findall(r":link: \.\./(notebooks/\w+)\n(?:.*\n)*?(\d+) minutes", (root / "book/intro.md").read_text())
+    assert len(cards) == len(list((root / "notebooks").glob("*.ipynb")))
+    for notebook, minutes in cards:
+        assert f"**Study time** {minutes} minutes" in (root / f"{notebook}.ipynb").read_text()

@@ -1,4 +1,4 @@
-"""tables.py: paired leaderboards and comparisons, corrected p-values, curves, groups of users and items."""
+"""tables.py: paired leaderboards and comparisons, corrected p-values, groups of users and items."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,6 @@ from mmrec_helpers.evaluation.tables import (
     by_group,
     by_seed,
     compare,
-    curve,
     holm,
     leaderboard,
     liked_targets,
@@ -186,22 +185,7 @@ def test_a_real_difference_is_found():
     assert (p_values < 0.01).tolist() == [True, True, False, False, False]
 
 
-# Curves and groups ----------------------------------------------------------------------------------------------------
-
-
-def test_a_curve_has_a_row_a_value_in_order(split):
-    values = {0.3: [3], 0.1: [1, 4], 0.2: [2]}  # value of the hyperparameter -> seeds
-    runs = []
-    for value, seeds in values.items():
-        for seed in seeds:
-            run = evaluate(Scores(random_scores(seed)), split)
-            runs.append(replace(run, stamp=run.stamp | {"hyperparameters": {"dropout": value, "lr": 1}}))
-    table = curve(runs, "MRR", "dropout")
-    assert table.index.tolist() == [0.1, 0.2, 0.3]
-    assert table.index.name == "dropout"
-    first = (runs[1].metric("MRR") + runs[2].metric("MRR")) / 2
-    assert table.loc[0.1].tolist() == pytest.approx([first.mean(), *bootstrap_interval(first)])
-    assert table.loc[0.3, "mean"] == pytest.approx(runs[0].metric("MRR").mean())
+# Groups ----------------------------------------------------------------------------------------------------
 
 
 def test_groups_add_up(split):
