@@ -3,6 +3,7 @@
 import secrets
 import sys
 
+import faiss
 import torch
 import uvicorn
 
@@ -13,7 +14,7 @@ from mmrec_helpers.serving.app import create_app
 from mmrec_helpers.serving.pipeline import Catalogue
 from mmrec_helpers.settings import load_settings
 
-EPOCHS = 8
+EPOCHS = 4
 """Of the first version: enough to be better than popularity, and done in seconds."""
 
 
@@ -29,6 +30,7 @@ def main(port: int) -> None:
     token = secrets.token_urlsafe(16)
     print(f"Versions lie in {root}", f"Switch with the header Authorization: Bearer {token}", sep="\n", flush=True)
     torch.set_num_threads(1)  # a batch is small, and the other cores parse and validate
+    faiss.omp_set_num_threads(1)
     app = create_app(root, token)
     uvicorn.run(app, port=port, access_log=False, server_header=False, timeout_graceful_shutdown=10)
 

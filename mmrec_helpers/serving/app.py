@@ -109,7 +109,8 @@ class Service:
             raise HTTPException(429, "too many requests wait; try again", {"Retry-After": "1"}) from error
         except Exception as error:
             fallback = "timeout" if isinstance(error, TimeoutError) else "error"
-            logging.getLogger(__name__).warning("version %s: %s", pipeline.version, fallback, exc_info=error)
+            if fallback == "error":
+                logging.getLogger(__name__).exception("version %s failed", pipeline.version)
             answer = pipeline.catalogue.most_popular(request)
         self.answers.labels(f"popularity: {fallback}" if fallback else "model").inc()
         items = [{"item": str(pipeline.catalogue.item_ids[item]), "score": score} for item, score in answer]

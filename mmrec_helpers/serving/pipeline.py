@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import faiss
 import numpy as np
@@ -88,13 +89,16 @@ class Catalogue:
             raise UnknownName(f"there is no category {category!r}")
         return Request(tuple(self.numbers[name] for name in history), k, category)
 
+    @cached_property
+    def by_popularity(self) -> list[int]:
+        """All items, the most popular first."""
+        return (1 + np.argsort(-self.popularity[1:], kind="stable")).tolist()
+
     def most_popular(self, request: Request) -> Answer:
         """The fallback: the items with the most training interactions that the filters leave."""
-        allowed = self.masks[request.category].copy()
-        allowed[list(request.history)] = False
-        items = np.flatnonzero(allowed)
-        best = items[np.argsort(-self.popularity[items], kind="stable")[: request.k]]
-        return [(int(item), float(self.popularity[item])) for item in best]
+        mask, seen = self.masks[request.category], set(request.history)
+        allowed = (item for item in self.by_popularity if mask[item] and item not in seen)
+        return [(item, float(self.popularity[item])) for item in islice(allowed, request.k)]
 
 
 class CachedEmbedding(nn.Module):
