@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -38,9 +39,15 @@ class Load:
     in_flight: int = 0
 
     async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        """Status and body of the answer to a request."""
-        self.idle = [pair for pair in self.idle if not pair[0].at_eof()]  # the service closes idle connections
-        reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection(self.host, self.port)
+        """Status and body of the answer to a request; again if the service has closed a connection that was idle."""
+        while self.idle:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                return await self._ask(*self.idle.pop(), method, path, body)
+        return await self._ask(*await asyncio.open_connection(self.host, self.port), method, path, body)
+
+    async def _ask(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, path: str, body: bytes
+    ) -> tuple[int, bytes]:
         head = f"{method} {path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Type: application/json\r\n"
         writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         answer = (await reader.readuntil(b"\r\n\r\n")).lower()
