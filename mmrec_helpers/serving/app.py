@@ -3,8 +3,10 @@
 import asyncio
 import hmac
 import logging
-from collections.abc import AsyncIterator, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,18 +21,23 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from mmrec_helpers.serving import versions
 from mmrec_helpers.serving.batching import Batcher, Limits, Overloaded
 from mmrec_helpers.serving.pipeline import Answer, Pipeline, Request, UnknownName
+from mmrec_helpers.serving.sessions import Sessions
 
 LATENCIES = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Upper bounds of the latency histogram, in seconds."""
 
 
 class Body(BaseModel):
-    """The body of a request for recommendations, in the shop's own names."""
+    """The body of a request for recommendations, in the shop's own names.
+
+    In a session the history is what is new: it is kept, and comes after what the session's earlier requests sent.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     history: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field([], max_length=200)
     k: int = Field(10, ge=1, le=100)
     category: str = Field("", max_length=64)
+    session: str = Field("", pattern="^[A-Za-z0-9_-]{0,64}$")
 
 
 class Version(BaseModel):
@@ -49,6 +56,7 @@ class Service:
 
     def __init__(self, root: Path, limits: Limits) -> None:
         self.root, self.limits, self.switching = root, limits, asyncio.Lock()
+        self.sessions = Sessions(root / "sessions.sqlite")
         self.current: tuple[Pipeline, Batcher] | None = None
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -56,6 +64,7 @@ class Service:
         self.latency = Histogram("latency_seconds", "Of an answer.", buckets=LATENCIES, registry=registry)
         sizes = [2**power for power in range(8)]
         self.batch_size = Histogram("batch_size", "Requests in a batch.", buckets=sizes, registry=registry)
+        self.lost = Counter("session_errors", "Requests whose session could not be kept.", registry=registry)
         waiting = Gauge("waiting", "Requests in the queue.", registry=registry)
         waiting.set_function(lambda: self.current[1].queue.qsize() if self.current else 0)
 
@@ -88,6 +97,16 @@ class Service:
         """Answer what was accepted, then end."""
         if self.current:
             await self.current[1].stop()
+        self.sessions.db.close()
+
+    def whole_history(self, body: Body, numbers: Mapping[str, int]) -> tuple[int, ...]:
+        """The items of a session, the new ones included; the new ones alone if the store fails."""
+        try:
+            names = self.sessions.add(body.session, body.history)
+        except sqlite3.Error:
+            self.lost.inc()
+            names = body.history
+        return tuple(numbers[name] for name in names if name in numbers)  # another version may have other items
 
     async def recommend(self, body: Body) -> dict[str, Any]:
         """The version, the items with their scores, and why popularity answered: the model was too slow, or failed.
@@ -100,6 +119,8 @@ class Service:
         (pipeline, batcher), fallback = self.current, None
         try:
             request = pipeline.catalogue.request(body.history, body.k, body.category)
+            if body.session and not batcher.is_full:  # a refused client sends the same items again
+                request = replace(request, history=self.whole_history(body, pipeline.catalogue.numbers))
             with self.latency.time():
                 answer = await asyncio.wait_for(batcher.submit(request), self.limits.timeout)
         except UnknownName as error:

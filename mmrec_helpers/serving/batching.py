@@ -49,13 +49,18 @@ class Batcher:
         self.task = asyncio.create_task(self._run())
         self.is_stopping = False
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a request would be refused now."""
+        return self.is_stopping or self.queue.full()
+
     def submit(self, request: Request) -> asyncio.Future[Answer]:
         """The future answer to a request. If it is cancelled while the request waits, nothing is computed for it.
 
         Raises:
             Overloaded: the queue is full, or the batcher stops.
         """
-        if self.is_stopping or self.queue.full():
+        if self.is_full:
             raise Overloaded
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.queue.put_nowait((request, future))

@@ -1,8 +1,10 @@
 """app.py, over loopback: answers, limits, hostile requests, slow and failing models, switches, and the end."""
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -80,6 +82,28 @@ def test_metrics_count_answers_and_batches(client):
     assert "process_cpu_seconds_total" in text
 
 
+def test_a_session_remembers_what_it_sent(folder):
+    body = {"session": "a", "k": 24}
+    with serve(folder, limits=PATIENT) as client:
+        client.post("/recommend", json=body | {"history": ["id-3", "id-7"]})
+        client.post("/recommend", json=body | {"history": ["id-99"]})  # refused, so not kept
+    with serve(folder, limits=PATIENT) as client:  # after a restart
+        remembered = client.post("/recommend", json=body | {"history": ["id-5"]}).json()
+        told = client.post("/recommend", json={"k": 24, "history": ["id-3", "id-7", "id-5"]}).json()
+        assert remembered == told
+        assert len(client.post("/recommend", json=body | {"session": "b"}).json()["items"]) == 24
+
+
+def test_where_the_store_fails_requests_are_answered_without_their_session(folder):
+    with serve(folder, limits=PATIENT) as client:
+        client.post("/recommend", json=BODY | {"session": "a"})
+        with contextlib.closing(sqlite3.connect(folder / "sessions.sqlite")) as other:
+            other.execute("DROP TABLE events")
+        answer = client.post("/recommend", json=BODY | {"session": "a"})
+        assert answer.json() == client.post("/recommend", json=BODY).json()
+        assert "session_errors_total 1.0" in client.get("/metrics").text
+
+
 # Limits and hostile requests --------------------------------------------------------------------------------------
 
 FAULTY = {
@@ -123,7 +147,7 @@ def test_a_faulty_request_is_refused_with_one_short_sentence(name, client):
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_hostile_text_is_an_unknown_name_and_nothing_else(text, client):
-    for body in ({"history": [text]}, {"category": text}, {text: 1}):
+    for body in ({"history": [text]}, {"category": text}, {text: 1}, {"session": text}):
         refused = client.post("/recommend", content=json.dumps(body), headers={"Content-Type": "application/json"})
         assert refused.status_code == 422
         assert refused.headers["content-type"] == "application/json"
@@ -174,13 +198,16 @@ def test_overload_is_refused_and_all_that_was_accepted_is_answered(folder, held)
     limits = Limits(timeout=60, batch_size=2, wait=0, waiting=4)
     with serve(folder, limits=limits) as client, ThreadPoolExecutor(20) as pool:
         held.clear()
-        answers = [pool.submit(client.post, "/recommend", json=BODY) for _ in range(20)]
+        answers = [pool.submit(client.post, "/recommend", json=BODY | {"session": "a"}) for _ in range(20)]
         while sum(answer.done() for answer in answers) < 20 - 6:  # the others are in a batch of 1 or 2, or wait
             time.sleep(0.01)
         held.set()
         codes = [answer.result().status_code for answer in answers]
         assert set(codes) == {200, 429}
         assert 5 <= codes.count(200) <= 6
+        with contextlib.closing(sqlite3.connect(folder / "sessions.sqlite")) as store:
+            kept = store.execute("SELECT count(*) FROM events").fetchone()
+        assert kept == (len(BODY["history"]) * codes.count(200),)
         assert next(answer.result() for answer in answers if answer.result().status_code == 429).headers["retry-after"]
 
 
