@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 
@@ -203,8 +203,7 @@ def check_served(system: BaseRecommender, num_items: int) -> None:
     Raises:
         ValueError: the scores depend on the user, or an empty history has none.
     """
-    histories = np.array([[1, num_items], [1, num_items], [0, 0]])
-    queries = Queries(np.arange(3), histories, np.zeros((3, 1), np.int64), np.full(3, int(time.time())))
-    scores = system.score(queries)
+    requests = [Request((1, num_items)), Request((1, num_items)), Request()]
+    scores = system.score(replace(queries_of(requests), users=np.arange(3)))
     if not np.allclose(scores[0], scores[1]):
         raise ValueError(f"{system.name} scores by the user: serve a system that reads the history alone")
