@@ -55,7 +55,9 @@ def test_lock_has_no_local_version_and_no_cuda():
     assert [name for name in PINS if CUDA.match(name)] == []
 
 
-EXTRAS = [PROJECT["project"]["optional-dependencies"][name] for name in ("book", "test")]  # those that are locked
+EXTRAS = [
+    PROJECT["project"]["optional-dependencies"][name] for name in ("book", "serve", "test")
+]  # those that are locked
 RANGES = [*PROJECT["project"]["dependencies"], *itertools.chain.from_iterable(EXTRAS)]
 
 

@@ -23,7 +23,7 @@ ROOMS = (
     ("studies",),
 )
 """Rooms of the package, and modules that stand alone, from the ground up; a module imports from its floor or below."""
-BESIDE = {"display": ("settings", "progress", "data"), "serving": ("settings", "data", "recommenders")}
+BESIDE = {"display": ("settings", "progress", "data"), "serving": ("files", "data", "recommenders")}
 """Room -> what it may import; only studies, and what lies outside of the package, may import it."""
 OUTSIDE = ("experiments", "pretraining", "tools", "tests", "notebooks")
 """What nothing in the package may import."""
@@ -49,11 +49,11 @@ ACROSS = {
     "recommenders/test_mmgpt2rec_options.py": "a second file for mmgpt2rec.py, which has many options",
 }
 """Test of a room that is not of one of its modules -> what it is of."""
-MOST_LINES = 13_080
+MOST_LINES = 13_749
 """Of the package, lessons not counted: they are written by `make export`. It grew when recommenders learnt to be saved,
 tuning got one rule, real models came in, chapter 5 built I-LLMRec, chapter 6 MLLM-MSR, chapter 7 graphs, the fusion
-of words and patches, the shop's event log, Trans2D and MMSR, and chapter 8 the audit of tables and the rule of the
-claims ledger. It may only fall, except for what a new chapter builds."""
+of words and patches, the shop's event log, Trans2D and MMSR, chapter 8 the audit of tables and the rule of the claims
+ledger, and chapter 9 the service. It may only fall, except for what a new chapter builds."""
 
 
 @cache

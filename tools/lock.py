@@ -21,7 +21,7 @@ def resolve() -> dict[str, str]:
     """Package name -> version. Needs the registry, and `uv`, which it fetches into this environment."""
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "uv"], check=True)
     command = [sys.executable, "-m", "uv", "pip", "compile", "--universal", "--fork-strategy", "fewest"]
-    command += ["--python-version", "3.11", "--extra", "book", "--extra", "test"]
+    command += ["--python-version", "3.11", "--extra", "book", "--extra", "serve", "--extra", "test"]
     command += ["--no-annotate", "--no-header", "pyproject.toml"]
     lines = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
     pins = dict(line.split(" ;")[0].split("==") for line in lines)

@@ -180,6 +180,12 @@ def lab() -> None:
     run(PYTHON, "-m", "jupyterlab", "notebooks")
 
 
+def serve() -> None:
+    """Serve recommendations on this machine, with a model that is trained on first use: [PORT=8000]."""
+    setup()
+    run(PYTHON, "tools/serve.py", os.environ.get("PORT") or "8000")
+
+
 def results() -> None:
     """Run what is not recorded in book/results (hours), or some: [ONLY='ch04/pocket-0/*'] [AGAIN=1] repeats it."""
     setup()
@@ -242,6 +248,7 @@ TASKS = {
         export,
         data,
         lab,
+        serve,
         results,
         pretrained,
         bench,
