@@ -10,6 +10,7 @@ from small_data import rec_dataset
 from experiments import ch04, decoders
 from experiments.cells import Cell
 from experiments.datasets import LEAVE_ONE_OUT, POCKET, benchmark_split
+from experiments.splits import user_folds
 from mmrec_helpers.data.dataset import TEST, Queries, RecDataset
 from mmrec_helpers.recommenders.mmgpt2rec import MMGPT2Rec
 
@@ -87,7 +88,7 @@ def seasons(num_users: int = 60, num_items: int = 20, length: int = 4) -> RecDat
 
 @pytest.mark.parametrize("name", DATED)
 def test_where_the_date_alone_decides_only_the_decoder_with_the_date_learns(name):
-    split, hits = seasons().by_user_folds()[0], {}
+    split, hits = user_folds(seasons())[0], {}
     queries = split.queries("test")
     for kind in (MMGPT2Rec, decoders.KINDS[name]):
         system = kind(features=np.eye(21)[:, 1:], dim=16, num_layers=1, num_heads=2, epochs=20, lr=2e-2, batch_size=10)
