@@ -11,23 +11,13 @@ from PIL import Image
 
 from experiments.cells import Cell
 from experiments.datasets import POCKET, SEEDS, Unavailable, data_home, open_data, stamp_of
+from experiments.overlap import ATTRIBUTES, embed_captions, study_caption_swaps, study_probes, study_sigmoid
 from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.encoders.features import Features, embed_images, embed_texts
 from mmrec_helpers.encoders.models import Encoder, load_encoder, randomly_initialised
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.settings import load_settings
-from mmrec_helpers.studies.ch02 import (
-    ATTRIBUTES,
-    embed_captions,
-    groups_of,
-    study_caption_swaps,
-    study_features,
-    study_overlap,
-    study_probes,
-    study_sigmoid,
-    subsample_items,
-    sweep_parameter,
-)
+from mmrec_helpers.studies.ch02 import groups_of, study_features, study_overlap, subsample_items, sweep_parameter
 from pretraining.photo import RANDOM_IMAGES, SHUFFLED, photo_encoder
 
 STUDY, OVERLAP, SWAPS, FLICKR = "ch02", "overlap", "caption swaps", "flickr8k"

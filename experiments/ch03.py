@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.bayes_ceiling import BayesCeiling
 from experiments.cells import TIMING, Cell
 from experiments.datasets import (
     IMAGE_ENCODERS,
@@ -23,14 +24,16 @@ from experiments.datasets import (
     stamp_of,
 )
 from experiments.systems import chosen_settings, plan_tuning, run_system
+from mmrec_helpers.data.dataset import Split
 from mmrec_helpers.evaluation.metrics import TargetRanks
 from mmrec_helpers.evaluation.protocols import FullRanking, Recommender
 from mmrec_helpers.evaluation.runs import Run
-from mmrec_helpers.recommenders.ceilings import BayesCeiling, Oracle
+from mmrec_helpers.recommenders.ceilings import Oracle
 from mmrec_helpers.recommenders.registry import SYSTEMS, Inputs, build_system, system_inputs
+from mmrec_helpers.recommenders.sasrec import SASRec
 from mmrec_helpers.recommenders.tuning import SPACES
 from mmrec_helpers.settings import load_settings
-from mmrec_helpers.studies.ch03 import first_item_confidence, preprocessing_runs
+from mmrec_helpers.studies.ch03 import preprocessing_runs
 
 STUDY = "ch03"
 SAMPLED = ("100 uniform", "100 by popularity", "20 uniform")
@@ -133,3 +136,25 @@ def ceiling_run(cell: Cell, kind: type[Oracle] | None = None, num_queries: int |
 def inputs(data: str, seed: int, encoder: str) -> Inputs:
     """The features of the benchmark's items, of their images by an encoder."""
     return system_inputs(benchmark_data(data, seed), encoder)
+
+
+def first_item_confidence(system: SASRec, split: Split) -> dict[str, np.ndarray]:
+    """What a SASRec says of its first item for each test query: (N,) ``confidence``, (N,) ``first is next`` (0 or 1).
+
+    The confidence is a probability: with full cross-entropy a softmax over the catalogue, with the binary losses a
+    sigmoid of the item's score.
+    """
+    queries = split.queries("test")
+    probabilities, correct = [], []
+    for start in range(0, len(queries), 1000):  # bounds memory
+        batch = queries.take(slice(start, start + 1000))
+        scores = np.asarray(system.score(batch))[:, 1:].astype(float)
+        first = scores.argmax(axis=1)
+        best = scores[np.arange(len(first)), first]
+        inverse = np.exp(scores - best[:, None]).sum(axis=1) if system.loss == "ce" else 1 + np.exp(-best)
+        probabilities.append(1 / inverse)
+        correct.append(first + 1 == batch.targets[:, 0])
+    return {
+        "confidence": np.concatenate(probabilities).round(4),  # few digits, which records store in little space
+        "first is next": np.concatenate(correct).astype(float),
+    }

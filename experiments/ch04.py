@@ -6,7 +6,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from experiments import ch03, decoders
+from experiments import ch03, decoders, prompting
 from experiments.cells import TIMING, Cell
 from experiments.datasets import (
     IMAGE_ENCODERS,
@@ -77,7 +77,7 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
     chosen = {name: chosen_settings(STUDY, runs, name, DECODER) for name in tuned}
     chosen |= {name: chosen[DECODER] for name in (*ABLATIONS, *REVIEWS) if name not in chosen}
     chosen |= baseline_settings(runs) | {name: {} for name in variants() if name not in chosen}
-    cells += extra_cells(runs, chosen)
+    cells += extra_cells(runs, chosen) + prompting.plan(chosen)
     leave_one_out = [*variants(), *REVIEWS, "SASRec"]
     for seed in SEEDS:
         for name in leave_one_out:
@@ -187,12 +187,15 @@ def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
         ceiling, num_users = decoders.CEILINGS[cells[0].system]
         yield cells[0], ch03.ceiling_run(cells[0], ceiling, num_users)
         return
-    yield from run_system(partial(build, cells[0]), cells, checkpoint)
+    yield from run_system(partial(build, cells[0]), cells, checkpoint, split=prompting.split_of(cells[0]))
 
 
 def build(cell: Cell) -> Recommender:
     """The system of a cell, not yet fitted."""
-    if cell.system in BASELINES:
+    if cell.system in prompting.PROMPTED:
+        require_model(str(cell.hyperparameters.get("llm", "pocket-lm")))
+        return prompting.Prompted(seed=cell.seed, name=cell.system, **cell.hyperparameters)  # type: ignore[arg-type]
+    if cell.system in (*BASELINES, *prompting.BESIDE):
         return ch03.build(cell)
     name = cell.system.removesuffix(BY_MINILM)
     if name != cell.system:
@@ -201,14 +204,15 @@ def build(cell: Cell) -> Recommender:
     if name == decoders.RESNET:
         settings = replace(settings, models=settings.models | {"clip": "pocket-resnet"})
     known = variants() | decoders.EXTRAS | dict.fromkeys((*REVIEWS, decoders.KNOWN), ABLATIONS[DECODER])
+    known, kinds = known | prompting.INSTRUCTED, decoders.KINDS | prompting.KINDS
     own = inputs(
         cell.data, cell.seed, settings.models["text"], settings.models["clip"], name if name in REVIEWS else ""
     )
     system = build_variant(cell.system, known[name], own, settings, **cell.hyperparameters)
-    if name not in decoders.KINDS:
+    if name not in kinds:
         return system
     assert isinstance(system, MMGPT2Rec)
-    return decoders.as_kind(system, decoders.KINDS[name])
+    return decoders.as_kind(system, kinds[name])
 
 
 def book_settings(data: str, seed: int, text: str) -> BookSettings:

@@ -18,6 +18,14 @@ from experiments.expressions import (
     with_wrong_items,
     within_window,
 )
+from experiments.illm_variants import (
+    CONTROLS,
+    EXPRESSED,
+    ON_REAL_DATA,
+    VARIANTS,
+    build_variant,
+    collaborative_features,
+)
 from experiments.systems import chosen_settings, plan_tuning, run_system
 from mmrec_helpers.data.dataset import Split
 from mmrec_helpers.evaluation.protocols import Recommender
@@ -28,14 +36,6 @@ from mmrec_helpers.recommenders.item_prompts import EXPRESSIONS
 from mmrec_helpers.recommenders.tuning import Settings
 from mmrec_helpers.settings import PROFILES, load_settings
 from mmrec_helpers.settings import Settings as BookSettings
-from mmrec_helpers.studies.ch05 import (
-    CONTROLS,
-    EXPRESSED,
-    ON_REAL_DATA,
-    VARIANTS,
-    build_variant,
-    collaborative_features,
-)
 
 STUDY = "ch05"
 TUNED = {"I-LLMRec": "I-LLMRec", "TALLRec": "I-LLMRec", "no LLM": "no LLM"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import ch03
+from experiments import captions, ch03
 from experiments.cells import Cell
 from experiments.datasets import (
     LEAVE_ONE_OUT,
@@ -21,6 +21,7 @@ from experiments.datasets import (
     open_data,
     stamp_of,
 )
+from experiments.record import recorded
 from experiments.systems import chosen_settings, plan_tuning, run_system
 from mmrec_helpers.data.dataset import PARTS, Split
 from mmrec_helpers.encoders.features import embed_texts
@@ -38,9 +39,10 @@ from mmrec_helpers.evaluation.protocols import Recommender
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.lessons.preferences import direct_preferences, preference_steps
 from mmrec_helpers.llm.replies import Replies
-from mmrec_helpers.llm.summaries import ItemSummaries, summarise_items
+from mmrec_helpers.llm.summaries import ItemSummaries, describe, summarise_items
 from mmrec_helpers.recommenders.gru4rec import GRU4Rec
 from mmrec_helpers.recommenders.mllm_msr import MLLMMSR
+from mmrec_helpers.recommenders.reranker import Reranker
 from mmrec_helpers.recommenders.tuning import Settings
 from mmrec_helpers.settings import load_settings
 
@@ -76,11 +78,21 @@ FEW = f", {TRAINED} users"
 ON_FEW = tuple(name + FEW for name in BASELINES[:4])
 FOLDS = tuple(f"fold {fold} of {NUM_FOLDS}" for fold in range(1, NUM_FOLDS + 1))
 IN_FOLDS = (FAMILY, "SASRec", "SASRec_F, both")
+TOP, _BY_POPULARITY, _BY_SASREC = 20, "full; of popularity", "full; of SASRec"
+RERANKED = {
+    "popularity": ("full",),
+    "SASRec": ("full", _BY_POPULARITY),
+    FAMILY: (_BY_POPULARITY, _BY_SASREC),
+    "1,200 users": (_BY_POPULARITY, _BY_SASREC),
+}
+"""System -> its protocols of full ranking on the first shop: alone, or as the ranker of a retriever's TOP items."""
 INPUTS = {"GRU4Rec on descriptions": ("words",), "GRU4Rec on features": ("image",),
           "GRU4Rec on both": ("words", "image")}  # fmt: skip
 """GRU4Rec by what it is given of the images, as in the paper's Table 1: descriptions as vectors, features, or both."""
-TEXT_ENCODER = "pocket-sbert"
-"""Of the descriptions."""
+OF_POSTERS = {"GRU4Rec on captions": ("captions",), "GRU4Rec on captions and features": ("captions", "image")}
+"""The same by what a model of photographs writes, see ``experiments.captions``; pocket-vlm has seen drawings alone."""
+TEXT_ENCODERS = {"words": "pocket-sbert", "captions": "minilm"}
+"""Of the descriptions, and of the captions of photographs."""
 FIDELITY = "fidelity"
 WRITERS = ("recurrent", "direct", "another user's", "counted", "counted, last 6")
 """Whence preferences come that are compared with the true tastes."""
@@ -102,11 +114,15 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
     for data, seed, split in places:
         names = (*((*VARIANTS, *ON_FEW) if (seed, split) == (0, LEAVE_ONE_OUT) else ON_EACH_SHOP), *BASELINES)
         cells += [cell for name in names for cell in cells_of(chosen, name, data=data, seed=seed, split=split)]
+    for name, protocols in RERANKED.items():
+        for cell in cells_of(chosen, name, data=POCKET, split=LEAVE_ONE_OUT):
+            cells += [replace(cell, protocol=protocol) for protocol in protocols]
     for fold in FOLDS:
         cells += [cell for name in IN_FOLDS for cell in cells_of(chosen, name, data=POCKET, split=fold)]
     for data, seed in [(POCKET, seed) for seed in SEEDS] + [("movielens", 0)]:
-        for name in INPUTS:
+        for name in INPUTS if data == POCKET else INPUTS | OF_POSTERS:
             cells += cells_of({name: chosen["GRU4Rec_F, both"]}, name, data=data, seed=seed, split=LEAVE_ONE_OUT)
+    cells += captions.plan(STUDY)
     return cells + [
         Cell(study=STUDY, data=POCKET, seed=seed, protocol=FIDELITY, system=name) for seed in SEEDS for name in WRITERS
     ]
@@ -137,9 +153,11 @@ def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
     first = cells[0]
     if first.protocol == FIDELITY:
         yield first, fidelity_run(first)
+    elif first.system == captions.SYSTEM:
+        yield from captions.run(cells, checkpoint)
     else:
         split = with_fewer_users(benchmark_split(first.data, first.seed, first.split), first.seed)
-        yield from run_system(partial(build, first), cells, checkpoint, split=split)
+        yield from run_system(partial(build, first), cells, checkpoint, under=partial(under, first, split), split=split)
 
 
 def with_fewer_users(split: Split, seed: int) -> Split:
@@ -160,6 +178,17 @@ def learning_from_few(split: Split, seed: int) -> Split:
     return replace(split, part=part)
 
 
+def under(cell: Cell, split: Split, system: Any, condition: str) -> Recommender:  # noqa: ANN401
+    """A fitted system as the ranker of what a retriever finds, such as ``of SASRec``, or as it is."""
+    if not condition:
+        return system
+    name = condition.removeprefix("of ")
+    settings = baseline_settings(list(recorded(ch03.STUDY).values()))[name]
+    assert settings is not None  # otherwise its own cells are not planned yet
+    retriever: Any = ch03.build(replace(cell, system=name, hyperparameters=settings)).fit(split)
+    return Reranker(retriever, system, TOP)
+
+
 def build(cell: Cell) -> Recommender:
     """The system of a cell, not yet fitted."""
     if cell.system in BASELINES:
@@ -169,8 +198,8 @@ def build(cell: Cell) -> Recommender:
         system.name, fit = cell.system, system.fit
         system.fit = lambda split, checkpoint=None: fit(learning_from_few(split, cell.seed), checkpoint)
         return system
-    if cell.system in INPUTS:
-        features = np.concatenate([image_inputs(cell.data, cell.seed)[kind] for kind in INPUTS[cell.system]], axis=1)
+    if kinds := (INPUTS | OF_POSTERS).get(cell.system):
+        features = np.concatenate([image_input(cell.data, cell.seed, kind) for kind in kinds], axis=1)
         return GRU4Rec(features=features, use_ids=False, seed=cell.seed, name=cell.system, **cell.hyperparameters)
     texts = item_texts(cell.seed)
     own: Settings = {"max_users": TRAINED} | VARIANTS[cell.system] | cell.hyperparameters
@@ -186,13 +215,14 @@ def item_texts(seed: int) -> ItemSummaries:
 
 
 @cache
-def image_inputs(data: str, seed: int) -> dict[str, np.ndarray]:
-    """(I + 1, F) each: the images' features; and vectors of what pocket-vlm describes of them."""
-    dataset, settings = benchmark_data(data, seed), load_settings()
-    described = summarise_items(dataset, "pocket-lm", "pocket-vlm").images
-    words = embed_texts(described, TEXT_ENCODER).vectors.numpy()
-    image = ch03.inputs(data, seed, ch03.IMAGE_ENCODERS.get(data, settings.models["clip"]))["image"]
-    return {"words": words, "image": np.asarray(image)}
+def image_input(data: str, seed: int, kind: str) -> np.ndarray:
+    """(I + 1, F) the images' features, or vectors of what a model writes about them."""
+    dataset = benchmark_data(data, seed)
+    if kind == "image":
+        encoder = ch03.IMAGE_ENCODERS.get(data, load_settings().models["clip"])
+        return np.asarray(ch03.inputs(data, seed, encoder)["image"])
+    texts = describe(dataset, "pocket-vlm") if kind == "words" else captions.item_captions(dataset)
+    return embed_texts(texts, TEXT_ENCODERS[kind]).vectors.numpy()
 
 
 # Fidelity -------------------------------------------------------------------------------------------------------------

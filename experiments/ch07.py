@@ -1,4 +1,4 @@
-"""Chapter 7's cells: recommenders on the graph of users and items, with a control whose features are shuffled."""
+"""Chapter 7's cells: recommenders on graphs and on the fields of items, with a control whose features are shuffled."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial

@@ -12,6 +12,7 @@ from experiments import ch03, ch04
 from experiments.cells import Cell
 from experiments.datasets import LEAVE_ONE_OUT, POCKET, SEEDS, benchmark_data
 from experiments.expressions import noisy_descriptions
+from experiments.illm_variants import missing_images
 from experiments.systems import chosen_settings, run_system
 from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.evaluation.protocols import Recommender
@@ -20,7 +21,6 @@ from mmrec_helpers.recommenders.registry import build_system, system_inputs
 from mmrec_helpers.recommenders.tuning import Settings
 from mmrec_helpers.settings import load_settings
 from mmrec_helpers.studies.ch04 import ABLATIONS, build_variant, decoder_inputs
-from mmrec_helpers.studies.ch05 import missing_images
 
 STUDY, BEST, CONTENT = "ch08", "GRU4Rec_F, both", "content, both"
 """The best system of chapter 3 with images and texts, and one that learns nothing; beside chapter 4's decoder."""

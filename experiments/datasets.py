@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.splits import held_out_category, user_folds
 from mmrec_helpers.data.dataset import RecDataset, Split
 from mmrec_helpers.data.report import CleaningReport
 from mmrec_helpers.encoders.checkpoints import find_checkpoint
@@ -117,9 +118,9 @@ def benchmark_split(name: str, seed: int, split: str) -> Split:
     """
     dataset = benchmark_data(name, seed)
     if split.startswith("fold"):
-        return dataset.by_user_folds(NUM_FOLDS)[int(split.split()[1]) - 1]
+        return user_folds(dataset, NUM_FOLDS)[int(split.split()[1]) - 1]
     if split == UNSEEN_CATEGORY:
-        return dataset.hold_out_category(sorted(set(dataset.column("category")[1:]))[seed])
+        return held_out_category(dataset, sorted(set(dataset.column("category")[1:]))[seed])
     return {
         LEAVE_ONE_OUT: dataset.leave_one_out,
         TEMPORAL: dataset.temporal_split,

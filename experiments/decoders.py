@@ -3,17 +3,19 @@
 from dataclasses import fields, replace
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
+from scipy import sparse
 from torch import Tensor, nn
 
-from mmrec_helpers.data.dataset import Split
-from mmrec_helpers.lessons.decoder import GPT2, Add, ItemEmbedding
+from experiments.bayes_ceiling import BayesCeiling
+from mmrec_helpers.data.dataset import Queries, Split
+from mmrec_helpers.lessons.decoder import GPT2, Add, ItemDecoder
 from mmrec_helpers.llm.tuning import LORA_RANK
 from mmrec_helpers.pocket_shop.choice_model import POPULARITY_UTILITY, common_utility
-from mmrec_helpers.recommenders.ceilings import BayesCeiling
 from mmrec_helpers.recommenders.mmgpt2rec import DecoderNetwork, MMGPT2Config, MMGPT2Rec
-from mmrec_helpers.recommenders.sequential import sort_by_length
+from mmrec_helpers.recommenders.sequential import CatalogueEmbedding, sort_by_length
 from mmrec_helpers.studies.ch04 import ABLATIONS, APPENDIX, DESIGN_CHOICES, PRINTED, Variant
 from mmrec_helpers.training.loop import batch_rows
 
@@ -26,9 +28,7 @@ class ZeroIds(MMGPT2Rec):
     def build_model(self, features: Tensor | None) -> DecoderNetwork:
         """See ``SequentialRecommender``."""
         network = super().build_model(features)
-        ids = network.item_embedding.id_embeddings
-        assert ids is not None
-        ids.data.zero_()
+        nn.init.zeros_(network.item_embedding.id_embeddings)
         return network
 
 
@@ -59,7 +59,7 @@ class Bottleneck(Add):
 class BottleneckDecoder(MMGPT2Rec):
     """The paper's addition, III-A: both modalities are projected to 512 numbers; it does not say what follows."""
 
-    def _item_embedding(self, columns: Tensor | None) -> ItemEmbedding:
+    def _item_embedding(self, columns: Tensor | None) -> CatalogueEmbedding:
         embedding = super()._item_embedding(columns)
         embedding.fusion = Bottleneck(self.dims, self.dim)
         return embedding
@@ -82,6 +82,100 @@ class KnownItemsOnly(MMGPT2Rec):
         return F.cross_entropy(logits, torch.searchsorted(self.known, targets[targets > 0] - 1))
 
 
+PERIOD, HARMONICS = 730.5, 16
+"""Days of the longest of the waves that encode a date, two years, and their number; the shortest lasts 46 days."""
+
+
+class DateNetwork(DecoderNetwork):
+    """A decoder that is given the day of the item to predict, and the days since the one before, at each position.
+
+    An input is an item or the BOS token, plus I + 2 times the day of the *next* item: all that a recommender knows at
+    the time of prediction, when it is today.
+
+    Args:
+        decoder: over items 1..I and the BOS token, I + 1.
+        in_biases: let each item's bias depend on the day, too: popularity changes.
+    """
+
+    def __init__(self, decoder: ItemDecoder, in_biases: bool) -> None:
+        super().__init__(decoder)
+        (num_items,), dim = self.bias.shape, decoder.item_embedding.special_token.shape[1]
+        self.base, self.date = num_items + 2, nn.Linear(2 * HARMONICS + 1, dim, bias=False)
+        self.trends = nn.Parameter(torch.zeros(num_items, 2 * HARMONICS)) if in_biases else None
+        nn.init.zeros_(self.date.weight)  # training begins with the decoder that has no dates
+
+    def forward(self, inputs: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``SequenceModel``; with ``in_biases`` hidden states and output embeddings end with 2 H more numbers."""
+        hidden, outputs = super().forward(inputs, positions)
+        if self.trends is None:
+            return hidden, outputs
+        return torch.cat([hidden, waves(inputs[positions] // self.base)], 1), torch.cat([outputs, self.trends], 1)
+
+    def encode(self, inputs: Tensor, embeddings: Tensor) -> Tensor:
+        """See ``SequenceModel``; the date is projected and added to the item's embedding."""
+        items, days = inputs % self.base, inputs // self.base
+        gaps = days.diff(dim=1, prepend=days[:, :1]).clamp(min=0).log1p()  # (B, T), 0 at padding
+        dates = self.date(torch.cat([waves(days), gaps[..., None]], 2))
+        return self.decoder.gpt2(F.embedding((items - 1).relu(), embeddings) + dates)
+
+
+def waves(days: Tensor) -> Tensor:
+    """(...) days -> (..., 2 H) sines and cosines of the periods PERIOD / 1 to PERIOD / H."""
+    angles = 2 * torch.pi / PERIOD * days[..., None] * torch.arange(1, HARMONICS + 1, device=days.device)
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+class DateInput(MMGPT2Rec):
+    """MM-GPT2Rec with the date as an input, see ``DateNetwork``; days are counted from the first one in training.
+
+    The data must not have an item twice in a history: of an item's days only the first is kept.
+    """
+
+    in_biases = False
+
+    def prepare(self, split: Split) -> Tensor:
+        """See ``SequentialRecommender``."""
+        frame, self.base = split.dataset.interactions, split.dataset.num_items + 2
+        self.start = split.interactions("train")["time"].min() // 86_400 - 1
+        first = frame.groupby(["user", "item"], as_index=False)["time"].min()
+        at, shape = (first["user"], first["item"]), (split.dataset.num_users, self.base)
+        self.day_of = sparse.csr_array((self.days(first["time"]), at), shape)
+        return super().prepare(split)
+
+    def days(self, times: pd.Series | np.ndarray) -> np.ndarray:
+        """Times in seconds as days, 1 in training at first."""
+        return np.maximum(np.asarray(times) // 86_400 - self.start, 1)
+
+    def build_model(self, features: Tensor | None) -> DateNetwork:
+        """See ``SequentialRecommender``."""
+        return DateNetwork(super().build_model(features).decoder, self.in_biases)
+
+    def windows_of(self, split: Split) -> Tensor:
+        """See ``SequentialRecommender``; each item plus I + 2 times its own day."""
+        frame = split.interactions("train")
+        items = frame["item"].to_numpy() + self.base * self.days(frame["time"])
+        return torch.from_numpy(self.training_rows(frame["user"].to_numpy(), items)).to(self.device)
+
+    def inputs_and_targets(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``SequentialRecommender``; inputs as of ``DateNetwork``."""
+        inputs, targets = super().inputs_and_targets(rows)
+        return inputs % self.base + targets // self.base * self.base, targets % self.base
+
+    def inputs_of(self, queries: Queries) -> np.ndarray:
+        """See ``SequentialRecommender``; inputs as of ``DateNetwork``, the last one with the day of the query."""
+        own = self.day_of[queries.users[:, None], queries.histories].toarray()  # (N, T), 0 at padding
+        rows = super().inputs_of(replace(queries, histories=queries.histories + self.base * own))
+        next_days = np.roll(rows // self.base, -1, axis=1)
+        next_days[np.arange(len(rows)), (rows > 0).sum(1) - 1] = self.days(queries.times)
+        return rows % self.base + self.base * next_days * (rows > 0)
+
+
+class DateInBiases(DateInput):
+    """The date as an input, and items whose biases depend on it."""
+
+    in_biases = True
+
+
 def as_kind(system: MMGPT2Rec, kind: type[MMGPT2Rec]) -> MMGPT2Rec:
     """The same system as another class."""
     return kind(**{one.name: getattr(system, one.name) for one in fields(system) if one.init})
@@ -93,6 +187,8 @@ KINDS = {
     "random backbone, LoRA alpha 1": LoraAlphaOne,
     "512 numbers, add": BottleneckDecoder,
     KNOWN: KnownItemsOnly,
+    "date as input": DateInput,
+    "date as input and in item biases": DateInBiases,
 }
 """System -> its class, where it is not MMGPT2Rec itself."""
 
@@ -112,6 +208,8 @@ AS_THE_DECODER = {
     "512 numbers, add": Variant(),
     "price as a third modality": Variant(inputs="with price"),
     RESNET: Variant(),
+    "date as input": Variant(),
+    "date as input and in item biases": Variant(),
     "dim 256, add": Variant(hyperparameters={"dim": 256}),
     "dim 256, concat": Variant(config=MMGPT2Config(fusion="concat"), hyperparameters={"dim": 256}),
 }

@@ -14,8 +14,9 @@ from experiments.cells import TIMING, Cell
 from experiments.datasets import LEAVE_ONE_OUT, POCKET, benchmark_data, benchmark_split, stamp_of
 from experiments.record import checkpoints
 from mmrec_helpers.data.dataset import Split
+from mmrec_helpers.evaluation import metrics
 from mmrec_helpers.evaluation.protocols import FullRanking, Recommender, SampledNegatives, evaluate_protocols
-from mmrec_helpers.evaluation.runs import Run, list_metrics
+from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.recommenders.features import text_features
 from mmrec_helpers.recommenders.tuning import SPACES, Settings, Trial, best_settings
 
@@ -142,6 +143,26 @@ def num_parameters(system: Any) -> int:  # noqa: ANN401, systems hold their netw
     """Learnt numbers of a system with a network; 0 of others."""
     network = getattr(system, "network", None) or getattr(system, "model", None)
     return sum(weight.numel() for weight in network.parameters() if weight.requires_grad) if network else 0
+
+
+def list_metrics(run: Run, split: Split, vectors: np.ndarray, k: int = 10) -> dict[str, float]:
+    """Metrics beyond accuracy of a run's lists, which a record keeps in place of the lists.
+
+    Args:
+        run: with lists of at least k items.
+        split: whose training part the system learnt from.
+        vectors: (I + 1, D) by which two items are similar.
+        k: cut-off.
+    """
+    pairs = split.interactions("train")[["user", "item"]].drop_duplicates()
+    num_users = np.bincount(pairs["item"], minlength=split.dataset.num_items + 1)
+    lists = run.lists[:, :k]
+    return {
+        f"coverage@{k}": metrics.coverage(lists, split.dataset.num_items),
+        f"intra-list diversity@{k}": float(np.nanmean(metrics.intra_list_diversity(lists, vectors))),
+        f"inter-list diversity@{k}": metrics.inter_list_diversity(lists),
+        f"novelty@{k}": float(np.nanmean(metrics.novelty(lists, num_users, pairs["user"].nunique()))),
+    }
 
 
 @cache

@@ -44,3 +44,26 @@ def rec_dataset(rows: list[tuple[int, int, int]], num_users: int | None = None, 
     num_users = num_users or int(user.max(initial=0)) + 1
     names = np.array([f"user-{number}" for number in range(num_users)])
     return RecDataset("test", catalogue(max(int(item.max(initial=1)), 1), **items), interactions, names)
+
+
+SEEDS = range(5)
+
+
+def random_dataset(seed: int, num_users: int = 14, num_items: int = 12, last_day: int = 40) -> RecDataset:
+    """Random histories with many ties in time; users 0 to 3 have as many interactions, the others up to 9."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for user in range(num_users):
+        length = user if user < 4 else rng.integers(1, 10)
+        times = np.sort(rng.integers(0, last_day, length))
+        rows += [(user, int(rng.integers(1, num_items + 1)), int(time)) for time in times]
+    rows.append((num_users, num_items, last_day))  # so that every number up to the last exists
+    return rec_dataset(rows)
+
+
+def rows_of(dataset: RecDataset) -> list[list[int]]:
+    """Each user's row numbers, in order."""
+    rows = [[] for _ in range(dataset.num_users)]
+    for row, user in enumerate(dataset.interactions["user"].tolist()):
+        rows[user].append(row)
+    return rows

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from claims import NOT_RECORDED
 from docutils import nodes
 from ledger import VERDICTS, Judged, judge, measure, printed_text, runs_in, with_intervals
 from sphinx.application import Sphinx
@@ -16,7 +17,6 @@ from sphinx.config import Config
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
-from mmrec_helpers.evaluation.claims import NOT_RECORDED
 from mmrec_helpers.evaluation.published import PUBLISHED
 from mmrec_helpers.evaluation.runs import load_runs
 

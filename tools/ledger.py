@@ -9,9 +9,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-
-from mmrec_helpers.evaluation.audit import audit_table
-from mmrec_helpers.evaluation.claims import (
+from claims import (
     FAILS,
     HOLDS,
     IN_PART,
@@ -22,6 +20,8 @@ from mmrec_helpers.evaluation.claims import (
     side,
     verdict,
 )
+
+from mmrec_helpers.evaluation.audit import audit_table
 from mmrec_helpers.evaluation.published import CANDIDATES, PUBLISHED, RELEVANT, ROUNDING
 from mmrec_helpers.evaluation.runs import Run, load_runs
 from mmrec_helpers.evaluation.tables import holm, p_value, pooled

@@ -171,7 +171,7 @@ def data() -> None:
     setup()
     name = os.environ.get("NAME", "")
     folder = os.environ.get("TO") or ROOT / "data" / name.partition(":")[0]
-    run(PYTHON, "-m", "mmrec_helpers.data.download", name, folder)
+    run(PYTHON, "tools/download.py", name, folder)
 
 
 def lab() -> None:

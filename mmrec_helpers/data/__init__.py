@@ -1,1 +1,1 @@
-"""Real and synthetic interaction data in one form: data set, splits, cleaning, downloads."""
+"""Real and synthetic interaction data in one form: data set, splits, cleaning."""

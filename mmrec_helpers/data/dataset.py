@@ -103,11 +103,8 @@ class RecDataset:
     def days_spanned(self, at_least: float = 0) -> float:
         """Days between the first and the last interaction.
 
-        Args:
-            at_least: the days that a statistic needs.
-
         Raises:
-            NotAvailable: there are no times, or they span fewer days.
+            NotAvailable: there are no times, or they span fewer days than a statistic needs, ``at_least``.
         """
         if not self.timed:
             raise NotAvailable(f"{self.name} has orders, not times.")
@@ -180,19 +177,14 @@ class RecDataset:
         return replace(self, items=self.items.select(items - 1), interactions=frame, user_ids=self.user_ids[users])
 
     def k_core(self, users: int = 5, items: int | None = None) -> "RecDataset":
-        """The largest part in which every user and every item has enough interactions; it may be empty.
-
-        Args:
-            users: least number of interactions of a user.
-            items: of an item; as many as of a user if None.
-        """
+        """The largest part in which every user and every item has enough interactions, see ``k_core_mask``."""
         user, item = (self.interactions[column].to_numpy() for column in ("user", "item"))
         return self.select_interactions(k_core_mask(user, item, users, items))
 
     # Splits -----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _from_end(self) -> np.ndarray:
+    def from_end(self) -> np.ndarray:
         """(number of interactions,) how many later interactions the same user has."""
         user = self.interactions["user"].to_numpy()
         ends = np.cumsum(np.bincount(user, minlength=self.num_users))  # (U,)
@@ -205,7 +197,7 @@ class RecDataset:
         may be later than a user's test interaction.
         """
         length = np.bincount(self.interactions["user"], minlength=self.num_users)[self.interactions["user"]]
-        part = np.where(self._from_end == 0, TEST, np.where(self._from_end == 1, VALID, TRAIN))
+        part = np.where(self.from_end == 0, TEST, np.where(self.from_end == 1, VALID, TRAIN))
         return Split(self, np.where(length < 3, TRAIN, part), "leave-one-out")
 
     def temporal_split(self, train: float = 0.75, valid: float = 0.15) -> "Split":
@@ -256,54 +248,6 @@ class RecDataset:
             raise NotAvailable(f"{self.name} has no user with interactions on two days.")
         return Split(replace(self, interactions=frame), part, "next day", has_tie_order=False).shuffle_ties(seed)
 
-    def by_user_folds(self, num_folds: int = 5, seed: int = 0) -> list["Split"]:
-        """Split the users into folds. Split f tests on the last interaction of fold f, validates on that of fold f + 1.
-
-        The earlier interactions of both are context: histories of the queries, not for training.
-
-        Raises:
-            ValueError: fewer than three folds leave no user to train on.
-        """
-        if num_folds < 3:
-            raise ValueError(
-                f"{num_folds} folds leave no user to train on: one is for testing, one for validation; take 3 or more"
-            )
-        order = np.random.default_rng(seed).permutation(self.num_users)
-        fold_of = np.empty(self.num_users, int)
-        fold_of[order] = np.arange(self.num_users) % num_folds
-        fold = fold_of[self.interactions["user"]]
-        splits = []
-        for test in range(num_folds):
-            valid = (test + 1) % num_folds
-            part = np.full(self.num_interactions, TRAIN)
-            for held_out, code in ((test, TEST), (valid, VALID)):
-                part[fold == held_out] = np.where(self._from_end[fold == held_out] == 0, code, CONTEXT)
-            splits.append(Split(self, part, f"fold {test + 1} of {num_folds}"))
-        return splits
-
-    def hold_out_category(self, category: str) -> "Split":
-        """Test on a category that is not in the training part.
-
-        Tests on each user's first interaction with the category; the user's later interactions are unused, because
-        they are the future. Validates on the last interaction of users without interactions with the category.
-
-        Raises:
-            ValueError: the category does not exist.
-        """
-        categories = self.column("category")
-        if category not in categories[1:]:
-            names = ", ".join(sorted({str(name) for name in categories[1:]}))
-            raise ValueError(f"{self.name} has no category {category!r}; it has {names}")
-        user = self.interactions["user"].to_numpy()
-        held_out = categories[self.interactions["item"].to_numpy()] == category
-        row = np.arange(len(user))
-        first = np.full(self.num_users, len(user))  # (U,) row of the first interaction with the category
-        np.minimum.at(first, user[held_out], row[held_out])
-        part = np.where(row < first[user], TRAIN, UNUSED)
-        part[first[first < len(user)]] = TEST
-        part[(first[user] == len(user)) & (self._from_end == 0)] = VALID
-        return Split(self, part, f"unseen category {category}")
-
 
 def _encoded(value: object) -> bytes:
     """A field as bytes: equal for all string types, different for None and the text "None"."""
@@ -317,13 +261,10 @@ def _renumbered(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def k_core_mask(user: np.ndarray, item: np.ndarray, users: int, items: int | None = None) -> np.ndarray:
-    """Mask of the interactions in the k-core: drop users and items of too few interactions until none is left.
+    """Mask of the interactions in the k-core, which may be empty: drop users and items of too few until none is left.
 
-    Args:
-        user: (number of interactions,) user numbers.
-        item: (number of interactions,) item numbers.
-        users: least number of interactions of a user.
-        items: of an item; as many as of a user if None.
+    ``user`` and ``item`` are the numbers of each interaction; a user needs ``users`` interactions, an item ``items``,
+    or as many as a user if None.
     """
     items = users if items is None else items
     keep = np.ones(len(user), bool)

@@ -35,10 +35,7 @@ def word_cards(dataset: RecDataset, item: int, words: Sequence[str], weights: np
 def show_attention(dataset: RecDataset, words: dict[int, list[str]], weights: np.ndarray) -> None:
     """Show the widget: choose an item and a word. Its static view has the first six words of each item.
 
-    Args:
-        dataset: of the items.
-        words: item with an image -> its words.
-        weights: (I + 1, L, P).
+    ``words`` are those of items with images, ``weights`` are (I + 1, L, P).
     """
 
     def show(item: int, word: int) -> None:

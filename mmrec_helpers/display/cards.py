@@ -87,11 +87,9 @@ def item_card(
 
 
 def static_view(panels: Mapping[str, str | HTML], name: str) -> HTML:
-    """Some states of a widget for the rendered page, one tab each; works without Python and without scripts.
+    """Some states of a widget for the rendered page, tab label -> HTML; works without Python and without scripts.
 
-    Args:
-        panels: Tab label -> HTML.
-        name: Of the group of tabs, for screen readers.
+    The name is that of the group of tabs, for screen readers.
     """
     # Two views on one page must not share their buttons; the same view must give the same text in each run.
     group = f"view-{zlib.crc32(name.encode()):08x}"

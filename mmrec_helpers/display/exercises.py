@@ -7,11 +7,8 @@ from typing import Any
 def attempt(check: Callable[[Callable[..., Any]], None], answer: Callable[..., Any]) -> None:
     """Run an exercise's check on a reader's function and print the result.
 
-    A missing answer prints its hint, a wrong one the likely mistake, a correct one the output of the check.
-
-    Args:
-        check: Raises AssertionError, with the likely mistake, for a wrong answer.
-        answer: The reader's function; raises NotImplementedError, with a hint, if it is untouched.
+    A missing answer, which raises NotImplementedError, prints its hint; a wrong one, for which the check raises
+    AssertionError, the likely mistake; a correct one the output of the check.
     """
     try:
         check(answer)

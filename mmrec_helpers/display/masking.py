@@ -18,12 +18,7 @@ WIDTH = 108
 def masked_lists(dataset: RecDataset, history: np.ndarray, masked: int, score: ScoreMasked, length: int = 5) -> HTML:
     """A history, and the first items that it does not contain: ranked with all images, and with one masked.
 
-    Args:
-        dataset: of the items.
-        history: (T,) items, oldest first.
-        masked: the item whose image is masked; 0 masks none.
-        score: see ScoreMasked.
-        length: items of each list. Those that only the list with the masked image contains are marked.
+    ``history`` are (T,) items, oldest first; ``masked`` is 0 for none. Items that only the second list has are marked.
     """
     with_all, with_masked = (_ranked(score(history, item), history) for item in (0, masked))
     ranks = 1 + np.argsort(with_all)  # of each item, with all images
@@ -42,15 +37,9 @@ def masked_lists(dataset: RecDataset, history: np.ndarray, masked: int, score: S
 
 
 def show_masking(dataset: RecDataset, histories: Mapping[str, np.ndarray], score: ScoreMasked, length: int = 5) -> None:
-    """Show the widget: choose a history and the item whose image is masked.
+    """Show the widget: choose a history, label -> (T,) items, oldest first, and the item whose image is masked.
 
     Its static view masks the most recent and the oldest image of the first two histories.
-
-    Args:
-        dataset: of the items.
-        histories: label -> (T,) items of a user, oldest first.
-        score: see ScoreMasked.
-        length: items of each list.
     """
 
     def lists_of(label: str, masked: int) -> HTML:

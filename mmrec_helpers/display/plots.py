@@ -40,10 +40,8 @@ def plot_intervals(
 ) -> list[Axes]:
     """Forest plot: a panel for each metric with the mean and 95 % interval of each system, the first row on top.
 
-    Args:
-        board: indexed by system, with columns (metric, ``mean``), (metric, ``ci_low``) and (metric, ``ci_high``).
-        metrics: from left to right.
-        references: metric -> value of a dotted line.
+    ``board`` is indexed by system, with columns (metric, ``mean``), (metric, ``ci_low``) and (metric, ``ci_high``);
+    ``references`` are metric -> value of a dotted line.
     """
     size = (7.4, 0.7 + 0.3 * len(board))
     panels = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)[1]

@@ -33,13 +33,7 @@ class Step:
 
 
 def step_panel(dataset: RecDataset, step: Step, texts: Sequence[str]) -> HTML:
-    """A block's items, each with its text, and the facts.
-
-    Args:
-        dataset: of the items.
-        step: to show.
-        texts: (I + 1,) of the items, as the language model gets them.
-    """
+    """A block's items, each with its text of (I + 1,), as the language model gets it, and the facts."""
     cards = [
         item_card(dataset, item, [texts[item]], width=WIDTH, extra="changed" if item in step.marked else "")
         for item in step.items
@@ -49,13 +43,9 @@ def step_panel(dataset: RecDataset, step: Step, texts: Sequence[str]) -> HTML:
 
 
 def show_steps(dataset: RecDataset, steps_of: Callable[[int], list[Step]], users: int, texts: Sequence[str]) -> None:
-    """Show the widget: choose a user and a block. Its static view has all blocks of the first user.
+    """Show the widget: choose a user, from 0, and a block. Its static view has all blocks of the first user.
 
-    Args:
-        dataset: of the items.
-        steps_of: the blocks of a user, from 0.
-        users: to choose from.
-        texts: (I + 1,) of the items.
+    The texts, (I + 1,), are those that the language model gets.
     """
 
     def show(user: int, block: int) -> None:
@@ -70,11 +60,7 @@ def show_steps(dataset: RecDataset, steps_of: Callable[[int], list[Step]], users
 
 
 def plot_drift(curves: Mapping[str, pd.DataFrame]) -> None:
-    """Draw the share of new and of old preferences that summaries mention.
-
-    Args:
-        curves: summariser -> interactions since the change -> ``new`` and ``old``.
-    """
+    """Draw each summariser's curves, by interactions since the change: shares of ``new`` and of ``old`` preferences."""
     use_book_style()
     _, axes = plt.subplots(1, 2, sharey=True)
     for axis, column in zip(axes, ("new", "old"), strict=True):

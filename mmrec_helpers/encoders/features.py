@@ -49,14 +49,7 @@ class Features:
 def encode_images(dataset: RecDataset, encoder: str | Path) -> Features:
     """The vectors of all items' images, from the settings' cache where they were computed before.
 
-    Args:
-        dataset: The items.
-        encoder: The model's name or folder, see ``find_checkpoint``.
-
-    Raises:
-        FileNotFoundError: The model does not exist.
-        ConnectionError: The model could not be fetched.
-        ValueError: The folder has no usable model, or one that encodes no images.
+    Raises the errors of ``load_encoder``, and a ValueError if the model encodes no images.
     """
     images = dataset.items.select_columns(["image"])["image"]
     return _cached(dataset, encoder, ["image"], lambda model: embed_images(images, model))
@@ -83,15 +76,8 @@ def encode_texts(
 ) -> Features:
     """The vectors of all items' texts, from the settings' cache where they were computed before.
 
-    Args:
-        dataset: The items.
-        encoder: The model's name or folder, see ``find_checkpoint``.
-        fields: Text columns of ``dataset.items``; those that are not blank are joined by ``". "``.
-
-    Raises:
-        FileNotFoundError: The model does not exist.
-        ConnectionError: The model could not be fetched.
-        ValueError: There is no such field, the folder has no usable model, or one that encodes no texts.
+    The fields are text columns of ``dataset.items``; those that are not blank are joined by ``". "``. Raises the errors
+    of ``load_encoder``, and a ValueError if there is no such field or the model encodes no texts.
     """
     fields = [fields] if isinstance(fields, str) else list(fields)
     known = [name for name, column in dataset.items.features.items() if getattr(column, "dtype", "") == "string"]

@@ -263,15 +263,9 @@ ENCODER_TYPES |= dict.fromkeys(("bert", "distilbert", "mpnet", "roberta", "xlm-r
 
 
 def load_encoder(encoder: str | Path | Encoder) -> Encoder:
-    """Load a model to embed several lists with it; a loaded encoder is returned as it is.
+    """Load a model, named as for ``find_checkpoint``; a loaded encoder is returned as it is.
 
-    Args:
-        encoder: A model's name or folder, see ``find_checkpoint``, or a loaded encoder.
-
-    Raises:
-        FileNotFoundError: The model does not exist.
-        ConnectionError: The model could not be fetched.
-        ValueError: The folder has no usable model.
+    Raises the errors of ``find_checkpoint``, and a ValueError if the folder has no usable encoder.
     """
     if isinstance(encoder, Encoder):
         return encoder

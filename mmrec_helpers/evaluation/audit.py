@@ -51,11 +51,7 @@ def audit_table(
         outcomes = _outcomes(ranking, num_relevant, num_candidates)
         missed = distance(ranking, outcomes, unit)
         verdict = "possible" if missed <= POSSIBLE else "weak" if missed <= WEAK else "contradiction"
-        audits[system] = {
-            "verdict": verdict,
-            "distance": missed,
-            "explanation": explain(ranking, outcomes, unit),
-        }
+        audits[system] = {"verdict": verdict, "distance": missed, "explanation": explain(ranking, outcomes, unit)}
     return pd.DataFrame.from_dict(audits, orient="index", columns=["verdict", "distance", "explanation"])
 
 

@@ -62,9 +62,7 @@ def counted(texts: Sequence[str]) -> Attributes:
 def described(texts: Sequence[str], facts: Sequence[Mapping[str, str]]) -> pd.DataFrame:
     """How N texts describe N items: of each attribute, the share of the texts that mention the true value, and another.
 
-    Args:
-        texts: of the items.
-        facts: attribute -> true value of each item.
+    The facts are attribute -> true value of each item.
     """
     mentioned = [mentioned_attributes(text) for text in texts]
     rows = {}
@@ -139,9 +137,7 @@ def hallucinated(mentioned: Sequence[Attributes], histories: Sequence[Sequence[s
 def survival(steps: Sequence[Sequence[Attributes]], true: Sequence[Sequence[Attributes]]) -> pd.Series:
     """Share of the attributes of a summary that the next one mentions again, correct and false ones apart.
 
-    Args:
-        steps: the attributes of each user's summaries, one a block.
-        true: of the tastes at the same times.
+    ``steps`` are the attributes of each user's summaries, one a block, ``true`` those of the tastes at the same times.
     """
     kept: dict[str, list[bool]] = {"correct": [], "false": []}
     for summaries, tastes in zip(steps, true, strict=True):
@@ -152,11 +148,9 @@ def survival(steps: Sequence[Sequence[Attributes]], true: Sequence[Sequence[Attr
 
 
 def persistence(attributes: Sequence[Attributes], steps: Sequence[Sequence[Attributes]]) -> list[float]:
-    """Share of N users' attributes that their summaries mention: after each of S blocks.
+    """Share of N users' attributes that their S summaries, one a block, mention: after each block.
 
-    Args:
-        attributes: of each user, such as those of a wrong preference; one of them at least.
-        steps: the attributes of each user's S summaries.
+    The attributes are such as those of a wrong preference, one of them at least.
     """
     total = sum(map(len, attributes))
     by_block = zip(*steps, strict=True)

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmrec_helpers.data.dataset import Split
 from mmrec_helpers.evaluation import metrics
 from mmrec_helpers.evaluation.metrics import TargetRanks
 from mmrec_helpers.files import atomic
@@ -100,26 +99,6 @@ class Run:
             known = ", ".join([*METRICS, *self.values])
             raise ValueError(f"there is no metric {name!r}; there are AUC, MRR and, as in HR@10, {known}")
         return METRICS[short](self.target_ranks, int(k))
-
-
-def list_metrics(run: Run, split: Split, vectors: np.ndarray, k: int = 10) -> dict[str, float]:
-    """Metrics beyond accuracy of a run's lists, which a record keeps in place of the lists.
-
-    Args:
-        run: with lists of at least k items.
-        split: whose training part the system learnt from.
-        vectors: (I + 1, D) by which two items are similar.
-        k: cut-off.
-    """
-    pairs = split.interactions("train")[["user", "item"]].drop_duplicates()
-    num_users = np.bincount(pairs["item"], minlength=split.dataset.num_items + 1)
-    lists = run.lists[:, :k]
-    return {
-        f"coverage@{k}": metrics.coverage(lists, split.dataset.num_items),
-        f"intra-list diversity@{k}": float(np.nanmean(metrics.intra_list_diversity(lists, vectors))),
-        f"inter-list diversity@{k}": metrics.inter_list_diversity(lists),
-        f"novelty@{k}": float(np.nanmean(metrics.novelty(lists, num_users, pairs["user"].nunique()))),
-    }
 
 
 # Files ----------------------------------------------------------------------------------------------------------------

@@ -140,10 +140,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 def by_group(runs: Sequence[Run], metric: str, group: str = "warmth") -> pd.DataFrame:
     """A metric of one system in each group of users: columns ``users``, ``mean``, ``ci_low``, ``ci_high``.
 
-    Args:
-        runs: of one system.
-        metric: name, see ``Run.metric``.
-        group: which of the runs' ``values`` numbers the groups.
+    ``group`` is which of the runs' ``values`` numbers the groups.
     """
     values, groups = pooled(runs, metric), pooled(runs, group)
     rows = {number: [len(own), *mean_interval(own.to_numpy())] for number, own in values.groupby(groups)}

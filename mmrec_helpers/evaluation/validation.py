@@ -14,7 +14,7 @@ CHUNK = 1_024
 def validation_ndcg(
     score: Callable[[Queries], np.ndarray], split: Split, limit: int, seed: int, max_len: int = 50
 ) -> Callable[[], float] | None:
-    """A function for NDCG@10 of the next item in the valid part, over the full catalogue.
+    """A function for NDCG@10 of the next item in the valid part, over the full catalogue; None where that is empty.
 
     Args:
         score: (N, I + 1) scores of N queries, by the model as it is when called.
@@ -22,9 +22,6 @@ def validation_ndcg(
         limit: maximum number of queries; where a split has more, they are sampled.
         seed: of the sample.
         max_len: T, the longest history.
-
-    Returns:
-        None where the valid part is empty.
     """
     queries = split.queries("valid", max_len)
     if not len(queries):

@@ -233,19 +233,19 @@ class ItemEmbedding(nn.Module):
         id_embeddings: Tensor | None = None,
     ) -> None:
         super().__init__()
-        if features is None and id_embeddings is None:
+        if (ids := id_embeddings) is None and features is None:
             raise ValueError("an item needs features or an ID embedding")
-        self.features = nn.ParameterList(features or []).requires_grad_(False)
-        self.fusion, ids = fusion, id_embeddings
-        self.id_embeddings = None if ids is None else nn.Parameter(ids)
+        self.features, self.fusion = nn.Module(), fusion
+        for number, values in enumerate(features or []):
+            self.features.register_buffer(str(number), values)  # saved, not trained
+        self.id_embeddings = 0 if ids is None else nn.Parameter(ids)
         self.special_token = nn.Parameter(torch.empty(1, dim).normal_(std=0.02))
         self.bias = nn.Parameter(torch.zeros(len(features[0] if ids is None else ids)))
 
     def forward(self) -> Tensor:
         """(I + 1, D): row i - 1 is item i's embedding, the last a special token's."""
-        fused = self.fusion(list(self.features)) if len(self.features) else 0
-        items = fused if self.id_embeddings is None else fused + self.id_embeddings
-        return torch.cat([items, self.special_token])
+        fused = self.fusion([*self.features.buffers()]) if self.fusion else 0
+        return torch.cat([fused + self.id_embeddings, self.special_token])
 
 # %% ../../notebooks/04b_gpt2_item_decoder.ipynb #cell-15
 class ItemDecoder(nn.Module):

@@ -9,10 +9,7 @@ from mmrec_helpers.encoders.checkpoints import find_checkpoint
 
 
 def backbone_sizes(name: str) -> dict[str, int]:
-    """``dim``, ``num_layers`` and ``num_heads`` of a pretrained GPT-2.
-
-    Args:
-        name: a pocket model, a folder or a hub name such as ``openai-community/gpt2-medium``.
+    """``dim``, ``num_layers`` and ``num_heads`` of a pretrained GPT-2, named as for ``find_checkpoint``.
 
     Raises:
         ValueError: the model is not a GPT-2.

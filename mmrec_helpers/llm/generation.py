@@ -23,13 +23,13 @@ def decoding(temperature: float) -> dict[str, Any]:
 def generate(
     llm: LanguageModel, prompts: Sequence[list[int]], max_new_tokens: int, temperature: float = 0.0, seed: int = 0
 ) -> list[tuple[int, ...]]:
-    """The tokens that a model generates after each prompt, up to its EOS token.
+    """The tokens that a frozen or fine-tuned model generates after each prompt, up to its EOS token.
 
     The library's ``generate`` keeps texts that have ended in the batch, and with a small model its own work between
     two tokens takes longer than the model's.
 
     Args:
-        llm: a frozen or fine-tuned model.
+        llm: the model.
         prompts: tokens.
         max_new_tokens: after which a text is truncated.
         temperature: of sampling; 0 generates greedily.
@@ -61,6 +61,7 @@ def generate(
     return [tuple(text) for text in texts]
 
 
+@torch.no_grad()
 def generate_titles(
     llm: LanguageModel,
     prompts: Sequence[list[int]],
@@ -85,36 +86,21 @@ def generate_titles(
     """
     eos = llm.tokenizer.eos_token_id
     options = decoding(0) | {"num_beams": num_beams, "num_return_sequences": num_beams, "length_penalty": 0.0}
+    options |= {"max_new_tokens": max_new_tokens, "eos_token_id": eos, "pad_token_id": eos}
     if allowed is not None:  # beams for which nothing is left get the EOS token, and are dropped below
         options["prefix_allowed_tokens_fn"] = lambda _, tokens: allowed(tokens.tolist()) or [eos]
-    return [
-        [title for title in dict.fromkeys(titles) if allowed is None or _is_allowed(title, allowed)]
-        for titles in _generate(llm, prompts, embed, max_new_tokens, **options)
-    ]
+    outputs: list[list[tuple[int, ...]]] = [[] for _ in prompts]
+    for rows in _batches(prompts, BATCH_SIZE):
+        tokens, mask = _pad_left([prompts[row] for row in rows], llm.words.device)
+        found = llm.model.generate(inputs_embeds=embed(tokens), attention_mask=mask, **options)
+        for row, sequences in zip(rows, found.view(len(rows), num_beams, -1).tolist(), strict=True):
+            titles = dict.fromkeys(tuple(own[: own.index(eos) + 1] if eos in own else own) for own in sequences)
+            outputs[row] = [title for title in titles if allowed is None or _is_allowed(title, allowed)]
+    return outputs
 
 
 def _is_allowed(title: Sequence[int], allowed: Callable[[Sequence[int]], list[int]]) -> bool:
     return all(token in allowed(title[:position]) for position, token in enumerate(title))
-
-
-@torch.no_grad()
-def _generate(
-    llm: LanguageModel,
-    prompts: Sequence[list[int]],
-    embed: Callable[[Tensor], Tensor],
-    max_new_tokens: int,
-    **options: Any,  # noqa: ANN401
-) -> list[list[tuple[int, ...]]]:
-    """For each prompt what the library's ``generate`` returns, up to the EOS tokens."""
-    eos = llm.tokenizer.eos_token_id
-    common = {"max_new_tokens": max_new_tokens, "eos_token_id": eos, "pad_token_id": eos}
-    outputs: list[list[tuple[int, ...]]] = [[] for _ in prompts]
-    for rows in _batches(prompts, BATCH_SIZE):
-        tokens, mask = _pad_left([prompts[row] for row in rows], llm.words.device)
-        found = llm.model.generate(inputs_embeds=embed(tokens), attention_mask=mask, **common, **options)
-        for row, sequences in zip(rows, found.view(len(rows), -1, found.shape[1]).tolist(), strict=True):
-            outputs[row] = [_up_to(eos, sequence) for sequence in sequences]
-    return outputs
 
 
 def _batches(prompts: Sequence[list[int]], size: int) -> list[list[int]]:
@@ -129,7 +115,3 @@ def _pad_left(prompts: list[list[int]], device: torch.device) -> tuple[Tensor, T
     tokens = [[0] * (longest - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     return torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
-
-
-def _up_to(eos: int, tokens: list[int]) -> tuple[int, ...]:
-    return tuple(tokens[: tokens.index(eos) + 1] if eos in tokens else tokens)

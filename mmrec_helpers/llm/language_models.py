@@ -191,10 +191,7 @@ def load_language_model(name: str | Path, dtype: torch.dtype = torch.float32) ->
         name: a pocket model, a folder or a hub name, see ``find_checkpoint``.
         dtype: of the weights; bfloat16 halves the memory and the time of large models.
 
-    Raises:
-        FileNotFoundError: the model does not exist.
-        ConnectionError: the model could not be fetched.
-        ValueError: the folder has no causal language model of transformers, no tokenizer, or damaged weights.
+    Raises the errors of ``load_pretrained``.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer  # takes seconds: imported only where it is needed
 
@@ -220,10 +217,7 @@ def load_pretrained(
         example: a model of this kind, for error messages.
         dtype: of the weights.
 
-    Raises:
-        FileNotFoundError: the model does not exist.
-        ConnectionError: the model could not be fetched.
-        ValueError: the folder has no such model, or damaged weights.
+    Raises the errors of ``find_checkpoint``, and a ValueError if the folder lacks one of the two or is damaged.
     """
     folder = find_checkpoint(name)
     options = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}

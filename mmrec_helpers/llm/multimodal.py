@@ -95,10 +95,7 @@ def load_multimodal_model(name: str | Path, dtype: torch.dtype = torch.float32) 
             ``HuggingFaceTB/SmolVLM-Instruct`` or ``llava-hf/llava-v1.6-mistral-7b-hf``.
         dtype: of the weights; bfloat16 halves the memory and the time of large models.
 
-    Raises:
-        FileNotFoundError: the model does not exist.
-        ConnectionError: the model could not be fetched.
-        ValueError: the folder has no such model, no processor, or damaged weights.
+    Raises the errors of ``load_pretrained``.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor  # takes seconds: imported only where needed
 

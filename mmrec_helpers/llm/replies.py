@@ -34,14 +34,10 @@ class Replies:
         """Nothing is loaded before the first message without a stored reply.
 
         Args:
-            model: a causal or a multimodal language model, see ``find_checkpoint``.
+            model: a causal or a multimodal language model, see ``find_checkpoint``, whose errors are raised.
             max_new_tokens: of a reply.
             temperature: of sampling; 0 generates greedily.
             seed: of the samples.
-
-        Raises:
-            FileNotFoundError: the model does not exist.
-            ConnectionError: the model could not be fetched.
         """
         self.name, self.options = model, {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
         self.truncated = 0

@@ -16,22 +16,22 @@ FIELDS = ("title", "brand", "category", "description")
 def summarise(
     dataset: RecDataset, model: str, items: Collection[int] | None = None, max_tokens: int = MAX_TOKENS
 ) -> list[str]:
-    """(I + 1,) summaries of the items' texts; empty for the padding and where there is no text.
+    """(I + 1,) summaries of the items' texts by a language model; empty for the padding and where there is no text.
 
-    Args:
-        dataset: of the items.
-        model: a language model, see ``find_checkpoint``.
-        items: to summarise; all if None.
-        max_tokens: of a summary.
-
-    Raises:
-        FileNotFoundError: the model does not exist.
-        ValueError: it is no language model.
+    Of some ``items`` only, if they are given. Raises the errors of ``Replies``.
     """
     columns = [dataset.column(name) for name in FIELDS]
     texts = [". ".join(str(part) for part in row if part) for row in zip(*columns, strict=True)]
     messages = {row: f"{texts[row]}\n{REQUEST}" for row in _chosen(dataset, items) if texts[row]}
     return _spread(dataset, messages, Replies(model, max_tokens)([*messages.values()]))
+
+
+def describe(
+    dataset: RecDataset, model: str, items: Collection[int] | None = None, max_tokens: int = MAX_TOKENS
+) -> list[str]:
+    """(I + 1,) descriptions of the items' images by a multimodal language model; arguments as of ``summarise``."""
+    shown = {item: image for item in _chosen(dataset, items) if (image := dataset.image(item)) is not None}
+    return _spread(dataset, shown, Replies(model, max_tokens)([IMAGE_REQUEST] * len(shown), [*shown.values()]))
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def summarise_items(
     items: Collection[int] | None = None,
     max_tokens: int = MAX_TOKENS,
 ) -> ItemSummaries:
-    """Summarise text and image of each item apart, then fuse the two {cite}`ye2025mllmmsr`.
+    """Summarise text and image of each item apart, then fuse the two {cite}`ye2025mllmmsr`. Otherwise as ``summarise``.
 
     Args:
         dataset: of the items.
@@ -65,15 +65,11 @@ def summarise_items(
         items: to summarise; all if None.
         max_tokens: of a text summary and of an image description, so that both have similar lengths.
 
-    Raises:
-        FileNotFoundError: a model does not exist.
-        ValueError: it is no language model, or takes no images.
+    Raises the errors of ``Replies``.
     """
-    shown = {item: image for item in _chosen(dataset, items) if (image := dataset.image(item)) is not None}
-    described = Replies(image_model, max_tokens)([IMAGE_REQUEST] * len(shown), [*shown.values()])
-    texts, images = summarise(dataset, text_model, items, max_tokens), _spread(dataset, shown, described)
+    images, texts = describe(dataset, image_model, items, max_tokens), summarise(dataset, text_model, items, max_tokens)
     # The image comes first: where the two contradict each other, pocket-lm repeats what it has met first.
-    both = {row: f"{images[row]}. {texts[row]}\n{REQUEST}" for row in shown if texts[row] and images[row]}
+    both = {row: f"{images[row]}. {texts[row]}\n{REQUEST}" for row, image in enumerate(images) if image and texts[row]}
     fused = _spread(dataset, both, Replies(text_model, MAX_TOKENS)([*both.values()]))
     return ItemSummaries(texts, images, [f or t or i for f, t, i in zip(fused, texts, images, strict=True)])
 

@@ -133,12 +133,9 @@ def uniform_index(uniforms: np.ndarray, num: int | np.ndarray) -> np.ndarray:
 
 
 def standard_normal(uniforms: np.ndarray) -> np.ndarray:
-    """(N,) approximately standard normal samples, each the sum of 12 uniforms minus 6.
+    """(N,) approximately standard normal samples, each the sum of (N, 12) uniform ones minus 6.
 
     No function of the mathematics library is involved, so the samples are the same on every machine.
-
-    Args:
-        uniforms: (N, 12) samples in [0, 1).
     """
     return uniforms.sum(axis=1) - 6.0
 

@@ -83,12 +83,7 @@ class Tastes:
 
 
 def category_probabilities(favourites: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """P(next category), (N, C).
-
-    Args:
-        favourites: (N, NUM_FAVOURITES) categories.
-        last: (N,) category of the previous purchase, -1 before the first one.
-    """
+    """P(next category), (N, C), for (N, NUM_FAVOURITES) favourites and (N,) last categories, -1 where there is none."""
     num, rows = len(CATEGORIES), np.arange(len(last))
     probabilities = np.full((len(last), num), CATEGORY_NOISE / num)
     np.add.at(probabilities, (rows[:, None], favourites), (1 - CATEGORY_NOISE) / favourites.shape[1])
@@ -181,15 +176,7 @@ class Purchases:
 
 
 def sample_tastes(model: ChoiceModel, seed: int, part: int, num: int, drift: float) -> Tastes:
-    """Sample the tastes of ``num`` users.
-
-    Args:
-        model: The choice model.
-        seed: Seed of the shop.
-        part: Number of the chunk of users.
-        num: Number of users.
-        drift: Probability at each purchase, from the fourth on, that the taste changes, if it has not yet.
-    """
+    """The tastes of ``num`` users, chunk number ``part`` of a shop's; ``drift`` as in ``ShopParameters``."""
     uniforms = random_stream(seed, "tastes", part).random((num, 2, len(model.num_values), 2))
     order = np.argsort(random_stream(seed, "favourites", part).random((num, len(CATEGORIES))), axis=1, kind="stable")
     changes = random_stream(seed, "changes", part).random((num, MAX_PURCHASES)) < drift
@@ -221,15 +208,7 @@ def sample_visit_days(seed: int, part: int, num: int) -> np.ndarray:
 
 
 def sample_categorical(probabilities: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
-    """Sample a column of each row of (N, K) probabilities, normalised or not.
-
-    Args:
-        probabilities: (N, K).
-        uniforms: (N,) samples in [0, 1).
-
-    Returns:
-        (N,) columns; -1 where a row is all zero.
-    """
+    """(N,) columns sampled by (N, K) probabilities, normalised or not, from (N,) uniforms; -1 for rows of zeros."""
     total = np.cumsum(probabilities, axis=1)
     column = (total <= uniforms[:, None] * total[:, -1:]).sum(axis=1)
     return np.where(total[:, -1] > 0, np.minimum(column, probabilities.shape[1] - 1), -1)
@@ -238,11 +217,7 @@ def sample_categorical(probabilities: np.ndarray, uniforms: np.ndarray) -> np.nd
 def simulate_purchases(model: ChoiceModel, tastes: Tastes, days: np.ndarray, uniforms: np.ndarray) -> Purchases:
     """Simulate the purchases of U users.
 
-    Args:
-        model: The choice model.
-        tastes: Of the U users.
-        days: (U, T) days of the visits; DAYS or later means no purchase.
-        uniforms: (U, T, 2) samples in [0, 1), for category and item.
+    The visits have (U, T) days, where DAYS or later means no purchase, and (U, T, 2) uniforms, for category and item.
     """
     rows, purchase_days = np.full(days.shape, -1), np.full(days.shape, float(DAYS))
     count = np.zeros(len(days), int)  # purchases so far: a visit without available items has none

@@ -17,6 +17,7 @@ from PIL import Image
 
 from mmrec_helpers.data.dataset import ITEM_FEATURES, Queries, RecDataset
 from mmrec_helpers.files import atomic
+from mmrec_helpers.pocket_shop import text_templates as texts
 from mmrec_helpers.pocket_shop.catalogue import (
     DAY,
     MENTIONABLE,
@@ -38,21 +39,8 @@ from mmrec_helpers.pocket_shop.choice_model import (
     sample_visit_days,
     simulate_purchases,
 )
-from mmrec_helpers.pocket_shop.oracle import Histories, Oracle
+from mmrec_helpers.pocket_shop.oracle import Histories, omniscient
 from mmrec_helpers.pocket_shop.rendering import RENDERING_VERSION, render_item
-from mmrec_helpers.pocket_shop.text_templates import (
-    NUM_DRAWS_BRAND,
-    NUM_DRAWS_DESCRIPTION,
-    NUM_DRAWS_NOISE,
-    NUM_DRAWS_REVIEW,
-    NUM_DRAWS_TITLE,
-    TEXT_VERSION,
-    add_noise,
-    brand_name,
-    description,
-    review,
-    title,
-)
 from mmrec_helpers.progress import progress
 from mmrec_helpers.settings import load_settings
 
@@ -102,9 +90,9 @@ class Truth:
     """(I, 3) bool: the description mentions each of MENTIONABLE."""
 
     @cached_property
-    def oracle(self) -> Oracle:
-        """Ranks by the choice model."""
-        return Oracle(ChoiceModel(self.catalogue), self.parameters.drift)
+    def choice_model(self) -> ChoiceModel:
+        """By which purchases were simulated."""
+        return ChoiceModel(self.catalogue)
 
     def facts(self, item_id: str) -> dict[str, str]:
         """Attribute name -> value name of an item."""
@@ -131,14 +119,11 @@ class Truth:
 
         Needs a few arrays of 8 N I bytes: on a large shop, score some thousand queries at once, by ``queries.take``.
         """
-        users, histories = self._histories(dataset, queries)
-        return self._columns(dataset, self.oracle.omniscient(self.tastes.take(users), histories))
+        users, histories = self.histories(dataset, queries)
+        return self.columns(dataset, omniscient(self.choice_model, self.tastes.take(users), histories))
 
-    def bayes_scores(self, dataset: RecDataset, queries: Queries, **options: int) -> np.ndarray:
-        """(N, I + 1) P(next item | history) for the items of ``dataset``; options as of ``Oracle.bayes_ceiling``."""
-        return self._columns(dataset, self.oracle.bayes_ceiling(self._histories(dataset, queries)[1], **options))
-
-    def _histories(self, dataset: RecDataset, queries: Queries) -> tuple[np.ndarray, Histories]:
+    def histories(self, dataset: RecDataset, queries: Queries) -> tuple[np.ndarray, Histories]:
+        """(N,) users of the whole shop, and their histories before the queries of ``dataset``."""
         rows, users = _numbers(dataset.items["item_id"]), _numbers(dataset.user_ids[queries.users])
         # Nobody buys an item twice, so the target identifies the purchase, whatever was filtered out before it.
         is_target = self.purchases.rows[users] == rows[queries.targets[:, 0] - 1][:, None]
@@ -147,7 +132,8 @@ class Truth:
         return users, Histories.before(self.purchases, users, is_target.argmax(axis=1))
 
     @staticmethod
-    def _columns(dataset: RecDataset, scores: np.ndarray) -> np.ndarray:
+    def columns(dataset: RecDataset, scores: np.ndarray) -> np.ndarray:
+        """(N, I + 1) of the items of ``dataset``, out of (N, items of the whole shop)."""
         return np.concatenate([np.zeros((len(scores), 1)), scores[:, _numbers(dataset.items["item_id"])]], axis=1)
 
 
@@ -188,7 +174,7 @@ def load_shop(
         raise ValueError(f"there is no shop of size {size!r}; sizes are {', '.join(SIZES)}")
     values = ShopParameters(**parameters)
     key: dict[str, Any] = {"seed": seed, "size": size, **{name: float(value) for name, value in asdict(values).items()}}
-    key["versions"] = [SHOP_VERSION, RENDERING_VERSION, TEXT_VERSION]
+    key["versions"] = [SHOP_VERSION, RENDERING_VERSION, texts.TEXT_VERSION]
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
     folder = (cache or load_settings().cache) / "pocket_shop" / f"{size}-seed{seed}-{digest}"
     num_items, num_users = SIZES[size]
@@ -212,7 +198,7 @@ def load_shop(
 def _brands(seed: int) -> tuple[str, ...]:
     rng, brands = random_stream(seed, "brands"), dict[str, None]()
     while len(brands) < NUM_BRANDS:
-        brands[brand_name(rng.random(NUM_DRAWS_BRAND))] = None
+        brands[texts.brand_name(rng.random(texts.NUM_DRAWS_BRAND))] = None
     return tuple(brands)
 
 
@@ -235,16 +221,17 @@ def _items(
     num = catalogue.num_items
     is_noisy = random_stream(seed, "noise").random(num) < parameters.noise
     lacks_image = random_stream(seed, "missing images").random(num) < parameters.missing_images
+    sizes = (texts.NUM_DRAWS_TITLE, texts.NUM_DRAWS_DESCRIPTION, texts.NUM_DRAWS_NOISE)
     for row in progress(range(num), desc="rendering the Pocket Shop's items"):
         facts = catalogue.facts(row)
-        uniforms = random_stream(seed, "words", row).random(NUM_DRAWS_TITLE + NUM_DRAWS_DESCRIPTION + NUM_DRAWS_NOISE)
-        for_title, for_text, for_noise = np.split(uniforms, np.cumsum([NUM_DRAWS_TITLE, NUM_DRAWS_DESCRIPTION]))
+        uniforms = random_stream(seed, "words", row).random(sum(sizes))
+        for_title, for_text, for_noise = np.split(uniforms, np.cumsum(sizes[:2]))
         mentioned = {name for name, is_mentioned in zip(MENTIONABLE, mentions[row], strict=True) if is_mentioned}
-        text = description(facts, mentioned, for_text)
+        text = texts.description(facts, mentioned, for_text)
         yield {
             "item_id": f"item-{row:06d}",
-            "title": title(facts, for_title),
-            "description": add_noise(text, for_noise) if is_noisy[row] else text,
+            "title": texts.title(facts, for_title),
+            "description": texts.add_noise(text, for_noise) if is_noisy[row] else text,
             "category": facts["category"],
             "brand": facts["brand"],
             "price": float(catalogue.price[row]),
@@ -294,7 +281,7 @@ def _interactions(catalogue: Catalogue, tastes: Tastes, purchases: Purchases, se
     deviation = standard_normal(_purchase_uniforms(purchases, seed, "moods", 12))
     rating = np.clip(np.floor(2.4 + 3.0 * share_met + 0.7 * deviation), 1, 5).astype(np.int64)
 
-    uniforms = _purchase_uniforms(purchases, seed, "reviews", NUM_DRAWS_REVIEW + 1)
+    uniforms = _purchase_uniforms(purchases, seed, "reviews", texts.NUM_DRAWS_REVIEW + 1)
     # A review mentions one attribute: one that was met at a high rating, one that was not met at a low one.
     candidates = np.where((rating >= 4)[:, None], is_met, is_preferred & ~is_met)
     rank = np.floor(uniforms[:, -1] * candidates.sum(axis=1)).astype(int) + 1
@@ -302,16 +289,16 @@ def _interactions(catalogue: Catalogue, tastes: Tastes, purchases: Purchases, se
     topic = np.where(candidates.any(axis=1), is_topic.argmax(axis=1), -1)
     facts = [catalogue.facts(item) for item in range(catalogue.num_items)]
     names = (*TASTE_ATTRIBUTES, None)
-    texts = [
-        review(facts[item], stars, names[about] if stars >= 4 else None, names[about] if stars < 4 else None, draws)
-        for item, stars, about, draws in zip(row, rating.tolist(), topic, uniforms[:, :-1].tolist(), strict=True)
-    ]
+    reviews = []
+    for item, stars, about, draws in zip(row, rating.tolist(), topic, uniforms[:, :-1].tolist(), strict=True):
+        liked, missed = (names[about], None) if stars >= 4 else (None, names[about])
+        reviews.append(texts.review(facts[item], stars, liked, missed, draws))
     return pd.DataFrame(
         {
             "user": user.astype(np.int32),
             "item": (row + 1).astype(np.int32),
             "time": OPENING + np.round(purchases.days[user, step] * DAY).astype(np.int64),
             "rating": rating.astype(np.float32),
-            "review": texts,
+            "review": reviews,
         }
     )

@@ -151,20 +151,14 @@ def _clause_options(feeling: str, attribute: str, value: str) -> tuple[str, ...]
 
 # --- The texts --------------------------------------------------------------------------------------------------------
 def brand_name(draws: Draws) -> str:
-    """Make a brand name, e.g. "Aldermere"; different draws may give the same one.
-
-    Args:
-        draws: At least ``NUM_DRAWS_BRAND`` numbers in [0, 1).
-    """
+    """Make a brand name, e.g. "Aldermere", from ``NUM_DRAWS_BRAND`` draws; different ones may give the same name."""
     return "".join(_pick(parts, draw) for parts, draw in zip(TEMPLATES["brand_names"].values(), draws, strict=False))
 
 
 def title(facts: dict[str, str], draws: Draws) -> str:
     """Write an item's title: brand, a model name, category and sometimes the occasion, in at most eight words.
 
-    Args:
-        facts: The item's values, by attribute name.
-        draws: At least ``NUM_DRAWS_TITLE`` numbers in [0, 1).
+    It takes the item's values by attribute name, and at least ``NUM_DRAWS_TITLE`` draws.
     """
     titles = TEMPLATES["titles"]
     return _pick(titles["templates"], draws[0]).format(
@@ -204,9 +198,7 @@ def description(facts: dict[str, str], mentions: Collection[str], draws: Draws) 
 def add_noise(description: str, draws: Draws) -> str:
     """Add noise to a description: HTML, capitals and boilerplate. All words stay, in order.
 
-    Args:
-        description: The clean text.
-        draws: At least ``NUM_DRAWS_NOISE`` numbers in [0, 1).
+    It takes at least ``NUM_DRAWS_NOISE`` draws.
     """
     noise = TEMPLATES["noise"]
     sentences = [sentence.removesuffix(".") + "." for sentence in description.split(". ")]
@@ -267,13 +259,9 @@ _WORD = re.compile(r"t-shirt\b|\w+")
 
 
 def mentioned_attributes(text: str) -> dict[str, set[str]]:
-    """Find the attribute values that a text mentions; brands are not searched for, any capitalised word could be one.
+    """Attribute -> its values that a text mentions, without an entry where there is none.
 
-    Args:
-        text: A title, a description or a review.
-
-    Returns:
-        Attribute -> values; attributes that are not mentioned have no entry.
+    Brands are not searched for, any capitalised word could be one.
     """
     mentioned: dict[str, set[str]] = {}
     for word in _MEANING.keys() & _WORD.findall(text.lower()):

@@ -37,6 +37,9 @@ class BaseRecommender:
         name: of the system in tables.
         is_fitted: whether ``fit`` has ended.
         loaded_from: the folder of a loaded system.
+
+    Those that are trained have a peak learning rate ``lr``, the ``weight_decay`` of AdamW and a ``seed`` of everything
+    random; once fitted, ``training`` is the history of the training.
     """
 
     FITTED: ClassVar[tuple[str, ...]] = ()

@@ -1,4 +1,4 @@
-"""Upper bounds on the Pocket Shop: the omniscient oracle and the Bayes ceiling."""
+"""An upper bound on the Pocket Shop: the omniscient oracle."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ class Oracle(BaseRecommender):
 
     def score_all(self, queries: Queries) -> np.ndarray:
         """(N, I + 1) probabilities of the next item."""
-        return self._probabilities(queries).astype(np.float32)
+        return self.truth.scores(self.dataset, queries).astype(np.float32)
 
     def save(self, folder: Path) -> None:
         """Refused.
@@ -32,15 +32,3 @@ class Oracle(BaseRecommender):
             ValueError: always.
         """
         raise ValueError(f"{self.name} knows the shop's truth: it is a ceiling to compare with, not a system to save")
-
-    def _probabilities(self, queries: Queries) -> np.ndarray:
-        return self.truth.scores(self.dataset, queries)
-
-
-class BayesCeiling(Oracle):
-    """The ceiling that knows the shop's rules, and must infer the shopper's taste from the history."""
-
-    name = "Bayes ceiling"
-
-    def _probabilities(self, queries: Queries) -> np.ndarray:
-        return self.truth.bayes_scores(self.dataset, queries)

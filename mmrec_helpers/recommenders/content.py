@@ -22,7 +22,6 @@ class ContentBased(BaseRecommender):
     Args:
         features: (I + 1, F) dense or sparse, row 0 and the rows of items without features zero. Several modalities
             are combined by ``concatenate_normalised``.
-        name: of the system in tables.
     """
 
     features: np.ndarray | sparse.sparray = field(repr=False)
@@ -54,7 +53,6 @@ class Hybrid(BaseRecommender):
     Args:
         parts: the systems.
         weights: one for each part; equal if empty.
-        name: of the system in tables.
     """
 
     parts: Sequence[BaseRecommender]

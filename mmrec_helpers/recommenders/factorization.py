@@ -31,7 +31,6 @@ class MatrixFactorization(BaseRecommender):
         regularization: the paper's lambda.
         iterations: each solves for all users, then for all items.
         seed: of the initial embeddings.
-        name: of the system in tables.
     """
 
     FITTED = ("item_factors",)
@@ -83,7 +82,6 @@ class BPR(PairwiseRecommender):
 
     Args:
         dim: D.
-        name: of the system in tables.
     """
 
     dim: int = 64

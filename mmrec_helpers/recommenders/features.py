@@ -52,13 +52,8 @@ def shuffled_items(features: np.ndarray, rng: np.random.Generator) -> np.ndarray
 def text_features(dataset: RecDataset, dim: int = 64, encoder: str = "tfidf") -> np.ndarray:
     """(I + 1, F) latent semantic analysis of the items' titles and descriptions {cite}`deerwester1990indexing`.
 
-    Args:
-        dataset: the items.
-        dim: F, or less where the texts' vectors have a lower dimension.
-        encoder: of the texts: ``tfidf`` or a text encoder.
-
-    Returns:
-        Zeros in row 0, the padding, and where there is no text.
+    F is ``dim``, or less where the vectors of the texts, by ``tfidf`` or a text encoder, have a lower dimension. Row 0,
+    the padding, and rows of items without text are zero.
     """
     is_tfidf = encoder == "tfidf"
     vectors = tfidf(dataset) if is_tfidf else prepend_padding(encode_texts(dataset, encoder).vectors.numpy())

@@ -71,12 +71,8 @@ class ILLMRec(BaseRecommender):
         max_users: that it learns from, at random; 0 is all.
         batch_size: users in a step, with all targets of their windows.
         epochs: each visits every user once, in a window of ``max_len`` targets at a random place of a longer history.
-        lr: peak learning rate.
-        weight_decay: of AdamW.
         validate_every: epochs between two validations.
         patience: validations without an improvement before training stops.
-        seed: of everything random.
-        name: of the system in tables.
 
     Attributes:
         num_items: I.
@@ -87,16 +83,9 @@ class ILLMRec(BaseRecommender):
         answers: property -> tokens of each item's answer; entry 0 is padding.
         truncated: (n,) users whose prompts lost their oldest items in the last call of ``score``.
         network: what is trained.
-        training: the history of the training, once fitted.
     """
 
-    FITTED: ClassVar[tuple[str, ...]] = (
-        "num_items",
-        "feature_dims",
-        "llm_revision",
-        "prompts",
-        "network",
-    )
+    FITTED: ClassVar[tuple[str, ...]] = ("num_items", "feature_dims", "llm_revision", "prompts", "network")
     NOT_SAVED = ("features", "summaries", "imageless")
     features: Mapping[str, np.ndarray] = field(repr=False)
     kinds: Sequence[str] = ()
@@ -224,11 +213,9 @@ class ILLMRec(BaseRecommender):
         return [*([] if self.is_frozen else before), *self.prompts.of_items(kept)], ends
 
     def read(self, histories: Sequence[np.ndarray] | np.ndarray, num_after: int) -> Iterator["_Reader"]:
-        """Read the items of histories, those of similar length together; ``truncated`` are then those that lost items.
+        """Read the items of B histories, those of similar length together; ``truncated`` are those that lose items.
 
-        Args:
-            histories: B histories of items; 0 is padding.
-            num_after: tokens that must fit after the items of a prompt.
+        The tokens that must fit after the items of a prompt are ``num_after``.
         """
         prompts = [self.prompt(history, num_after) for history in histories]
         self.truncated = np.flatnonzero([0 in ends for _, ends in prompts])

@@ -63,16 +63,11 @@ class MLLMMSR(BaseRecommender):
         max_users: of the training, sampled; 0 is all.
         batch_size: histories in a step, each with up to STRIDE positives.
         epochs: over the histories; 0 is no training, as LLaVA without SFT in the paper's Table 3.
-        lr: peak learning rate.
-        weight_decay: of AdamW.
-        seed: of everything random.
-        name: of the system in tables.
 
     Attributes:
         titles: (I + 1,) of the items.
         llm_revision: of the language model's files.
         network: LoRA's matrices; empty without training.
-        training: the history of the training, where there was one.
         num_truncated: prompts whose profile was shortened in the last call of ``score``.
         num_unanswered: queries of that call in which yes and no together have less than MIN_PROBABILITY, by one of the
             candidates.
@@ -168,11 +163,7 @@ class MLLMMSR(BaseRecommender):
         return room
 
     def profiles(self, histories: Sequence[np.ndarray]) -> list[list[str]]:
-        """The texts of some users, which follow each other in the prompt.
-
-        Args:
-            histories: their items, oldest first.
-        """
+        """The texts of some users, which follow each other in the prompt; their histories are items, oldest first."""
         recent = [[self.history_texts[item] for item in items[-self.max_len :]] for items in histories]
         if self.profile == "none":
             return [[] for _ in histories]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,22 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmrec_helpers.data.dataset import Queries, Split
-from mmrec_helpers.lessons.decoder import (
-    GPT2,
-    Add,
-    Concat,
-    CrossAttention,
-    ItemDecoder,
-    ItemEmbedding,
-    Weighted,
-    load_gpt2,
-)
+from mmrec_helpers.lessons.decoder import GPT2, Add, Concat, CrossAttention, ItemDecoder, Weighted, load_gpt2
 from mmrec_helpers.lessons.overlap import info_nce
 from mmrec_helpers.llm.backbones import backbone_sizes, backbone_weights
 from mmrec_helpers.llm.tuning import add_lora, unfreeze_gradually
 from mmrec_helpers.recommenders.features import principal_components
 from mmrec_helpers.recommenders.sequential import (
     INIT_STD,
+    CatalogueEmbedding,
     CausalRecommender,
     SequenceModel,
     pad_right,
@@ -182,23 +175,15 @@ class MMGPT2Rec(CausalRecommender):
         for choice, values in CHOICES.items():
             if getattr(config, choice) not in values:
                 raise ValueError(f"{self.name} has no {choice} {getattr(config, choice)!r}; it has {', '.join(values)}")
+        no_features, from_features = self.features is None, config.id_init == "features"
+        no_pairs = no_features or len(self.dims) != 2 or config.fusion == "concat" or from_features
         exclusive = {
             "contrastive_weight needs features of two modalities, see dims, a fusion other than concat, and "
-            "id_init='random'": (
-                config.contrastive_weight
-                and (
-                    self.features is None
-                    or len(self.dims) != 2
-                    or config.fusion == "concat"
-                    or config.id_init != "random"
-                )
-            ),
+            "id_init='random'": config.contrastive_weight and no_pairs,
             f"loss {self.loss!r} compares items only; the EOS token needs 'ce' or 'ssm'": (
                 config.eos and self.loss in ("bce", "gbce")
             ),
-            "id_init='features' needs features and use_ids=True": (
-                config.id_init == "features" and (self.features is None or not self.use_ids)
-            ),
+            "id_init='features' needs features and use_ids=True": from_features and (no_features or not self.use_ids),
             "alignment_weight needs tie_weights=False: tied embeddings are aligned already": (
                 config.alignment_weight and config.tie_weights
             ),
@@ -249,7 +234,7 @@ class MMGPT2Rec(CausalRecommender):
         components = principal_components(np.asarray(self.features), self.dim)
         return torch.as_tensor(standardise(components[1:]), dtype=torch.float32)
 
-    def _item_embedding(self, columns: Tensor | None) -> ItemEmbedding:
+    def _item_embedding(self, columns: Tensor | None) -> CatalogueEmbedding:
         features, fusion, ids = None, None, None
         if columns is not None and self.config.id_init == "random":
             dims = self.dims or (columns.shape[1],)
@@ -260,7 +245,7 @@ class MMGPT2Rec(CausalRecommender):
             ids = INIT_STD * torch.randn(self.special_token_id - 1, self.dim)
         if self.config.id_init == "features":
             ids = columns
-        return ItemEmbedding(self.dim, features, fusion, ids)
+        return CatalogueEmbedding(self.dim, features, fusion, ids)
 
     def backbone(self) -> GPT2:
         """A randomly initialised GPT-2 of the configured sizes, with LoRA where configured."""
@@ -316,14 +301,15 @@ class MMGPT2Rec(CausalRecommender):
         loss, items = super().loss_of(rows, step), decoder.item_embedding
         if config.contrastive_weight:
             assert isinstance(items.fusion, Add)  # of which all fusions but concat are kinds
-            texts, images = items.fusion.project(list(items.features))
-            loss = loss + config.contrastive_weight * contrastive_loss(texts, images, self._items_with_both())
+            texts, images = items.fusion.project([*items.features.buffers()])
+            loss = loss + config.contrastive_weight * contrastive_loss(texts, images, self._items_with_both)
         if config.alignment_weight:
             embeddings = items()
             outputs = decoder.output_embeddings(embeddings)
             loss = loss + config.alignment_weight * alignment_loss(embeddings[:-1], outputs)
         return loss
 
+    @cached_property
     def _items_with_both(self) -> Tensor:
         """(C,) rows of the items with text and image: neither all zeros before standardisation."""
         texts, images = np.split(np.asarray(self.features)[1:], [self.dims[0]], axis=1)

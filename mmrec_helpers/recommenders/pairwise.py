@@ -106,17 +106,14 @@ class PairwiseRecommender(BaseRecommender):
 
     Args:
         epochs: maximum number of epochs over the training interactions.
-        lr: peak learning rate.
         weight_decay: of AdamW; stands for the paper's regularization.
         batch_size: interactions in a step.
         patience: epochs without an improvement in validation before training stops.
-        seed: of everything random.
 
     Attributes:
         model: the network, once fitted.
         users: see ``UserEmbeddings``, once fitted.
         fitted: what ``embeddings`` gave, once fitted.
-        training: the history of the training, once fitted.
     """
 
     FITTED: ClassVar[tuple[str, ...]] = ("users", "fitted")

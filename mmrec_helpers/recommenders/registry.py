@@ -16,10 +16,12 @@ from mmrec_helpers.recommenders.factorization import BPR, VBPR, MatrixFactorizat
 from mmrec_helpers.recommenders.features import concatenate_normalised, image_features, text_features, tfidf
 from mmrec_helpers.recommenders.graph import MGAT, MMGCN, LightGCN
 from mmrec_helpers.recommenders.gru4rec import GRU4Rec
+from mmrec_helpers.recommenders.mmsr import MMSR
 from mmrec_helpers.recommenders.neighbors import ItemKNN, UserKNN
 from mmrec_helpers.recommenders.popularity import Popularity, Random
 from mmrec_helpers.recommenders.reviews import DeepCoNN, NeuralReviews
 from mmrec_helpers.recommenders.sasrec import SASRec
+from mmrec_helpers.recommenders.trans2d import Trans2D
 
 Inputs = Mapping[str, np.ndarray | sparse.sparray]
 """Name -> (I + 1, F) features of the items, see ``system_inputs``."""
@@ -95,8 +97,10 @@ GRAPHS = (
     SystemSpec("LightGCN", LightGCN, "LightGCN", is_seeded=True),
     SystemSpec("MMGCN", MMGCN, "MMGCN", _MODALITIES, True, _IMAGES),
     SystemSpec("MGAT", MGAT, "MGAT", _MODALITIES, True, _IMAGES),
+    SystemSpec("Trans2D", Trans2D, "Trans2D", _MODALITIES, True, _IMAGES),
+    SystemSpec("MMSR", MMSR, "MMSR", _MODALITIES, True, _IMAGES),
 )
-"""Chapter 7's systems on graphs."""
+"""Chapter 7's systems on graphs, and those on the fields and modality codes of a history."""
 
 
 def system_inputs(dataset: RecDataset, encoder: str) -> Inputs:

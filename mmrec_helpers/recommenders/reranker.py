@@ -21,7 +21,6 @@ class Reranker(BaseRecommender):
         retriever: scores all items.
         ranker: scores ``top`` candidates a query.
         top: items a query that the ranker is asked for; of tied ones those with the lowest numbers.
-        name: of the system in tables.
     """
 
     retriever: BaseRecommender

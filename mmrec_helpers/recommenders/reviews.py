@@ -102,7 +102,6 @@ class DeepCoNN(PairwiseRecommender):
         filters: of each tower, with a kernel of three words.
         dim: D, of the towers' outputs.
         dropout: of the pooled features.
-        name: of the system in tables.
     """
 
     vocabulary: int = 5_000
@@ -201,7 +200,6 @@ class NeuralReviews(PairwiseRecommender):
         topics: F, dimension of review vectors.
         hidden: dimension of the MLP's first layer; the second has half of it.
         dropout: after the first layer.
-        name: of the system in tables.
     """
 
     FITTED = (*PairwiseRecommender.FITTED, "sizes", "model")

@@ -39,6 +39,21 @@ INIT_STD = 0.05
 # Networks -------------------------------------------------------------------------------------------------------------
 
 
+class CatalogueEmbedding(ItemEmbedding):
+    """Item embeddings that are fused once for all queries: in evaluation, until a weight or feature changes."""
+
+    fused_from: tuple[tuple[int, int], ...] = ()
+
+    def forward(self) -> Tensor:
+        """(I + 1, D), not to be changed in place."""
+        if self.training or torch.is_grad_enabled():
+            return super().forward()
+        versions = tuple((own.data_ptr(), own._version) for own in (*self.parameters(), *self.buffers()))
+        if versions != self.fused_from:
+            self.fused, self.fused_from = super().forward(), versions
+        return self.fused
+
+
 class SequenceModel(nn.Module):
     """A backbone between the input embeddings and the scores of items.
 
@@ -245,7 +260,7 @@ class SequentialRecommender(BaseRecommender):
         backbone, ids = self.backbone(), None
         if self.use_ids:
             ids = INIT_STD * torch.randn(self.special_token_id - 1, self.dim)
-        embedding = ItemEmbedding(self.dim, None if features is None else [features], None, ids)
+        embedding = CatalogueEmbedding(self.dim, None if features is None else [features], None, ids)
         nn.init.normal_(embedding.special_token, std=INIT_STD)
         if features is not None:  # initialised last, so that all other weights are those of a model without features
             embedding.fusion = Add([features.shape[1]], self.dim, bias=False)

@@ -42,10 +42,7 @@ class Space:
         """The trials of the search so far, and the settings to try next: none when it has ended.
 
         The start and its neighbours are tried, then the neighbours of the best, until none is better or MAX_TRIALS are
-        spent. The search depends on the metrics alone, not on the order in which they became known.
-
-        Args:
-            tried: settings with their validation metric, in any order.
+        spent. The search depends on the metrics alone, not on the order in which trials were made or became known.
         """
         visited: list[Trial] = []
         wanted = [self.start, *self.neighbors(self.start)]
@@ -114,6 +111,8 @@ SPACES = {
     "LightGCN": _decayed(8e-3, 0.3),
     "MMGCN": _decayed(4e-3, 1.0),
     "MGAT": _decayed(4e-3, 1.0),
+    "Trans2D": _learning(2e-3, 0.4),
+    "MMSR": _learning(2e-3, 0.4),
     "MLLM-MSR": Space({"lr": RATES}, {"lr": 4e-3}),
     "MLLM": _decayed(4e-3, 0.1),
 }

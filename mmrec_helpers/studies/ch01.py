@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mmrec_helpers.data.dataset import NotAvailable, RecDataset
+from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.evaluation.runs import load_runs
 from mmrec_helpers.lessons.exploration import leaked_share, train_bpe
 
@@ -100,18 +100,6 @@ def dataset_curves(dataset: RecDataset) -> dict[str, list[float | None] | None]:
         name: None if points is None else [None if np.isnan(point) else float(point) for point in points]
         for name, points in curves.items()
     }
-
-
-def known_fields(values: pd.DataFrame) -> list[str]:
-    """The columns of a table of items with more than one value.
-
-    Raises:
-        NotAvailable: There is none.
-    """
-    known = [name for name in values if values[name].nunique() > 1]
-    if not known:
-        raise NotAvailable(f"The items have no {' or '.join(values)} to compare.")
-    return known
 
 
 def attribute_texts(dataset: RecDataset) -> list[str]:

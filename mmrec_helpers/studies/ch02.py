@@ -1,6 +1,5 @@
 """Chapter 2's study of image and description, for any data set, and its figures."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import torch
 from datasets import Dataset
 from IPython.display import HTML
 from matplotlib.axes import Axes
-from PIL import Image
 from scipy.optimize import brentq
 from scipy.special import expit
 from torch.nn.functional import normalize
@@ -23,30 +21,13 @@ from mmrec_helpers.display.cards import card, row_of
 from mmrec_helpers.encoders.features import Features, embed_images, embed_texts, encode_images, encode_texts
 from mmrec_helpers.encoders.models import Encoder
 from mmrec_helpers.lessons.exploration import bootstrap_interval, hit_at_k
-from mmrec_helpers.lessons.overlap import (
-    SWAPPED,
-    bags_of_words,
-    caption_swap_accuracy,
-    compare_with_controls,
-    control_partners,
-    probe_correct,
-    probe_predict,
-    recall_at_k,
-)
+from mmrec_helpers.lessons.overlap import bags_of_words, compare_with_controls, control_partners, recall_at_k
 from mmrec_helpers.pocket_shop.shop import Truth, load_shop
 
 MAX_ITEMS = 2000
 """Items of a data set that are studied at most, sampled with seed 0."""
 RECALLS = ((1, 100), (1, 1000), (10, 1000))
 """Cut-off and number of candidates of each recall that is reported."""
-ATTRIBUTES = ("category", "department", "colour", "pattern")
-"""Columns of items that probes predict, where a data set has them."""
-NUM_COMPONENTS = 128
-"""Principal components of each side that probes are given: with all columns, the longer vector would hide the other."""
-PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
-"""From which each probe's penalty is chosen."""
-MIN_ITEMS = 20
-"""Items of a value, for probes to predict it."""
 VIEWS = (
     ("matched", 0, "mean cosine"),
     ("same category", 3, "AUC, category"),
@@ -94,7 +75,7 @@ def recalls(similarity: np.ndarray) -> dict[str, list[float]]:
     return measured
 
 
-def _compared(
+def compared_pairs(
     images: Features, texts: Features, groups: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """(M,) sampled rows that have both, their (M, M) cosines, and kind of control -> (M,) partners if there are any."""
@@ -106,19 +87,14 @@ def _compared(
 
 
 def study_features(images: Features, texts: Features, groups: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The study of N images and their texts, of at most MAX_ITEMS items that have both.
-
-    Args:
-        images: Of N items.
-        texts: Of the same items.
-        groups: Kind of control -> (N,) labels, see ``control_groups``.
+    """The study of N images and their texts, of at most MAX_ITEMS items that have both, with ``control_groups``.
 
     Returns:
         Number of ``pairs``; ``table`` of ``compare_with_controls``; number of pairs that have each ``control``;
         ``recall@10`` among all pairs, and of random ones; ``recalls`` among fixed numbers of candidates; share of
         ``truncated`` texts.
     """
-    rows, similarity, partners = _compared(images, texts, groups)
+    rows, similarity, partners = compared_pairs(images, texts, groups)
     return {
         "pairs": len(rows),
         "table": compare_with_controls(similarity, partners),
@@ -141,82 +117,6 @@ def calibrated_bias(matched: np.ndarray, control: np.ndarray, scale: float) -> f
     return float(brentq(excess, -scale - 1, scale + 1))  # all cosines are from -1 to 1
 
 
-def study_sigmoid(
-    images: Features, texts: Features, groups: Mapping[str, np.ndarray], scale: float, bias: float
-) -> dict[str, Any]:
-    """The sigmoid similarities of I-LLMRec's figure 10 (appendix D), and what they become when the bias is moved.
-
-    Args:
-        images: Of N items.
-        texts: Of the same items.
-        groups: Kind of control -> (N,) labels, see ``control_groups``.
-        scale: That the encoder learned; the similarity is sigmoid(scale * cosine + bias).
-        bias: That it learned.
-
-    Returns:
-        ``scale``; ``biases``: the ``learned`` one and ``calibrated_bias`` against each kind of control; ``table``: bias
-        -> kind of pair -> mean similarity, 95 % interval, share above one half.
-    """
-    _, similarity, partners = _compared(images, texts, groups)
-    pairs = pair_similarities(similarity.astype(float), partners)
-    matched, biases = pairs["matched"], {"learned": bias}
-    biases |= {name: calibrated_bias(matched, pairs[name], scale) for name in partners}
-    table: dict[str, dict[str, list[float]]] = {name: {} for name in biases}
-    for name, moved in biases.items():
-        for kind, cosines in pairs.items():
-            values = expit(scale * cosines + moved)
-            table[name][kind] = [values.mean(), *bootstrap_interval(values), (values > 0.5).mean()]
-    return {"scale": scale, "biases": biases, "table": table}
-
-
-def study_probes(images: Features, texts: Features, labels: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    """What linear probes predict of N items from their image, their text and both; of values with MIN_ITEMS items.
-
-    A probe is fitted to one half of the items, with the penalty that is best in cross-validation within that half, and
-    predicts the other half. An attribute with fewer than two such values is left out.
-
-    Args:
-        images: Of the N items, all present.
-        texts: Of the same items, all present.
-        labels: Attribute -> (N,) values.
-
-    Returns:
-        Attribute -> accuracy and 95 % interval of ``image``, ``text``, ``both`` and ``majority``, which predicts the
-        most frequent value; the gains ``both - image`` and ``both - text``, from paired differences, and their
-        intervals; numbers of ``items`` predicted and of ``values``.
-    """
-    vectors = {"image": _components(images.vectors), "text": _components(texts.vectors)}
-    vectors["both"] = torch.cat(list(vectors.values()), dim=1)
-    studies: dict[str, dict[str, Any]] = {}
-    for attribute, of_items in labels.items():
-        values, counts = np.unique(of_items, return_counts=True)
-        values = values[counts >= MIN_ITEMS]
-        if len(values) < 2:
-            continue
-        rows = np.random.default_rng(0).permutation(np.flatnonzero(np.isin(of_items, values)))
-        fit, test = rows[: len(rows) // 2], rows[len(rows) // 2 :]
-        correct = {name: _probe_half(x, of_items, fit, test) for name, x in vectors.items()}
-        correct["majority"] = of_items[test] == Counter(of_items[fit]).most_common(1)[0][0]
-        measured = {name: hits.astype(float) for name, hits in correct.items()}
-        measured |= {f"both - {side}": measured["both"] - measured[side] for side in ("image", "text")}
-        studies[attribute] = {"items": len(test), "values": len(values)}
-        studies[attribute] |= {name: [part.mean(), *bootstrap_interval(part)] for name, part in measured.items()}
-    return studies
-
-
-def _components(vectors: torch.Tensor) -> torch.Tensor:
-    """(N, at most NUM_COMPONENTS) scores on the first principal components of the standardised columns of (N, D)."""
-    scaled = (vectors - vectors.mean(0)) / (vectors.std(0) + 1e-6)
-    return torch.linalg.svd(scaled.double(), full_matrices=False)[0][:, :NUM_COMPONENTS]
-
-
-def _probe_half(features: torch.Tensor, labels: np.ndarray, fit: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """(M,) bool whether a probe of the rows ``fit`` predicts the labels of the M rows ``test``."""
-    X, y = features[fit], labels[fit]
-    penalty = max(PENALTIES, key=lambda value: probe_correct(X, y, value).mean())
-    return probe_predict(X, y, features[test], penalty) == labels[test]
-
-
 def encode_pairs(dataset: RecDataset, encoder: str | Path) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
     """(N,) rows of the items with image and description, (N, D) unit vectors of both; errors of ``encode_images``."""
     images, texts = encode_images(dataset, encoder), encode_texts(dataset, encoder, "description")
@@ -232,10 +132,10 @@ def study_overlap(dataset: RecDataset, truth: Truth | None, encoder: str | Path)
 
 def groups_of(items: Dataset, truth: Truth | None) -> dict[str, np.ndarray]:
     """``control_groups`` of a data set's items; colours are known from the truth, or from a column."""
-    return control_groups(items["category"], _facts(items, truth))
+    return control_groups(items["category"], facts_of(items, truth))
 
 
-def _facts(items: Dataset, truth: Truth | None) -> list[dict[str, str]]:
+def facts_of(items: Dataset, truth: Truth | None) -> list[dict[str, str]]:
     """The facts of each item, as far as they are known; of real items only what ``control_groups`` needs."""
     if truth:
         return [truth.facts(item_id) for item_id in items["item_id"]]
@@ -243,17 +143,6 @@ def _facts(items: Dataset, truth: Truth | None) -> list[dict[str, str]]:
         pairs = zip(items["category"], items["colour"], strict=True)
         return [{"category": category, "colour": colour} for category, colour in pairs]
     return []
-
-
-def study_caption_swaps(dataset: RecDataset, truth: Truth, encoder: Encoder) -> dict[str, list[float]]:
-    """Attribute -> ``caption_swap_accuracy`` and its 95 % interval."""
-    items = dataset.items.select(np.flatnonzero(dataset.has_image[1:])[:MAX_ITEMS])
-    images, facts = embed_images(items["image"], encoder).vectors, _facts(items, truth)
-    intervals = {}
-    for attribute in SWAPPED:
-        correct = caption_swap_accuracy(images, facts, attribute, lambda texts: embed_texts(texts, encoder).vectors)
-        intervals[attribute] = [correct.mean(), *bootstrap_interval(correct)]
-    return intervals
 
 
 def sweep_parameter(
@@ -270,22 +159,11 @@ def sweep_parameter(
     return studies
 
 
-def embed_captions(folder: Path, encoder: Encoder) -> tuple[Features, Features]:
-    """Images and texts of a folder of photographs with captions.csv (image, caption); one caption per image."""
-    frame = pd.read_csv(folder / "captions.csv").drop_duplicates("image")
-    images = embed_images([Image.open(folder / "images" / name) for name in frame["image"]], encoder)
-    return images, embed_texts(list(frame["caption"]), encoder)
-
-
 # What the chapter's cells use beside the study ------------------------------------------------------------------------
 
 
 def training_pairs(seed: int, pixels: int = 32) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Images and descriptions of a separate shop, whose descriptions mention all visible attributes.
-
-    Args:
-        seed: Of the shop.
-        pixels: Edge of the images.
 
     Returns:
         (N, 3, pixels, pixels) images from -1 to 1; (N, V) bags of words, each row of sum 1; (N,) categories.

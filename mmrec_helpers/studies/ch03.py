@@ -1,4 +1,4 @@
-"""Chapter 3's studies: evaluation protocols, MLLM-MSR's preprocessing, confidence of losses; its plots."""
+"""Chapter 3's studies: evaluation protocols, MLLM-MSR's preprocessing; its plots."""
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -15,7 +15,6 @@ from mmrec_helpers.display.cards import STYLE, data_uri, item_card, titled_rows
 from mmrec_helpers.evaluation.metrics import TargetRanks
 from mmrec_helpers.evaluation.protocols import FullRanking, Recommender, SampledNegatives, evaluate_protocols
 from mmrec_helpers.evaluation.runs import Run
-from mmrec_helpers.recommenders.sasrec import SASRec
 
 NUM_NEGATIVES = 20
 """Negatives of MLLM-MSR's evaluation, which ranks one target among 21 candidates."""
@@ -108,10 +107,7 @@ def popularity_ranks(sequences: np.ndarray, targets: np.ndarray, num_items: int,
 def preprocessing_runs(dataset: RecDataset, users: int = 7, items: int = 5) -> list[Run]:
     """Popularity's ranks among 21 candidates after MLLM-MSR's released preprocessing, and on the true last item.
 
-    Args:
-        dataset: all of it.
-        users: least number of interactions of a user, as in the released code.
-        items: least number of interactions of an item.
+    The users and items have as many interactions at least as in the released code.
 
     Returns:
         The runs of ``popularity, released target`` and ``popularity, last item``. Their scalars are the ``users`` and
@@ -149,31 +145,6 @@ def next_items(dataset: RecDataset, num: int = 5) -> np.ndarray:
     return following
 
 
-# Confidence -----------------------------------------------------------------------------------------------------------
-
-
-def first_item_confidence(system: SASRec, split: Split) -> dict[str, np.ndarray]:
-    """What a SASRec says of its first item for each test query: (N,) ``confidence``, (N,) ``first is next`` (0 or 1).
-
-    The confidence is a probability: with full cross-entropy a softmax over the catalogue, with the binary losses a
-    sigmoid of the item's score.
-    """
-    queries = split.queries("test")
-    probabilities, correct = [], []
-    for start in range(0, len(queries), 1000):  # bounds memory
-        batch = queries.take(slice(start, start + 1000))
-        scores = np.asarray(system.score(batch))[:, 1:].astype(float)
-        first = scores.argmax(axis=1)
-        best = scores[np.arange(len(first)), first]
-        inverse = np.exp(scores - best[:, None]).sum(axis=1) if system.loss == "ce" else 1 + np.exp(-best)
-        probabilities.append(1 / inverse)
-        correct.append(first + 1 == batch.targets[:, 0])
-    return {
-        "confidence": np.concatenate(probabilities).round(4),  # few digits, which records store in little space
-        "first is next": np.concatenate(correct).astype(float),
-    }
-
-
 # Plots ----------------------------------------------------------------------------------------------------------------
 
 
@@ -188,11 +159,7 @@ def plot_attention(axes: Axes, weights: np.ndarray, labels: Sequence[str]) -> No
 def gallery(dataset: RecDataset, runs: Sequence[Run], user: int, length: int = 10) -> HTML:
     """One user's last items, the target, and the first items of each system's list, as images.
 
-    Args:
-        dataset: whose items are shown.
-        runs: of the same users; the target is marked where a list contains it.
-        user: user number.
-        length: items of each list.
+    The runs are of the same users; the target is marked where a list contains it.
     """
     row = int(np.flatnonzero(runs[0].users == user)[0])
     target = int(runs[0].targets[row, 0])
@@ -224,11 +191,7 @@ def nearest_items(
 ) -> HTML:
     """An item's card, and below it those of the most similar items by each of several similarities.
 
-    Args:
-        dataset: whose items are shown.
-        similarities: name -> function from an item to the (I + 1,) similarities of all items to it.
-        item: item number.
-        length: items of each row.
+    A similarity is a function from an item to the (I + 1,) similarities of all items to it.
     """
     rows = {"item": [item_card(dataset, item, width=92)]}
     for name, similarity_of in similarities.items():

@@ -40,12 +40,7 @@ def answer_panel(
 ) -> HTML:
     """A user's profile, the true next item, and the most probable candidates with their probabilities.
 
-    Args:
-        dataset: of the items.
-        profile: of the user.
-        candidates: C items, the true one first.
-        scores: (C,) log-odds.
-        texts: (I + 1,) of the items.
+    The C candidates, the true one first, have (C,) log-odds as scores and their entry of the (I + 1,) texts.
     """
     probabilities = 1 / (1 + np.exp(-np.asarray(scores, float)))
     cards = [

@@ -12,16 +12,10 @@ USERS, UNIT = 100, 0.001
 
 
 def audit_samples(runs: Sequence[Run], num_rows: int, wrong: bool = False, seed: int = 0) -> np.ndarray:
-    """Distances of printed rows whose lists exist: means over a sample of a run's users, rounded.
+    """(num_rows,) distances from possible of printed rows whose lists exist, in units of the last digit.
 
-    Args:
-        runs: recorded, with ranked targets.
-        num_rows: rows, each of a run at random and USERS of its users, or all of them.
-        wrong: whether a number of each row, at random, is that of another row.
-        seed: of all choices.
-
-    Returns:
-        (num_rows,) distance of each row from possible, in units of the last digit.
+    A row has the rounded means over USERS of the users of a recorded run, or all of them, both sampled. A ``wrong`` one
+    has a number, at random, from another row.
     """
     rng, distances = np.random.default_rng(seed), []
     for _ in range(num_rows):

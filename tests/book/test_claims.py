@@ -7,9 +7,9 @@ import book_extension
 import nbformat
 import pytest
 import yaml
+from claims import NOT_RECORDED, NOT_TESTED, region
 from ledger import INCONSISTENT, NOT_TESTABLE, VERDICTS
 
-from mmrec_helpers.evaluation.claims import NOT_RECORDED, NOT_TESTED, region
 from mmrec_helpers.evaluation.published import PUBLISHED
 
 ROOT = Path(__file__).resolve().parents[2]

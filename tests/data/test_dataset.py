@@ -9,8 +9,9 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from small_data import CATEGORIES, catalogue, picture, rec_dataset
+from small_data import CATEGORIES, SEEDS, catalogue, picture, random_dataset, rec_dataset, rows_of
 
+from experiments.splits import held_out_category, user_folds
 from mmrec_helpers.data.dataset import (
     CONTEXT,
     ITEM_FEATURES,
@@ -25,28 +26,6 @@ from mmrec_helpers.data.dataset import (
 )
 from mmrec_helpers.pocket_shop.shop import load_shop
 
-SEEDS = range(5)
-
-
-def random_dataset(seed: int, num_users: int = 14, num_items: int = 12, last_day: int = 40) -> RecDataset:
-    """Random histories with many ties in time; users 0 to 3 have as many interactions, the others up to 9."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for user in range(num_users):
-        length = user if user < 4 else rng.integers(1, 10)
-        times = np.sort(rng.integers(0, last_day, length))
-        rows += [(user, int(rng.integers(1, num_items + 1)), int(time)) for time in times]
-    rows.append((num_users, num_items, last_day))  # so that every number up to the last exists
-    return rec_dataset(rows)
-
-
-def rows_of(dataset: RecDataset) -> list[list[int]]:
-    """Each user's row numbers, in order."""
-    rows = [[] for _ in range(dataset.num_users)]
-    for row, user in enumerate(dataset.interactions["user"].tolist()):
-        rows[user].append(row)
-    return rows
-
 
 def own_split(dataset: RecDataset) -> Split:
     """A split as a reader may make one: unused rows lie anywhere, then come one to choose by and two to test on."""
@@ -59,7 +38,7 @@ def own_split(dataset: RecDataset) -> Split:
 
 def all_splits(dataset: RecDataset) -> list[Split]:
     splits = [dataset.leave_one_out(), dataset.temporal_split(), dataset.temporal_split(0.4, 0.3), own_split(dataset)]
-    return splits + dataset.by_user_folds(4) + [dataset.hold_out_category(name) for name in CATEGORIES]
+    return splits + user_folds(dataset, 4) + [held_out_category(dataset, name) for name in CATEGORIES]
 
 
 SMALL = [(0, 2, 10), (0, 1, 20), (0, 3, 30), (1, 3, 5), (1, 4, 5), (2, 4, 40)]
@@ -439,64 +418,6 @@ def test_temporal_split_refuses_shares_that_leave_nothing(small, shares):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("num_folds", [3, 5])
-def test_folds_test_every_user_once_and_never_learn_from_whom_they_ask_about(seed, num_folds):
-    dataset = random_dataset(seed)
-    splits = dataset.by_user_folds(num_folds, seed)
-    assert len(splits) == num_folds
-    users = {TEST: [], VALID: []}
-    for split in splits:
-        for user, rows in enumerate(rows_of(dataset)):
-            parts = [int(split.part[row]) for row in rows]
-            if not rows or parts[-1] == TRAIN:
-                assert set(parts) <= {TRAIN}
-            else:
-                assert parts[:-1] == [CONTEXT] * (len(rows) - 1)
-                users[parts[-1]].append(user)
-        assert (split.part == TRAIN).any()
-    tested, chosen = ([split.queries(part).users.tolist() for split in splits] for part in ("test", "valid"))
-    assert chosen == tested[1:] + tested[:1]  # split f chooses on the fold that split f + 1 tests on
-    with_rows = [user for user, rows in enumerate(rows_of(dataset)) if rows]
-    assert sorted(users[TEST]) == with_rows
-    assert sorted(users[VALID]) == with_rows
-
-
-def test_folds_are_of_equal_size_and_depend_on_the_seed():
-    dataset = rec_dataset([(user, 1, 5) for user in range(23)])
-    sizes = [split.counts()["test"] for split in dataset.by_user_folds(5)]
-    assert sorted(sizes) == [4, 4, 5, 5, 5]
-    again, other = dataset.by_user_folds(5), dataset.by_user_folds(5, seed=1)
-    first = dataset.by_user_folds(5)
-    assert all((one.part == two.part).all() for one, two in zip(first, again, strict=True))
-    assert any((one.part != two.part).any() for one, two in zip(first, other, strict=True))
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("category", CATEGORIES)
-def test_a_held_out_category_is_never_learnt_and_nothing_after_the_target_is_used(seed, category):
-    dataset = random_dataset(seed)
-    part = dataset.hold_out_category(category).part
-    item = dataset.interactions["item"].tolist()
-    kinds = set()
-    for rows in rows_of(dataset):
-        held = [dataset.item(item[row])["category"] == category for row in rows]
-        parts = [int(part[row]) for row in rows]
-        if any(held):
-            first = held.index(True)
-            assert parts == [TRAIN] * first + [TEST] + [UNUSED] * (len(rows) - first - 1)
-            kinds.add("met")
-        elif rows:
-            assert parts == [TRAIN] * (len(rows) - 1) + [VALID]
-            kinds.add("never met")
-    assert kinds == {"met", "never met"}
-
-
-def test_an_unknown_category_is_named_with_those_that_exist(small):
-    with pytest.raises(ValueError, match="test has no category 'sofa'; it has desk, lamp, mug"):
-        small.hold_out_category("sofa")
-
-
-@pytest.mark.parametrize("seed", SEEDS)
 def test_counts_and_interactions_of_the_parts_make_up_the_whole(seed):
     dataset = random_dataset(seed)
     for split in all_splits(dataset):
@@ -572,7 +493,7 @@ def test_histories_equal_the_slow_reference_on_every_split(seed, length, name):
 @pytest.mark.parametrize("name", ["valid", "test"])
 def test_what_was_seen_is_the_whole_history_without_repeats(seed, name):
     dataset = random_dataset(seed)
-    for split in (dataset.leave_one_out(), dataset.temporal_split(), *dataset.by_user_folds(3)):
+    for split in (dataset.leave_one_out(), dataset.temporal_split(), *user_folds(dataset, 3)):
         rows, items = split.interacted(name)
         for row, history in enumerate(split.queries(name, dataset.num_interactions).histories):
             assert items[rows == row].tolist() == sorted(set(history) - {0})
@@ -638,11 +559,6 @@ def test_queries_of_users_without_any_history_have_padding(small):
 def test_a_history_of_no_length_is_refused(small):
     with pytest.raises(ValueError, match="at least 1 item"):
         small.leave_one_out().queries("test", max_len=0)
-
-
-def test_two_folds_leave_nobody_to_learn_from(small):
-    with pytest.raises(ValueError, match="3 or more"):
-        small.by_user_folds(2)
 
 
 def test_a_temporal_split_without_a_test_part_is_not_available(small):

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from experiments.systems import list_metrics
 from mmrec_helpers.evaluation import metrics, runs
 from mmrec_helpers.evaluation.protocols import evaluate
-from mmrec_helpers.evaluation.runs import CELL, RANKS, Run, list_metrics, load_runs, save_runs
+from mmrec_helpers.evaluation.runs import CELL, RANKS, Run, load_runs, save_runs
 from tests.evaluation.random_data import NUM_ITEMS, Scores, random_scores
 
 METRICS = ("HR@10", "NDCG@5", "MRR", "MRR@5", "MAP@5", "P@5", "R@5", "AUC")

@@ -8,15 +8,15 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from experiments import ch03, ch04, ch05, ch06, ch07, decoders, runner
+from experiments import ch03, ch04, ch05, ch06, ch07, decoders, prompting, runner
 from experiments.cells import TIMING, Cell, cell_of
 from experiments.datasets import LEAVE_ONE_OUT, MORE_USERS, NEXT_DAY, POCKET, REAL_DATA, SEEDS, TEMPORAL
+from experiments.illm_variants import VARIANTS
 from experiments.runner import STUDIES, study_of
 from experiments.systems import PROTOCOLS, VALID
 from mmrec_helpers.evaluation.runs import CELL, Run
 from mmrec_helpers.recommenders.registry import SYSTEMS
 from mmrec_helpers.recommenders.tuning import MAX_TRIALS, SPACES
-from mmrec_helpers.studies.ch05 import VARIANTS
 
 NONE = np.zeros((3, 0), np.int64)
 FAMILIES = {
@@ -173,7 +173,7 @@ def test_chapter_4_takes_chapter_3s_settings_for_its_baselines(plans):
 
 
 def test_every_variant_is_tested_on_every_shop(plans):
-    wanted = {*ch04.variants(), *ch04.REVIEWS, "SASRec", *decoders.EXTRAS, *decoders.CEILINGS}
+    wanted = {*ch04.variants(), *ch04.REVIEWS, "SASRec", *decoders.EXTRAS, *decoders.CEILINGS, *prompting.INSTRUCTED}
     for seed in SEEDS:
         place = (POCKET, seed, LEAVE_ONE_OUT, "test", "full")
         tested = [

@@ -9,10 +9,11 @@ import torch
 from experiments import ch02
 from experiments.cells import Cell
 from experiments.datasets import SEEDS, Unavailable
+from experiments.overlap import ATTRIBUTES
 from mmrec_helpers.encoders.checkpoints import WEIGHTS
 from mmrec_helpers.encoders.models import load_encoder
 from mmrec_helpers.pocket_shop.shop import load_shop
-from mmrec_helpers.studies.ch02 import ATTRIBUTES, subsample_items
+from mmrec_helpers.studies.ch02 import subsample_items
 
 CACHED = (ch02.photo_features, ch02.photo_items, ch02.load_photo)
 

@@ -85,6 +85,33 @@ def test_a_system_is_run(tiny, tmp_path, system):
     assert run.stamp["cost"]["parameters"] > 0 or system == "zero-shot"
 
 
+def test_a_ranker_orders_what_a_retriever_finds_and_nothing_else(tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr(ch06, "recorded", lambda study: {})
+    monkeypatch.setattr(ch06, "baseline_settings", lambda runs: {"popularity": {}})
+    monkeypatch.setattr(ch06, "TOP", 4)
+    alone = Cell(study="ch06", data=POCKET, split="leave-one-out", part="test", protocol="full", system="popularity")
+    ((_, first),) = ch06.run([alone], tmp_path / "training.pt")
+    cells = [replace(alone, system="zero-shot", protocol=own, hyperparameters={"epochs": 0, "max_len": 6})
+             for own in ("full; of popularity", ch06.PROTOCOL)]  # fmt: skip
+    (_, run), (_, sampled) = ch06.run(cells, tmp_path / "training.pt")
+    ranks, reranked = first.target_ranks, run.target_ranks
+    assert (run.users == first.users).all()
+    assert (reranked.num_candidates == ranks.num_candidates).all()
+    assert (sampled.target_ranks.num_candidates == 21).all()
+    inside = reranked.num_higher < 4
+    assert (ranks.num_higher[inside] < 4).all()
+    assert (reranked.num_higher[~inside] >= np.maximum(ranks.num_higher[~inside], 4)).all()
+
+
+def test_full_ranking_is_planned_for_retrievers_and_rankers_on_one_shop(monkeypatch):
+    monkeypatch.setattr(ch06, "baseline_settings", lambda runs: {name: {} for name in ch06.BASELINES})
+    runs = [validated(name, lr, -abs(np.log2(lr / 4e-3))) for name in ch06.TUNED for lr in (2e-3, 4e-3, 8e-3)]
+    cells = [cell for cell in ch06.plan(runs) if cell.protocol.startswith("full")]
+    assert {(cell.data, cell.seed, cell.split) for cell in cells} == {(POCKET, 0, "leave-one-out")}
+    others = {cell.fit for cell in ch06.plan(runs) if cell.protocol == ch06.PROTOCOL}
+    assert {cell.fit for cell in cells} <= others
+
+
 def test_texts_of_the_variants(tiny):
     texts = ch06.item_texts(0)
     cell = Cell(study="ch06", data=POCKET, split="leave-one-out", part="test", protocol=ch06.PROTOCOL, system="MSR_T")
@@ -96,14 +123,14 @@ def test_texts_of_the_variants(tiny):
     assert system.candidate_texts == texts.texts
 
 
-@pytest.mark.parametrize("system", ch06.INPUTS)
+@pytest.mark.parametrize("system", ch06.INPUTS | ch06.OF_POSTERS)
 def test_inputs_of_gru4rec(tiny, monkeypatch, system):
-    shapes = {"words": np.ones((tiny.num_items + 1, 3)), "image": np.ones((tiny.num_items + 1, 5))}
-    monkeypatch.setattr(ch06, "image_inputs", lambda data, seed: shapes)
+    sizes = {"words": 3, "image": 5, "captions": 7}
+    monkeypatch.setattr(ch06, "image_input", lambda data, seed, kind: np.ones((tiny.num_items + 1, sizes[kind])))
     cell = Cell(study="ch06", data=POCKET, split="leave-one-out", part="test", protocol=ch06.PROTOCOL, system=system)
     gru4rec = ch06.build(cell)
     assert not gru4rec.use_ids
-    assert gru4rec.features.shape[1] == sum(shapes[kind].shape[1] for kind in ch06.INPUTS[system])
+    assert gru4rec.features.shape[1] == sum(sizes[kind] for kind in (ch06.INPUTS | ch06.OF_POSTERS)[system])
 
 
 @pytest.mark.parametrize("system", ch06.WRITERS)

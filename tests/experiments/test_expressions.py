@@ -220,7 +220,7 @@ def test_a_cell_is_run_under_its_conditions(tiny, monkeypatch, tmp_path):
 def test_the_shops_expressions_are_timed(monkeypatch, tmp_path):
     """In one cell, with random weights: no SASRec is fitted for them."""
     monkeypatch.setattr(ch05, "collaborative_features", None)
-    monkeypatch.setattr("mmrec_helpers.studies.ch05.summarise", lambda data, llm: ["short"] * (data.num_items + 1))
+    monkeypatch.setattr("experiments.illm_variants.summarise", lambda data, llm: ["short"] * (data.num_items + 1))
     monkeypatch.setattr("experiments.expressions.NUM_TIMED", 2)
     monkeypatch.setattr(ch05, "TIMED", {POCKET: (ch05.TIMED[POCKET][0], (2,))})
     cell = Cell(study="ch05", data=POCKET, split=LEAVE_ONE_OUT, protocol=TIMING, system="item expressions")

@@ -575,7 +575,7 @@ def test_the_split_in_time_changes_the_ablations_of_chapter_6(runs_of):
 
 def test_with_as_few_users_mllm_msr_is_not_behind_and_more_users_help_once(runs_of):
     """Below "The same training data" in notebook 06e."""
-    runs = runs_of("ch06", data=POCKET, split=LEAVE_ONE_OUT, part="test", seed=0)
+    runs = runs_of("ch06", data=POCKET, split=LEAVE_ONE_OUT, part="test", seed=0, protocol=ch06.PROTOCOL)
     names = ["MLLM-MSR", *ch06.ON_FEW, "1,200 users", "all users"]
     board = leaderboard([run for run in runs if run.system in names], ["AUC"], "MLLM-MSR")["AUC"]
     few = board.loc[list(ch06.ON_FEW)]

@@ -18,9 +18,9 @@ from experiments.datasets import (
     Unavailable,
     benchmark_split,
 )
-from experiments.systems import PROTOCOLS, num_parameters, run_system
+from experiments.systems import PROTOCOLS, list_metrics, num_parameters, run_system
 from mmrec_helpers.evaluation.protocols import FullRanking, evaluate, item_quintiles
-from mmrec_helpers.evaluation.runs import RANKS, Run, list_metrics
+from mmrec_helpers.evaluation.runs import RANKS, Run
 from mmrec_helpers.recommenders.factorization import BPR
 from mmrec_helpers.recommenders.neighbors import ItemKNN
 from mmrec_helpers.recommenders.popularity import Popularity

@@ -428,6 +428,11 @@ MISTAKES = {
         """,
         "make the edge symmetric",
     ),
+    "check_num_scores": ("lambda T, C: T * C * (T * C + 1) // 2", "a causal mask over four tokens"),
+    "check_fuse_ranks": (  # the item at each rank, not the rank of each item
+        "lambda scores: sum(1 / (61 + np.argsort(-own, axis=1)) for own in scores)",
+        "ranks from 1",
+    ),
     "check_device_sessions": (  # an early event of the next user continues a session
         """
         def device_sessions(user, time, device, gap):

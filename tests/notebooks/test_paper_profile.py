@@ -25,6 +25,7 @@ from transformers import (
     SiglipModel,
 )
 
+from experiments import illm_variants
 from mmrec_helpers.encoders.checkpoints import find_checkpoint
 from mmrec_helpers.encoders.features import encode_images, encode_texts
 from mmrec_helpers.encoders.models import load_encoder
@@ -33,7 +34,6 @@ from mmrec_helpers.llm.backbones import backbone_weights
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.recommenders.registry import build_system, system_inputs
 from mmrec_helpers.settings import PROFILES, load_settings
-from mmrec_helpers.studies import ch05
 from mmrec_helpers.studies.ch02 import nearest_images, study_overlap
 from mmrec_helpers.studies.ch04 import build_variant, decoder_inputs, design_choices
 
@@ -184,7 +184,9 @@ def test_chapter_4_trains_and_queries_the_decoder_with_the_pretrained_backbone(s
 def test_chapter_5_trains_and_queries_i_llmrec_with_the_llm(shop, settings, name):
     split = shop[0].leave_one_out()
     cf = np.random.default_rng(0).standard_normal((split.dataset.num_items + 1, 8)).astype(np.float32)
-    system = ch05.build_variant(name, ch05.VARIANTS[name], split, cf, settings, epochs=1, batch_size=10_000)
+    system = illm_variants.build_variant(
+        name, illm_variants.VARIANTS[name], split, cf, settings, epochs=1, batch_size=10_000
+    )
     assert system.llm == PROFILES["paper"]["llm"]
     system.fit(split)
     assert len(system.training.losses) == 1

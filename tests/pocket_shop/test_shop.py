@@ -14,7 +14,7 @@ import datasets
 import numpy as np
 import pytest
 
-from mmrec_helpers.data.dataset import ITEM_FEATURES, Queries
+from mmrec_helpers.data.dataset import ITEM_FEATURES
 from mmrec_helpers.pocket_shop import shop as shop_module
 from mmrec_helpers.pocket_shop.catalogue import (
     CATEGORY_PRICE,
@@ -512,17 +512,6 @@ def test_histories_of_another_shop_are_refused(opened, truth):
     other, _ = opened(seed=1)
     with pytest.raises(ValueError, match="not of this shop"):
         truth.scores(other, other.leave_one_out().queries("test"))
-
-
-def test_inferred_scores_are_chances_of_the_same_items(dataset, truth, queries):
-    few = Queries(*(getattr(queries, name)[:15] for name in ("users", "histories", "targets", "times")))
-    scores = truth.bayes_scores(dataset, few, sweeps=9, chains=2)
-    can, cannot = for_sale(dataset, truth, few)
-    assert scores.shape == (15, dataset.num_items + 1)
-    assert (scores.sum(axis=1) <= 1 + 1e-6).all()
-    assert (scores[cannot] == 0).all()
-    assert (scores[can] > 0).all()
-    np.testing.assert_array_equal(scores, truth.bayes_scores(dataset, few, sweeps=9, chains=2))
 
 
 def test_facts_agree_with_the_items(dataset, truth):

@@ -30,6 +30,7 @@ from mmrec_helpers.recommenders.gru4rec import GRU4Rec
 from mmrec_helpers.recommenders.illmrec import ILLMRec
 from mmrec_helpers.recommenders.mllm_msr import MLLMMSR
 from mmrec_helpers.recommenders.mmgpt2rec import MMGPT2Config, MMGPT2Rec
+from mmrec_helpers.recommenders.mmsr import MMSR
 from mmrec_helpers.recommenders.neighbors import ItemKNN, UserKNN
 from mmrec_helpers.recommenders.popularity import Popularity, Random
 from mmrec_helpers.recommenders.registry import GRAPHS
@@ -37,6 +38,7 @@ from mmrec_helpers.recommenders.registry import SYSTEMS as REGISTERED
 from mmrec_helpers.recommenders.reranker import Reranker
 from mmrec_helpers.recommenders.reviews import DeepCoNN, NeuralReviews
 from mmrec_helpers.recommenders.sasrec import SASRec
+from mmrec_helpers.recommenders.trans2d import Trans2D
 
 VECTORS = {"epochs": 30, "batch_size": 64, "lr": 2e-2, "weight_decay": 0.1}
 SYSTEMS: dict[str, Callable] = {
@@ -86,6 +88,10 @@ ALL: dict[str, Callable] = SYSTEMS | {
     "GRU4Rec": lambda split, features: GRU4Rec(**SEQUENCE),
     "BERT4Rec": lambda split, features: BERT4Rec(**SEQUENCE),
     "SASRec": lambda split, features: SASRec(loss="gbce", **SEQUENCE),
+    "Trans2D": lambda split, features: Trans2D(features={"image": features, "text": features[:, :2]}, **SEQUENCE),
+    "MMSR": lambda split, features: MMSR(
+        features={"image": features, "text": features[:, :2]}, num_codes=3, **SEQUENCE
+    ),
     "SASRec_F": lambda split, features: SASRec(features=features, **SEQUENCE),
     "GRU4Rec_F, no ids": lambda split, features: GRU4Rec(features=features, use_ids=False, **SEQUENCE),
     "hybrid of networks": lambda split, features: Hybrid(
@@ -242,8 +248,10 @@ def saved(planted, planted_features, tmp_path_factory):
 
 def test_every_class_of_the_registry_is_among_those(planted_features):
     classes = {type(make(None, planted_features)) for name, make in ALL.items() if name != "words"}
-    features = {True: {"features": planted_features}, False: {}}
-    registered = {type(spec.build(**features[bool(spec.features)])) for spec in (*REGISTERED, *GRAPHS)}
+    features = {str: {"features": planted_features}, tuple: {"features": {"image": planted_features}}}
+    registered = {
+        type(spec.build(**(features[type(spec.features)] if spec.features else {}))) for spec in (*REGISTERED, *GRAPHS)
+    }
     assert registered | {FusionRecommender, ILLMRec, MLLMMSR, MMGPT2Rec, Reranker} == classes
 
 

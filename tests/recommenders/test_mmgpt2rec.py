@@ -10,6 +10,7 @@ import torch
 
 from mmrec_helpers.data.dataset import ITEM_FEATURES, TEST, VALID, Queries, RecDataset, Split
 from mmrec_helpers.evaluation.metrics import TargetRanks, ndcg
+from mmrec_helpers.lessons.decoder import ItemEmbedding, generate_list
 from mmrec_helpers.recommenders import sequential
 from mmrec_helpers.recommenders.mmgpt2rec import FUSIONS, DecoderNetwork, MMGPT2Config, MMGPT2Rec
 from mmrec_helpers.recommenders.popularity import Popularity
@@ -159,10 +160,34 @@ def test_items_without_a_vector_of_their_own_are_as_like_as_their_features(use_i
 
 def test_features_do_not_learn(planted, features):
     system = MMGPT2Rec(features=features, dims=DIMS, **QUICK)
-    before = [part.clone() for part in system.initial_model(planted).item_embedding.features]
-    after = list(system.fit(planted).network.item_embedding.features)
+    before = [part.clone() for part in system.initial_model(planted).item_embedding.features.buffers()]
+    after = list(system.fit(planted).network.item_embedding.features.buffers())
     assert [part.shape[1] for part in after] == list(DIMS)
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def test_a_catalogue_is_fused_once_until_a_weight_changes(planted, features, moments, monkeypatch):
+    system, fused, forward = MMGPT2Rec(features=features, dims=DIMS, **QUICK).fit(planted), [], ItemEmbedding.forward
+    embedding, decoder = system.network.item_embedding, system.network.decoder
+    monkeypatch.setattr(ItemEmbedding, "forward", lambda self: fused.append(self) or forward(self))
+    before = system.score(moments), generate_list(decoder, [1, 3], 4)
+    cached = system.score(moments), generate_list(decoder, [1, 3], 4)
+    assert len(fused) <= 1
+    embedding.train()  # as in training, nothing is kept
+    anew = system.network.logits(*system.network(torch.tensor([[ITEMS + 1, 2]]), torch.tensor([[False, True]])))
+    assert anew.requires_grad
+    assert generate_list(decoder, [1, 3], 4) == before[1] == cached[1]
+    assert np.array_equal(before[0], cached[0])
+    with torch.enable_grad():  # one step of training
+        embedding().square().sum().backward()
+    torch.optim.SGD(embedding.parameters(), 0.1).step()
+    fused.clear()
+    changed = [system.score(moments) for _ in range(2)]
+    assert len(fused) == 1
+    assert not np.allclose(changed[0], before[0], atol=1e-3)
+    embedding.fused_from = ()
+    assert np.array_equal(system.score(moments), changed[0])
+    assert np.array_equal(changed[0], changed[1])
 
 
 # What is asked --------------------------------------------------------------------------------------------------------
@@ -260,10 +285,11 @@ def test_wrong_hyperparameters_and_features_are_refused(planted, features):
 
 def test_columns_are_one_modality_unless_told_otherwise(planted, features):
     assert [
-        part.shape for part in MMGPT2Rec(features=features, **QUICK).initial_model(planted).item_embedding.features
+        part.shape
+        for part in MMGPT2Rec(features=features, **QUICK).initial_model(planted).item_embedding.features.buffers()
     ] == [(ITEMS, 16)]
     network = MMGPT2Rec(features=features, dims=DIMS, **QUICK).initial_model(planted)
-    assert [part.shape for part in network.item_embedding.features] == [(ITEMS, 4), (ITEMS, 12)]
+    assert [part.shape for part in network.item_embedding.features.buffers()] == [(ITEMS, 4), (ITEMS, 12)]
 
 
 def test_the_settings_reach_the_network(planted, features):

@@ -243,7 +243,7 @@ def test_ids_initialised_with_features_start_at_their_principal_components_and_a
     np.testing.assert_allclose(before, standardise(principal_components(features, 8)[1:]), atol=1e-6)
     fitted = system.fit(circle).network.item_embedding
     assert np.abs(fitted.id_embeddings.detach().numpy() - before).max(1).min() > 0
-    assert not list(fitted.features)  # the features are not used otherwise
+    assert not list(fitted.features.buffers())  # the features are not used otherwise
     features = features.copy()
     features[0] = 99  # the padding is not read
     other = MMGPT2Rec(features=features, dims=DIMS, use_ids=True, config=config, **QUICK | {"dim": 8})
@@ -447,7 +447,7 @@ def test_the_contrastive_loss_brings_an_items_text_and_image_together(circle, fe
         system = MMGPT2Rec(features=features, dims=DIMS, config=config, **SMALL | {"epochs": 10}).fit(circle)
         tokens = system.network.item_embedding
         with torch.no_grad():
-            texts, images = (F.normalize(part) for part in tokens.fusion.project(list(tokens.features)))
+            texts, images = (F.normalize(part) for part in tokens.fusion.project([*tokens.features.buffers()]))
         like = texts @ images.T
         closer.append((like.diagonal().mean(), like.diagonal().mean() - like.mean()))
     for without, contrasted in zip(*closer, strict=True):

@@ -13,7 +13,7 @@ import pytest
 from experiments.ch01 import statistics_run
 from experiments.datasets import REAL_DATA, open_data
 from experiments.record import RESULTS
-from mmrec_helpers.data.dataset import ITEM_FEATURES, NotAvailable, RecDataset
+from mmrec_helpers.data.dataset import ITEM_FEATURES, RecDataset
 from mmrec_helpers.evaluation.runs import load_runs
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.studies.ch01 import (
@@ -23,7 +23,6 @@ from mmrec_helpers.studies.ch01 import (
     dataset_curves,
     dataset_statistics,
     format_statistics,
-    known_fields,
     recorded_datasets,
 )
 
@@ -160,10 +159,3 @@ def test_attributes_are_texts_only_where_there_are_categories():
     assert attribute_texts(dataset_of(rows)) == ["", ""]
     shop = dataset_of(rows, category=["mug", ""], brand=["Orla", ""])
     assert attribute_texts(shop) == ["category: mug, brand: Orla", "category: , brand: "]
-
-
-def test_known_fields_tell_items_apart():
-    values = pd.DataFrame({"category": ["mug", "cap"], "brand": ["", ""]})
-    assert known_fields(values) == ["category"]
-    with pytest.raises(NotAvailable, match=r"no category or brand to compare\."):
-        known_fields(values.assign(category="mug"))

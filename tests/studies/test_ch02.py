@@ -1,4 +1,4 @@
-"""ch02.py: the study on small shops, its helpers against brute force, and the record of today's code."""
+"""ch02.py: the study on small shops, and its helpers against brute force."""
 
 from dataclasses import replace
 
@@ -6,23 +6,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from pairs import ColourWords, features
 
-from experiments import ch02
-from experiments.cells import cell_of
-from experiments.record import RESULTS
-from mmrec_helpers.encoders.features import Features
-from mmrec_helpers.encoders.models import Encoder
-from mmrec_helpers.evaluation.runs import load_runs
 from mmrec_helpers.lessons.overlap import recall_at_k
 from mmrec_helpers.pocket_shop.catalogue import COLOURS
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.studies.ch02 import (
-    ATTRIBUTES,
-    MIN_ITEMS,
     calibrated_bias,
     control_groups,
-    embed_captions,
     encode_pairs,
     groups_of,
     nearest_images,
@@ -34,34 +25,11 @@ from mmrec_helpers.studies.ch02 import (
     recalls,
     study_by_length,
     study_features,
-    study_probes,
-    study_sigmoid,
     subsample_items,
     sweep_parameter,
     tiny_dual_encoders,
     training_pairs,
 )
-
-
-class ColourWords(Encoder):
-    """Sees the mean shade of a picture and reads the words of colours; needs no weights."""
-
-    def __init__(self):
-        self.name = "colour words"
-
-    def images(self, images):
-        pixels = torch.from_numpy(np.stack([np.asarray(picture.resize((4, 4)), np.float32) for picture in images]))
-        return torch.nn.functional.pad(pixels.mean((1, 2)), (0, len(COLOURS) - 3))
-
-    def texts(self, texts):
-        found = [[float(colour in text.split()) for colour in COLOURS] for text in texts]
-        return torch.tensor(found) + 0.1, torch.tensor([len(text) > 400 for text in texts])
-
-
-def features(vectors: np.ndarray, absent=()) -> Features:
-    present = torch.ones(len(vectors), dtype=torch.bool)
-    present[list(absent)] = False
-    return Features(torch.from_numpy(vectors).float(), present, torch.zeros(len(vectors), dtype=torch.bool))
 
 
 def test_study_leaves_out_items_without_a_picture_or_a_text():
@@ -96,39 +64,6 @@ def test_a_calibrated_bias_balances_matched_and_control_pairs():
     assert bias == pytest.approx(-20 * 0.3, abs=0.3)  # even odds in the middle of two kinds that vary alike
     assert calibrated_bias(matched + 0.2, control + 0.2, 20) == pytest.approx(bias - 4)  # what moves all moves the bias
     assert calibrated_bias(np.ones(3), np.ones(2), 50) == pytest.approx(-50)
-
-
-def test_sigmoid_similarities_follow_the_bias():
-    rng = np.random.default_rng(0)
-    images, noise = rng.normal(size=(2, 200, 16))
-    groups = {"random": np.zeros(200), "alone": np.arange(200)}  # the latter has no pairs
-    low, high = (
-        study_sigmoid(features(images), features(images + noise), groups, scale=10, bias=bias) for bias in (-12, 12)
-    )
-    assert list(low["table"]) == ["learned", "random"]
-    assert max(row[0] for row in low["table"]["learned"].values()) < 0.2
-    assert min(row[0] for row in high["table"]["learned"].values()) > 0.8
-    assert low["table"]["random"] == high["table"]["random"]  # once calibrated, what was learned does not matter
-    means = {kind: row[0] for kind, row in low["table"]["random"].items()}
-    assert means["matched"] + means["random"] == pytest.approx(1)
-    assert means["matched"] > 0.8
-
-
-def test_probes_find_what_each_side_has():
-    rng = np.random.default_rng(0)
-    images, texts = rng.normal(size=(2, 400, 5))
-    seen, read, rare = images[:, 0] > 0, texts[:, 0] > 0, np.full(400, "a")
-    rare[: MIN_ITEMS - 1], rare[-MIN_ITEMS:] = "b", "c"
-    labels = {"seen": seen, "either": seen.astype(int) + 2 * read, "rare": rare, "own": np.arange(400)}
-    found = study_probes(features(images), features(texts), labels)
-    assert found["seen"]["image"][0] > 0.9 > found["seen"]["text"][0] + 0.2
-    assert found["either"]["both"][0] > found["either"]["image"][0] + 0.2
-    gain, low, high = found["either"]["both - image"]
-    assert gain == pytest.approx(found["either"]["both"][0] - found["either"]["image"][0])
-    assert 0 < low < gain < high
-    assert (found["rare"]["items"], found["rare"]["values"]) == (191, 2)
-    assert "own" not in found
-    assert found["rare"]["majority"][0] > 0.9
 
 
 def test_subsample_keeps_the_items_that_the_study_draws():
@@ -206,18 +141,6 @@ def test_cosines_of_pairs_skip_who_is_alone():
     assert found["random"].tolist() == [2, 6]
 
 
-def test_captions_of_a_folder_count_each_photograph_once(tmp_path):
-    (tmp_path / "images").mkdir()
-    lines = ["image,caption"]
-    for row in range(6):
-        Image.new("RGB", (20, 10), (40 * row, 100, 200)).save(tmp_path / "images" / f"{row}.jpg")
-        lines += [f"{row}.jpg,a {COLOURS[row]} wall", f"{row}.jpg,another one"]
-    (tmp_path / "captions.csv").write_text("\n".join(lines))
-    images, texts = embed_captions(tmp_path, ColourWords())
-    assert len(images.vectors) == len(texts.vectors) == 6
-    assert (texts.vectors[:, :6].argmax(1) == torch.arange(6)).all()
-
-
 def test_browsing_shows_own_texts_and_escapes_them():
     dataset = load_shop(0, "tiny", missing_images=0.0)[0]
     items = dataset.items.select(range(4)).map(lambda row: row | {"description": "<script> red"})
@@ -225,19 +148,6 @@ def test_browsing_shows_own_texts_and_escapes_them():
     assert shown.count("matched, 1.00") == 1
     assert "<script>" not in shown
     assert nearest_images("red", torch.eye(4, len(COLOURS)), items, ColourWords()).data.count("<img") == 4
-
-
-def test_record_is_of_these_shops_and_has_no_holes():
-    runs = load_runs(RESULTS / "ch02.parquet")
-    assert {cell_of(run).name for run in runs} == {cell.name for cell in ch02.plan([])}
-    for run in runs:
-        scalars, protocol = run.scalars, run.stamp["protocol"]
-        if protocol == ch02.PROBES:
-            assert set(scalars) == set(ATTRIBUTES)
-        else:
-            rows = scalars if protocol == ch02.SWAPS else scalars["table"]
-            assert all(np.isfinite(row[0]) for row in rows.values())
-        assert ("sigmoid" in scalars) == (protocol == ch02.PHOTOS and run.system == "photo-siglip")
 
 
 def test_intervals_are_marked_where_they_are_and_left_out_where_there_are_none():

@@ -6,7 +6,6 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import torch
 
 from mmrec_helpers.data.dataset import NotAvailable
 from mmrec_helpers.evaluation.protocols import evaluate
@@ -14,12 +13,10 @@ from mmrec_helpers.evaluation.tables import leaderboard
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.recommenders.neighbors import ItemKNN
 from mmrec_helpers.recommenders.popularity import Popularity, Random
-from mmrec_helpers.recommenders.sasrec import SASRec
 from mmrec_helpers.studies.ch03 import (
     NUM_NEGATIVES,
     PROTOCOLS,
     by_protocol,
-    first_item_confidence,
     gallery,
     item_sequences,
     most_popular_items,
@@ -148,20 +145,6 @@ def test_table_by_protocol_holds_what_evaluate_says(dataset):
     run = evaluate(systems[0], split, protocol=PROTOCOLS["20 uniform"])
     assert table.loc["popularity", "20 uniform"] == run.metric("NDCG@10").mean()
     assert (table["full ranking"] < table["20 uniform"]).all()
-
-
-@pytest.mark.parametrize("loss", ["ce", "bce"])
-def test_confidence_is_the_probability_of_the_first_item(dataset, loss):
-    split = dataset.leave_one_out()
-    system = SASRec(loss=loss, epochs=1, dim=8, num_layers=1).fit(split)
-    found, queries = first_item_confidence(system, split), split.queries("test")
-    scores = torch.as_tensor(system.score(queries))[:, 1:].double()
-    probabilities = scores.softmax(dim=1) if loss == "ce" else scores.sigmoid()
-    np.testing.assert_allclose(found["confidence"], probabilities.max(dim=1).values, atol=5.1e-5)  # four digits
-    assert np.array_equal(found["first is next"], scores.argmax(dim=1).numpy() + 1 == queries.targets[:, 0])
-    assert found["first is next"].dtype == float
-    if loss == "bce":
-        assert found["confidence"].mean() > 3 * found["first is next"].mean()  # the overconfidence of the chapter
 
 
 # To be seen -----------------------------------------------------------------------------------------------------------

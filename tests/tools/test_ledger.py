@@ -3,9 +3,9 @@
 import ledger
 import numpy as np
 import pytest
+from claims import Evidence
 from ledger import judge, measure, printed_text, runs_in
 
-from mmrec_helpers.evaluation.claims import Evidence
 from mmrec_helpers.evaluation.metrics import TargetRanks
 from mmrec_helpers.evaluation.runs import Run, save_runs
 from mmrec_helpers.evaluation.tables import compare

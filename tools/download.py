@@ -293,7 +293,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def main(name: str, folder: str) -> None:
-    """``python -m mmrec_helpers.data.download NAME FOLDER``: fetch a data set and print how to open it."""
+    """``python tools/download.py NAME FOLDER``: fetch a data set and print how to open it."""
     try:
         home = public_files(name)[0].home
         print(f"The terms of {name} are at {home}", flush=True)

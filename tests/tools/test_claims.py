@@ -1,8 +1,7 @@
 """claims.py: sides of intervals, and verdicts by the rule."""
 
 import pytest
-
-from mmrec_helpers.evaluation.claims import Evidence, region, side, verdict
+from claims import Evidence, region, side, verdict
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from download import HOMES, HOSTS, PATHS, SHA256, PublicFile, download, fetch, main, public_files
 from tqdm.auto import tqdm
 
-from mmrec_helpers.data.download import HOMES, HOSTS, PATHS, SHA256, PublicFile, download, fetch, main, public_files
 from mmrec_helpers.loading import load_data
 from mmrec_helpers.settings import load_settings
 
