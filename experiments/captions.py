@@ -48,7 +48,7 @@ ATTRIBUTES = ("colour", "pattern", "category")
 """Of a product, in the order of its caption. The shop's own descriptions mention neither colour nor pattern."""
 GRID = 2
 """Parts of an image's height, and of its width; each part is one vector of the prompt."""
-BATCH_SIZE, LR, WARMUP, MAX_TOKENS = 16, 1e-3, 20, 24
+BATCH_SIZE, LR, WARMUP, MAX_TOKENS = 16, 2e-3, 20, 20
 TOGETHER = 64
 """Photographs whose features are computed together."""
 ENCODER, LLM = "lite0", "smollm2"

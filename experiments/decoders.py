@@ -28,7 +28,9 @@ class ZeroIds(MMGPT2Rec):
     def build_model(self, features: Tensor | None) -> DecoderNetwork:
         """See ``SequentialRecommender``."""
         network = super().build_model(features)
-        nn.init.zeros_(network.item_embedding.id_embeddings)
+        ids = network.item_embedding.id_embeddings
+        assert isinstance(ids, Tensor)
+        nn.init.zeros_(ids)
         return network
 
 

@@ -75,7 +75,11 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     models = PROFILES[profile] | _overrides(environ, tuple(PROFILES[profile]))
     cache_home = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     cache = Path(environ.get("MMREC_CACHE") or Path(cache_home) / "mmrec").expanduser()
-    device = "cpu" if profile == "laptop" else _best_device()
+    device = "cpu"
+    if profile != "laptop":
+        import torch  # takes seconds: imported only where needed
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     return Settings(profile, data, device, cache, models, progress=environ.get("TQDM_DISABLE", "") in ("", "0"))
 
 
@@ -95,12 +99,6 @@ def _overrides(environ: Mapping[str, str], roles: tuple[str, ...]) -> dict[str, 
             raise ValueError(f"MMREC_MODELS names two models for {role}, {models[role]!r} and {name!r}; leave one")
         models[role] = name
     return models
-
-
-def _best_device() -> str:
-    import torch  # takes seconds: imported only where needed
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def diagnose(settings: Settings) -> str:

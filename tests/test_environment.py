@@ -34,6 +34,13 @@ def make_targets(text):
     return {target for call in calls for target in call.split()}
 
 
+def test_a_wheel_has_every_data_file_of_the_package():
+    globs = PROJECT["tool"]["setuptools"]["package-data"]
+    held = {path for name, own in globs.items() for one in own for path in ROOT.joinpath(*name.split(".")).glob(one)}
+    files = {path for path in (ROOT / "mmrec_helpers").rglob("*") if path.is_file()}
+    assert {path for path in files if path.suffix not in (".py", ".pyc")} - held == set()
+
+
 # The lock --------------------------------------------------------------------------------------------------------
 
 

@@ -273,7 +273,7 @@ class ItemDecoder(nn.Module):
         hidden = self.hidden_states(inputs, embeddings := self.item_embedding(), caches)
         return hidden @ self.output_embeddings(embeddings).T + self.item_embedding.bias
 
-# %% ../../notebooks/04b_gpt2_item_decoder.ipynb #cell-35
+# %% ../../notebooks/04b_gpt2_item_decoder.ipynb #cell-37
 def attention_weights(
     block: TransformerBlock, hidden: Tensor, mask: Tensor | None = None
 ) -> Tensor:
@@ -295,7 +295,7 @@ def last_attention(gpt2: GPT2, embeddings: Tensor) -> Tensor:
         hidden = block(hidden)
     return attention_weights(gpt2.blocks[-1], hidden)[0, :, -1].mean(0)
 
-# %% ../../notebooks/04b_gpt2_item_decoder.ipynb #cell-37
+# %% ../../notebooks/04b_gpt2_item_decoder.ipynb #cell-39
 import numpy as np
 
 

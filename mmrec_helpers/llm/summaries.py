@@ -20,8 +20,7 @@ def summarise(
 
     Of some ``items`` only, if they are given. Raises the errors of ``Replies``.
     """
-    columns = [dataset.column(name) for name in FIELDS]
-    texts = [". ".join(str(part) for part in row if part) for row in zip(*columns, strict=True)]
+    texts = [". ".join(map(str, filter(None, row))) for row in zip(*map(dataset.column, FIELDS), strict=True)]
     messages = {row: f"{texts[row]}\n{REQUEST}" for row in _chosen(dataset, items) if texts[row]}
     return _spread(dataset, messages, Replies(model, max_tokens)([*messages.values()]))
 

@@ -118,13 +118,7 @@ def load_backbone(name: str, dropout: float = 0.1) -> GPT2:
 
 
 def contrastive_loss(texts: Tensor, images: Tensor, known: Tensor) -> Tensor:
-    """InfoNCE {cite}`oord2018cpc` between (I, D) texts and images of CONTRASTIVE_ITEMS random items.
-
-    Args:
-        texts: (I, D) embeddings.
-        images: (I, D) embeddings.
-        known: (C,) rows of the items that are sampled from.
-    """
+    """InfoNCE {cite}`oord2018cpc` of (I, D) texts and images, of CONTRASTIVE_ITEMS random ones of (C,) known rows."""
     sampled = known[torch.randperm(len(known), device=known.device)[:CONTRASTIVE_ITEMS]]
     return info_nce(texts[sampled], images[sampled], TEMPERATURE)
 

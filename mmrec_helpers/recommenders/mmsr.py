@@ -126,16 +126,10 @@ def modality_codes(features: np.ndarray, num_codes: int, num_links: int) -> tupl
 
 
 class GraphModel(SequenceModel):
-    """Message passing on the graphs of histories; the hidden state is that of the last item.
+    """Message passing on the graphs of histories, of which the vector of the last item is the hidden state.
 
-    Args:
-        backbone: the layers.
-        item_embedding: of items and the BOS token, which are nodes of type 0.
-        slots: (I + 2, S) the nodes of each item, see ``HistoryGraphs``.
-        types: (S,) of the slots.
-        codes: (K, D) initial vectors of all modality codes.
-        max_len: number of positions.
-        dropout: of the vectors of nodes.
+    ``slots`` (I + 2, S) and ``types`` (S,) are those of ``HistoryGraphs`` for each item and the BOS token, a node of
+    type 0; ``codes`` (K, D) are the initial vectors of all modality codes.
     """
 
     def __init__(
@@ -155,7 +149,7 @@ class GraphModel(SequenceModel):
         self.type_embeddings = nn.Parameter(INIT_STD * torch.randn(int(types.max()) + 1, dim))
 
     def hidden_states(self, inputs: Tensor, positions: Tensor, embeddings: Tensor) -> Tensor:
-        """See ``SequenceModel``; of each history its last position."""
+        """See ``SequenceModel``; ``positions`` are the last ones."""
         graphs = HistoryGraphs(self.slots[inputs.cpu().numpy()], self.types)
         nodes, at, last = (
             torch.from_numpy(part).to(inputs.device) for part in (graphs.nodes, graphs.positions, graphs.last)

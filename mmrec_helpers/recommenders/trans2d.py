@@ -99,10 +99,10 @@ class FieldModel(SequenceModel):
     def input_embeddings(self) -> Tensor:
         """(I + 1, C D): fields of the items, and of the BOS token, which has the same vector in each."""
         items = self.item_embedding
-        assert items.id_embeddings is not None
+        assert isinstance(items.id_embeddings, Tensor)
         fields: list[Tensor] = [items.id_embeddings]
         if isinstance(items.fusion, Add):
-            fields += items.fusion.project(list(items.features)).unbind()
+            fields += items.fusion.project([*items.features.buffers()]).unbind()
         return torch.cat([torch.cat([own, items.special_token]) for own in fields], 1)
 
     def forward(self, inputs: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -83,7 +83,7 @@ def test_the_loss_is_that_of_the_caption_alone_after_the_image():
         logits = llm.logits(llm.hidden_states(torch.cat([before, parts, after])[None]))[0].log_softmax(1)
         for place, token in enumerate(answer, start=len(logits) - len(answer)):
             total, count = total - logits[place - 1, token].item(), count + 1
-    assert float(captioner.loss(features[:2], texts)) == pytest.approx(total / count, rel=1e-4)
+    assert captioner.loss(features[:2], texts).item() == pytest.approx(total / count, rel=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:(?s).*The hypothesis contains 0 counts:UserWarning")

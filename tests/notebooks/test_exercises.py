@@ -456,6 +456,24 @@ MISTAKES = {
         """,
         "without [+] s the variances grow",
     ),
+    "check_encodings": ("lambda batches, num_items: (num_items, num_items + sum(map(len, batches)))", "encoded once"),
+    "check_whole_words": (  # tokens, not words
+        """
+        def mask_words(tokens, word, rng, rate, mask):
+            hit = (rng.random(len(tokens)) < rate) & (word >= 0)
+            return np.where(hit, mask, tokens), np.where(hit, tokens, -100)
+        """,
+        "all tokens of a word are chosen, or none",
+    ),
+    "check_last_layers": (  # the lower layers, and not what comes before them
+        """
+        def train_last(model, layers):
+            for number, layer in enumerate(model.encoder.layer):
+                layer.requires_grad_(number >= len(model.encoder.layer) - layers)
+            return sum(w.numel() for w in model.encoder.parameters() if w.requires_grad)
+        """,
+        "the embeddings come first",
+    ),
     "check_non_inferior": (  # users taken as independent
         """
         def non_inferior(one, other, share):

@@ -91,8 +91,7 @@ def test_an_item_is_scored_by_the_sum_of_its_fields_and_read_as_each():
     hidden, outputs = model(inputs, inputs > 0)
     assert torch.allclose(outputs, items()[:-1], atol=1e-6)
     assert hidden.shape == (5, DIM)
-    features[1][6] += 1  # an item of the first history, in one modality
-    items.features[1].data = features[1]
+    items.features.get_buffer("1")[6] += 1  # an item of the first history, in one modality
     changed = model(inputs, inputs > 0)[0]
     assert torch.equal(changed[[0, 1]], hidden[[0, 1]])
     assert not torch.allclose(changed[2], hidden[2])
