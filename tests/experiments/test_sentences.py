@@ -187,10 +187,44 @@ def test_the_date_is_a_quarter_of_what_lies_between_perfect_features_and_the_cei
 
 
 def test_other_inputs_and_fusions_are_equivalent_to_the_decoder(tested):
-    names = ("512 numbers, add", "price as a third modality", "pocket-resnet's images")
-    board = differences([run for run in tested if run.system in (ch04.DECODER, *names)])
-    assert equivalent(board.loc[list(names)], board.loc[ch04.DECODER, "mean"])
-    assert (board.loc[list(names), "p"] > 0.05).all()
+    names = ["512 numbers, add", "price as a third modality", "pocket-resnet's images", "instruction string"]
+    board = differences([run for run in tested if run.system in (ch04.DECODER, *names, "date as input")])
+    assert equivalent(board.drop(ch04.DECODER), board.loc[ch04.DECODER, "mean"])
+    assert (board.loc[names, "p"] > 0.05).all()
+
+
+@pytest.mark.parametrize(
+    ("system", "wanted"),
+    [
+        ("date as input", [-0.003, -0.006, -0.000]),
+        ("features and zero IDs", [-0.006, -0.009, -0.002]),
+        ("instruction string", [-0.001, -0.004, 0.002]),
+        ("MM-GPT2Rec, 90 epochs", [-0.003, -0.006, 0.000]),
+    ],
+)
+def test_what_the_decoder_gains_from_further_changes(tested, system, wanted):
+    assert compare(tested, system, ch04.DECODER)[["mean", "ci_low", "ci_high"]].round(3).tolist() == wanted
+
+
+def test_more_users_are_worth_more_than_perfect_features(runs_of):
+    (run,) = runs_of("ch04", **ON_THE_SHOP | {"data": "pocket-24k"}, system=ch04.DECODER)
+    perfect = by_seed(runs_of("shop", **ON_THE_SHOP, system="SASRec on all true attributes"))
+    mean, low, high = mean_interval(run.metric("NDCG@10"))
+    assert np.round([mean, low, high], 3).tolist() == [0.134, 0.130, 0.137]
+    assert low > perfect.max(axis=None)
+
+
+def test_prompting_uses_the_history_but_little_of_it(runs_of):
+    runs = runs_of("ch04", data=POCKET, split=f"{LEAVE_ONE_OUT}, 300 users", protocol="20 uniform")
+    board = leaderboard(runs, ["HR@5"], "random")["HR@5"]
+    wanted = {"random": 0.237, "popularity": 0.479, ch04.DECODER: 0.880}
+    wanted |= {"prompting, zero-shot": 0.343, "prompting, zero-shot, SmolLM2": 0.367}
+    wanted |= {"prompting, few-shot": 0.287, "prompting, few-shot, SmolLM2": 0.287}
+    assert board["mean"].round(3).to_dict() == wanted
+    assert (board.filter(like="zero-shot", axis=0)["p"] < 0.05).all()
+    assert (board.filter(like="few-shot", axis=0)["p"] > 0.05).all()
+    below = leaderboard(runs, ["HR@5"], "popularity")["HR@5"].filter(like="prompting", axis=0)
+    assert (below["difference_ci_high"] < 0).all()
 
 
 def test_over_three_trainings_the_decoder_is_slightly_ahead_because_of_one(tested):
