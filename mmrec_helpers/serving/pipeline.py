@@ -9,7 +9,6 @@ from itertools import islice
 import faiss
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from mmrec_helpers.data.dataset import Queries, Split
 from mmrec_helpers.recommenders.base import BaseRecommender
@@ -101,20 +100,6 @@ class Catalogue:
         return [(item, float(self.popularity[item])) for item in islice(allowed, request.k)]
 
 
-class CachedEmbedding(nn.Module):
-    """An item embedding that is computed once, since a served network does not change."""
-
-    def __init__(self, embedding: nn.Module) -> None:
-        super().__init__()
-        self.special_token, self.bias = embedding.special_token, embedding.bias
-        with torch.no_grad():
-            self.embeddings = embedding()
-
-    def forward(self) -> Tensor:
-        """(I + 1, D), see ``ItemEmbedding``."""
-        return self.embeddings
-
-
 class Pipeline:
     """Retrieval by an exact search over item embeddings, ranking by any recommender.
 
@@ -124,7 +109,7 @@ class Pipeline:
 
     Args:
         catalogue: of the items.
-        retriever: fitted; its item embeddings are computed once, so it cannot be trained afterwards.
+        retriever: fitted; its item embeddings are indexed, so it is not to be trained afterwards.
         ranker: scores the candidates; without one they keep the scores of the retriever.
         version: name of the model, which answers carry.
     """
@@ -139,8 +124,7 @@ class Pipeline:
         self.catalogue, self.retriever, self.ranker, self.version = catalogue, retriever, ranker, version
         for system in (retriever, ranker):
             if isinstance(system, SequentialRecommender):
-                network = system.network.eval()
-                network.add_module("item_embedding", CachedEmbedding(network.item_embedding))
+                system.network.eval()  # its item embeddings are fused once
         num_items = len(catalogue.item_ids) - 1
         with torch.no_grad():
             inputs = torch.full((1, 1), retriever.special_token_id, device=retriever.device)
