@@ -155,7 +155,8 @@ class Pipeline:
         for category in np.unique(categories).tolist():
             rows = np.flatnonzero(categories == category)
             bits = np.packbits(self.catalogue.masks[category][1:], bitorder="little")
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
+            selector = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]  # wrapped at import
+            parameters = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
             scores[rows], found = self.index.search(vectors[rows], num_found, params=parameters)
             items[rows] = found + 1  # -1, where no item is left, becomes padding
         items[(items[:, :, None] == queries.histories[:, None]).any(2)] = 0
@@ -189,5 +190,5 @@ def check_served(system: BaseRecommender, num_items: int) -> None:
     """
     requests = [Request((1, num_items)), Request((1, num_items)), Request()]
     scores = system.score(replace(queries_of(requests), users=np.arange(3)))
-    if not np.allclose(scores[0], scores[1]):
+    if not np.allclose(scores[0], scores[1], atol=1e-4):  # rows of a batch may be rounded apart
         raise ValueError(f"{system.name} scores by the user: serve a system that reads the history alone")

@@ -118,3 +118,13 @@ def test_requests_become_padded_queries():
     assert isinstance(queries, Queries)
     assert queries.histories.tolist() == [[3, 7], [0, 0]]
     assert queries_of([Request(())]).histories.tolist() == [[0]]
+
+
+def test_what_a_system_rounds_differently_in_two_rows_is_not_its_user():
+    class Rounded:
+        name = "rounded"
+
+        def score(self, queries):
+            return np.array([[0.0, 1e-8, 1.0]]) + 3e-7 * queries.users[:, None]
+
+    check_served(Rounded(), 2)
