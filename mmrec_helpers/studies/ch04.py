@@ -228,3 +228,4 @@ def plot_differences(axes: Axes, board: pd.DataFrame, margin: float = 0.0) -> No
     axes.axvline(0, color="0.3", linewidth=0.8)
     axes.errorbar(mean, rows.index, xerr=ends, fmt="o", markersize=4, linewidth=1.3)
     axes.grid(axis="y", visible=False)
+    axes.set_ylim(-0.5, len(rows) - 0.5)

@@ -200,10 +200,29 @@ def test_other_inputs_and_fusions_are_equivalent_to_the_decoder(tested):
         ("features and zero IDs", [-0.006, -0.009, -0.002]),
         ("instruction string", [-0.001, -0.004, 0.002]),
         ("MM-GPT2Rec, 90 epochs", [-0.003, -0.006, 0.000]),
+        ("random backbone, LoRA alpha 1", [-0.008, -0.012, -0.005]),
     ],
 )
 def test_what_the_decoder_gains_from_further_changes(tested, system, wanted):
     assert compare(tested, system, ch04.DECODER)[["mean", "ci_low", "ci_high"]].round(3).tolist() == wanted
+
+
+def test_a_search_of_their_own_helps_ids_less_than_a_start_at_zero(tested):
+    searched, zero = "features and IDs, own search", "features and zero IDs"
+    gap = compare(tested, searched, "features and IDs")
+    assert gap["ci_low"] < 0 < gap["ci_high"]
+    assert round(gap["mean"], 3) == 0.002
+    assert compare(tested, zero, searched)["ci_low"] > 0
+    alpha = compare(tested, "random backbone, LoRA", "random backbone, LoRA alpha 1")
+    assert alpha[["mean", "ci_low", "ci_high"]].round(3).tolist() == [0.005, 0.002, 0.008]
+
+
+def test_the_widest_lists_of_table_one_are_not_the_decoders(runs_of):
+    where = ON_THE_SHOP | {"split": TEMPORAL}
+    runs = runs_of("ch03", **where) + runs_of("ch04", **where, system=ch04.DECODER)
+    runs = [run for run in runs if run.system in (ch04.DECODER, *TABLE_ONE.values())]
+    own = pd.Series([run.scalars["coverage@10"] for run in runs], [run.system for run in runs]).groupby(level=0).mean()
+    assert own.nlargest(3).round(2).to_dict() == {"content, both": 0.92, "hybrid": 0.57, ch04.DECODER: 0.51}
 
 
 def test_more_users_are_worth_more_than_perfect_features(runs_of):
@@ -618,6 +637,28 @@ def test_with_as_few_users_mllm_msr_is_not_behind_and_more_users_help_once(runs_
     assert board["difference_ci_low"]["1,200 users"] > 0 > board["difference_ci_high"]["all users"]
     item_knn = compare(runs, "1,200 users", "item-kNN", "AUC")
     assert item_knn["ci_high"] < 0
+
+
+def test_a_ranker_of_a_retrievers_items_gains_behind_popularity_and_loses_behind_sasrec(runs_of):
+    """Below "All items: retrieve, then rerank" in notebook 06e."""
+    runs = runs_of("ch06", data=POCKET, seed=0, split=LEAVE_ONE_OUT, part="test")
+    own = {(run.system, run.stamp["protocol"]): run for run in runs if run.stamp["protocol"].startswith("full")}
+    gain = (1 / np.log2(1 + np.arange(1, 11))).sum() / ch06.TOP
+    for retriever, share, wanted in (
+        ("popularity", 0.07, {"alone": [0.006, 0.000, 0.013], "random": [0.012, 0.007, 0.018]}),
+        ("SASRec", 0.20, {"alone": [-0.013, -0.023, -0.002], "random": [0.005, -0.003, 0.013]}),
+    ):
+        run = own["MLLM-MSR", f"full; of {retriever}"]
+        found = run.target_ranks.num_higher[:, 0] < ch06.TOP
+        others = {"alone": own[retriever, "full"].metric("NDCG@10"), "random": gain * found}
+        gaps = {name: mean_interval(run.metric("NDCG@10") - other) for name, other in others.items()}
+        assert {name: np.round(gap, 3).tolist() for name, gap in gaps.items()} == wanted
+        assert found.mean() == pytest.approx(share, abs=0.005)
+    first, second = own["SASRec", "full; of popularity"], own["1,200 users", "full; of popularity"]
+    pairs = (first, own["popularity", "full"]), (first, second), (own["1,200 users", "full; of SASRec"],
+                                                                 own["SASRec", "full"])  # fmt: skip
+    gaps = [mean_interval(one.metric("NDCG@10") - other.metric("NDCG@10")) for one, other in pairs]
+    assert np.round(gaps, 3).tolist() == [[0.016, 0.009, 0.024], [0.011, 0.005, 0.017], [-0.010, -0.020, 0.001]]
 
 
 def test_every_fold_has_the_same_order_of_systems_in_chapter_6(runs_of):
