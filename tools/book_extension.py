@@ -1,6 +1,7 @@
-"""Sphinx extension of the book: launch buttons that follow the repository's address, and the status table."""
+"""Sphinx extension of the book: launch buttons that follow the repository's address, study times, tables."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
@@ -14,7 +15,7 @@ from docutils import nodes
 from ledger import VERDICTS, Judged, judge, measure, printed_text, runs_in, with_intervals
 from sphinx.application import Sphinx
 from sphinx.config import Config
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
 from mmrec_helpers.evaluation.published import PUBLISHED
@@ -38,6 +39,29 @@ def drop_thebe(
     """Leave out Thebe: the book does not use it, it names a content network, and declared twice it is an error."""
     scripts = context.get("script_files", [])
     context["script_files"] = [script for script in scripts if "thebe" not in f"{script} {script.attributes}".lower()]
+
+
+class StudyTime(SphinxRole):
+    """Minutes that notebooks state in their front matter: of a chapter (``01``) or of one notebook (``01a``)."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """The minutes."""
+        paths = sorted(NOTEBOOKS.glob(f"{self.text}*.ipynb"))
+        for path in paths:
+            self.env.note_dependency(str(path))
+        return [nodes.Text(f"{study_minutes(paths)} minutes")], []
+
+
+def study_minutes(paths: list[Path]) -> int:
+    """The sum of the study times of notebooks.
+
+    Raises:
+        ValueError: there is no notebook, or one has no study time.
+    """
+    found = [re.search(r"\*\*Study time\*\* (\d+) minutes", path.read_text()) for path in paths]
+    if not found or None in found:
+        raise ValueError(f"a study time is missing: {[path.name for path in paths]}")
+    return sum(int(time[1]) for time in found if time)
 
 
 class NotebookStatus(SphinxDirective):
@@ -220,6 +244,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     """Register with Sphinx."""
     app.connect("config-inited", follow_repository)
     app.connect("html-page-context", drop_thebe, priority=900)  # after whoever adds scripts
+    app.add_role("study-time", StudyTime())
     app.add_directive("notebook-status", NotebookStatus)
     app.add_directive("claims-ledger", ClaimsLedger)
     app.add_directive("recorded-result", RecordedResult)

@@ -15,7 +15,7 @@ def chapters(numbers: list[str]) -> set[int]:
 def test_documents_agree_on_what_is_planned(root):
     parts = yaml.safe_load((root / "_toc.yml").read_text())["parts"]
     files = [entry["file"] for part in parts for entry in part["chapters"]]
-    built = chapters(re.findall(r"notebooks/(\d\d)", " ".join(files)))
+    built = chapters(re.findall(r"book/chapter-(\d)", " ".join(files)))
     absent = set(range(1, NUM_CHAPTERS + 1)) - built
     readme, intro, status = ((root / name).read_text() for name in ("README.md", "book/intro.md", "book/status.md"))
     for text in (readme, intro):
@@ -32,3 +32,20 @@ def test_the_introduction_has_the_study_times_of_the_notebooks(root):
     times = {name: re.findall(r"^(\d+) minutes", text, re.MULTILINE) for name, text in cards}
     for notebook in (root / "notebooks").glob("*.ipynb"):
         assert times[f"notebooks/{notebook.stem}"] == re.findall(r"\*\*Study time\*\* (\d+)", notebook.read_text())
+
+
+def test_each_chapter_has_a_page_with_its_notebooks_and_exercises(root):
+    parts = yaml.safe_load((root / "_toc.yml").read_text())["parts"]
+    pages = {entry["file"]: entry["sections"] for part in parts for entry in part["chapters"] if "sections" in entry}
+    notebooks = sorted((root / "notebooks").glob("*.ipynb"))
+    assert [page["file"] for own in pages.values() for page in own] == [f"notebooks/{path.stem}" for path in notebooks]
+    for number, (page, own) in enumerate(pages.items(), 1):
+        assert page == f"book/chapter-{number}"
+        text = (root / f"{page}.md").read_text()
+        items = re.findall(r"^\[\]\(\.\./(notebooks/(\w{3})\w+)\.ipynb\)\n: \2, {study-time}`\2`\.", text, re.MULTILINE)
+        assert [name for name, _ in items] == [entry["file"] for entry in own]
+        cells = "".join((root / f"{name}.ipynb").read_text() for name, _ in items)
+        named = set(re.findall(r"exercise (\d\.\d+)", text))
+        assert named <= set(re.findall(r"Exercise (\d\.\d+):", cells))
+        goals = re.findall(r"^- .*exercise \d.*$", text, re.MULTILINE)
+        assert 3 <= len(goals) == text.count("\n- ") <= 5

@@ -68,6 +68,14 @@ def test_links_within_the_book_lead_somewhere(html, soup, page):
     assert dead == []
 
 
+def test_notebooks_are_the_numbered_sections_of_their_chapter(soup):
+    for chapter, entry in enumerate((entry for entry in ENTRIES if "sections" in entry), 1):
+        numbers = [f"{chapter}.", *(f"{chapter}.{number}." for number in range(1, len(entry["sections"]) + 1))]
+        for page, number in zip((entry, *entry["sections"]), numbers, strict=True):
+            shown = soup(f"{page['file']}.html").select("article .section-number")
+            assert [span.text.strip() for span in shown] == [number], page["file"]
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_launch_buttons_follow_the_repository(soup, page):
     links = [link["href"] for link in soup(f"{page}.html").find_all("a", href=True)]

@@ -71,3 +71,12 @@ def test_a_mean_a_ratio_and_what_is_missing(tmp_path):
     (tmp_path / "ch06.parquet").write_bytes(b"")
     with pytest.raises(ValueError, match="damaged"):
         extension.ours(row, tmp_path)
+
+
+def test_the_study_time_of_a_chapter_is_the_sum_of_its_notebooks(tmp_path):
+    for name, text in {"01a": "**Study time** 60 minutes", "01b": "**Study time** 45 minutes", "01c": ""}.items():
+        (tmp_path / name).write_text(text)
+    assert extension.study_minutes([tmp_path / "01a", tmp_path / "01b"]) == 105
+    for missing in ([], [tmp_path / "01a", tmp_path / "01c"]):
+        with pytest.raises(ValueError, match="study time"):
+            extension.study_minutes(missing)
