@@ -32,3 +32,9 @@ def test_the_introduction_has_the_study_times_of_the_notebooks(root):
     times = {name: re.findall(r"^(\d+) minutes", text, re.MULTILINE) for name, text in cards}
     for notebook in (root / "notebooks").glob("*.ipynb"):
         assert times[f"notebooks/{notebook.stem}"] == re.findall(r"\*\*Study time\*\* (\d+)", notebook.read_text())
+
+
+def test_the_map_marks_the_path_of_six_steps(root):
+    cards = re.findall(r"grid-item-card\} (\d)\. ((?:(?!:::).*\n)+)", (root / "book/intro.md").read_text())
+    steps = [(chapter, *re.findall(r"\*Step (\d) of 6", text)) for chapter, text in cards if "of 6" in text]
+    assert steps == [("1", "1"), ("2", "2"), ("4", "3"), ("5", "4"), ("6", "5"), ("8", "6")]
