@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from mmrec_helpers.lessons.reversals import significant_order, significant_reversals
+from mmrec_helpers.lessons.reversals import significant_order
 
 
 def test_the_order_is_that_of_paired_intervals():
@@ -20,12 +20,3 @@ def test_the_order_is_that_of_paired_intervals():
     assert order[0, 1] == -1
     unpaired = 1.96 * ((values["a"].var() + values["b"].var()) / 500) ** 0.5
     assert (values["b"] - values["a"]).mean() < unpaired, "unpaired intervals would not separate the two"
-
-
-def test_a_reversal_is_significant_only_if_both_orders_are():
-    rng = np.random.default_rng(0)
-    noise = rng.normal(size=(2, 400, 3))  # of two protocols
-    one = pd.DataFrame(noise[0] + [1.0, 0.0, 0.01], columns=list("abc"))
-    other = pd.DataFrame(noise[1] + [0.0, 1.0, 0.02], columns=list("abc"))
-    assert significant_reversals(one, other) == [("a", "b")], "a and c are level in the other"
-    assert significant_reversals(one, one) == []
