@@ -1,7 +1,7 @@
 """Training data of the pocket models: worlds of their own, generated from other seeds than any shop of the book.
 
 Categories, colours, words and their combinations are those of every Pocket Shop; brands, items, pictures, texts and
-shoppers are not those of the shops that the book measures on. Items whose text is the same by chance can be left out.
+shoppers are not those of the shops that the book measures on. Items that happen to have the same text can be left out.
 """
 
 import re

@@ -27,7 +27,7 @@ NAMES = ("HR", "P", "R", "NDCG", "MRR", "MAP")
 
 
 def crowd(num_users: int) -> Split:
-    """Leave-one-out of users who have 11 items each, drawn at random."""
+    """Leave-one-out of users who have 11 items each, sampled at random."""
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {

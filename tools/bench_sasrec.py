@@ -8,8 +8,9 @@ an environment of its own, with ``datasets`` and ``tqdm``, and run this file the
 folder that holds MovieLens latest-small.
 
 The budget: each package tries its settings in at most 1,500 seconds of one CPU core, and stops each at the first
-validation after BUDGET seconds at the latest. All networks have the same width, layers and heads. What is validated,
-NDCG@10 over the full catalogue, chooses the epoch and the setting. The chosen setting then trains from more seeds.
+validation after BUDGET seconds at the latest. All networks have the same dimension, layers and heads. Epoch and
+setting are chosen by NDCG@10 over the full catalogue on the validation part; the chosen setting then trains from more
+seeds.
 """
 
 import json
@@ -234,7 +235,7 @@ SETTINGS = {
     rectools: [{"lr": 1e-3, "dropout": dropout} for dropout in (0.2, 0.5)],
     recbole: [{"lr": 1e-3, "dropout": dropout} for dropout in (0.2, 0.5)],
 }
-"""What is tried; ours as in the benchmark. RecTools's dropout is .2 by default, RecBole's .5; both rates 1e-3."""
+"""Ours as in the benchmark. RecTools's dropout is .2 by default, RecBole's .5; both learning rates 1e-3."""
 
 
 def main(package: str) -> None:

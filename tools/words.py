@@ -23,8 +23,22 @@ REPLACED = {
     r"bought before": "history",
     r"turned pairs?": "rank reversals",
     r"clear of zero|holds? zero": "the 95 % interval contains / excludes 0",
+    r"(?:both|two|three|higher|lower|larger|smaller|tuned|best) rates?": "learning rate",
+    r"(?:each|every|per|\d+) pass(?:es)?|(?:one|two) pass(?:es)? (?:of|over|through)": "epoch, forward pass",
+    r"(?:pretrained|frozen|random|trained|transformer|GPT-2|same|whole) (?:body|bodies)": "backbone",
+    r"(?<!RGB )(?<!\d )(?<!fewer )(?<!for )channels?(?![\"),])": "modality",
+    r"chances?(?![\"`])": "probability, random",
+    r"(?:negatives|samples|candidates) (?:are |were )?drawn|drawn (?:at random|uniformly)": "sampled",
+    r"(?:users?|somebody|nobody|who) (?:has |have |had )?(?:took|taken)": "interacted with",
+    r"(?:tuned|default|optimal) settings?": "hyperparameter",
+    r"(?:a|the|as) floors?(?! function)": "baseline, random baseline",
+    r"(?:embedding|hidden|model|same|larger|smaller) widths?": "dimension",
+    r"(?:attention|models?|network|head|layer|decoder) (?:does not |only )?looks?(?! (?:up|like))": "attends to",
 }
-"""Pattern of a word -> what takes its place. Names of files and other identifiers with underscores do not match."""
+"""Pattern of a word -> what takes its place. Names of files and other identifiers with underscores do not match.
+
+Words that the field uses in another sense (hit rate, forward pass, 64 channels) have patterns of the wrong sense only.
+"""
 PATTERNS = {re.compile(rf"\b(?:{pattern})\b", re.IGNORECASE): instead for pattern, instead in REPLACED.items()}
 
 

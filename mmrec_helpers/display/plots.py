@@ -47,7 +47,7 @@ def plot_intervals(
     panels = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)[1]
     for panel, metric in zip(panels[0], metrics, strict=True):
         own = board[metric]
-        error = [own["mean"] - own["ci_low"], own["ci_high"] - own["mean"]]
+        error = np.maximum([own["mean"] - own["ci_low"], own["ci_high"] - own["mean"]], 0)  # 0 up to rounding
         panel.errorbar(own["mean"], np.arange(len(own)), xerr=error, fmt="o")
         if references:
             panel.axvline(references[metric], color="0.4", linestyle=":")

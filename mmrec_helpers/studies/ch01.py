@@ -113,8 +113,7 @@ def attribute_texts(dataset: RecDataset) -> list[str]:
 def format_statistics(statistics: pd.DataFrame) -> pd.DataFrame:
     """Format a table with one column per data set: shares in per cent, a dash for None."""
 
-    def format_row(row: pd.Series) -> list[str]:
-        label = str(row.name)
+    def format_row(label: str, row: pd.Series) -> list[str]:
         if label in ("users", "items", "interactions"):
             form = "{:,.0f}"
         elif label.startswith(("history,", "tokens", "characters")):
@@ -123,8 +122,9 @@ def format_statistics(statistics: pd.DataFrame) -> pd.DataFrame:
             form = "{:.2%}" if row.between(0, 0.01, inclusive="neither").any() else "{:.1%}"
         return ["-" if np.isnan(number) else form.format(number) for number in row]
 
-    rows = [format_row(row) for _, row in statistics.astype(float).iterrows()]
-    return pd.DataFrame(rows, statistics.index, statistics.columns)
+    rows = [format_row(str(label), row) for label, row in statistics.astype(float).iterrows()]
+    labels = statistics.index.str.replace("by chance", "of random pairs").str.replace("gaps", "inter-purchase times")
+    return pd.DataFrame(rows, labels.str.replace("a picture", "an image"), statistics.columns)
 
 
 def _mean(values: np.ndarray) -> float | None:

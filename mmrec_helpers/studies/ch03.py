@@ -34,11 +34,11 @@ PROTOCOLS: dict[str, FullRanking | SampledNegatives] = {
 # Full ranking and sampled negatives -----------------------------------------------------------------------------------
 
 
-def by_protocol(systems: Sequence[Recommender], split: Split, metric: str = "NDCG@10") -> pd.DataFrame:
-    """Mean of a metric of fitted systems (rows) under PROTOCOLS (columns)."""
+def by_protocol(systems: Sequence[Recommender], split: Split, metric: str = "NDCG@10") -> dict[str, pd.DataFrame]:
+    """Protocol of PROTOCOLS -> (N, S) values of a metric of fitted systems."""
     runs = evaluate_protocols(systems, split, list(PROTOCOLS.values()))
-    means = [[run.metric(metric).mean() for run in of_system] for of_system in runs]
-    return pd.DataFrame(means, [system.name for system in systems], list(PROTOCOLS))
+    by_name = {system.name: own for system, own in zip(systems, runs, strict=True)}
+    return {p: pd.DataFrame({k: own[n].metric(metric) for k, own in by_name.items()}) for n, p in enumerate(PROTOCOLS)}
 
 
 def rank_reversals(one: Mapping[str, float], other: Mapping[str, float]) -> list[tuple[str, str]]:

@@ -49,3 +49,9 @@ def test_each_chapter_has_a_page_with_its_notebooks_and_exercises(root):
         assert named <= set(re.findall(r"Exercise (\d\.\d+):", cells))
         goals = re.findall(r"^- .*exercise \d.*$", text, re.MULTILINE)
         assert 3 <= len(goals) == text.count("\n- ") <= 5
+
+
+def test_the_map_marks_the_path_of_six_steps(root):
+    cards = re.findall(r"grid-item-card\} (\d)\. ((?:(?!:::).*\n)+)", (root / "book/intro.md").read_text())
+    steps = [(chapter, *re.findall(r"\*Step (\d) of 6", text)) for chapter, text in cards if "of 6" in text]
+    assert steps == [("1", "1"), ("2", "2"), ("4", "3"), ("5", "4"), ("6", "5"), ("8", "6")]

@@ -15,8 +15,10 @@ from experiments.systems import trials
 from mmrec_helpers.evaluation.intervals import mean_interval
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.evaluation.tables import by_group, by_seed, compare, leaderboard, pooled
+from mmrec_helpers.lessons.reversals import significant_order
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.recommenders.tuning import SPACES
+from mmrec_helpers.studies.ch03 import rank_reversals
 from mmrec_helpers.studies.ch04 import ABLATIONS, DESIGN_CHOICES, TABLE_ONE
 
 ON_THE_SHOP = {"data": POCKET, "split": LEAVE_ONE_OUT, "part": "test", "protocol": "full"}
@@ -111,6 +113,21 @@ def test_ten_systems_are_not_separated_from_the_best_on_the_temporal_split(runs_
     best = by_seed(runs).mean(axis=1).idxmax()
     p = leaderboard(runs, ["NDCG@10"], best)["NDCG@10"]["p"].drop(best)
     assert (p < 0.05).tolist() == [False] * 10 + [True] * 16
+
+
+def test_one_reversal_between_the_splits_is_significant(runs_of):
+    """Notebook 03e: a tenth of the pairs is reversed, and only BPR against NRMF by more than its intervals."""
+    values = []
+    for split in (LEAVE_ONE_OUT, TEMPORAL):
+        systems: dict[str, list[Run]] = {}
+        for run in runs_of("ch03", **ON_THE_SHOP | {"split": split}):
+            systems.setdefault(run.system, []).append(run)
+        values.append(pd.DataFrame({k: pooled(v, "NDCG@10") for k, v in systems.items() if k not in ch03.CEILINGS}))
+    values[1] = values[1][values[0].columns]
+    assert len(rank_reversals(*(own.mean() for own in values))) == 37  # of 351
+    orders = [significant_order(own) for own in values]
+    ((better, worse),) = np.argwhere((orders[0] > 0) & (orders[1] < 0))
+    assert (values[0].columns[better], values[0].columns[worse]) == ("BPR", "NRMF (our reading)")
 
 
 def test_reversals_of_trials_in_chapter_3(runs_of):

@@ -111,7 +111,8 @@ def test_a_part_of_the_time_in_which_nothing_happened_has_no_share():
 
 def test_numbers_in_words_depend_on_what_they_count():
     rows = {"users": [1, 1234], "history, median": [1, 70.5], "density": [1, 0.004], "category repeats": [0.25, None]}
-    words = format_statistics(pd.DataFrame(rows, index=["a", "b"]).T)
+    words = format_statistics(pd.DataFrame(rows, index=["a", "b"]).T.rename({"category repeats": "brand by chance"}))
+    assert words.index[-1] == "brand of random pairs"
     assert words.to_numpy().tolist() == [["1", "1,234"], ["1.0", "70.5"], ["100.00%", "0.40%"], ["25.0%", "-"]]
 
 
