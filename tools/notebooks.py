@@ -33,7 +33,7 @@ MAX_CELLS = 70
 MAX_LINES = 25
 MAX_WIDTH = 88  # columns of a code cell on the rendered page
 MAX_BYTES = 2_000_000
-IN_FORM = ("01", "02", "03", "04", "05", "06", "07", "08")
+IN_FORM = ("01", "02", "03", "04", "05", "06", "07", "08", "09")
 """Beginnings of the notebooks that are held to ``form_faults``: those of all chapters that are written."""
 
 SETUP_CELL = """\

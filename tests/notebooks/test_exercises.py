@@ -534,6 +534,70 @@ MISTAKES = {
         "lambda differences, effect: int(1.96 * np.std(differences, ddof=1) / effect)",
         "the width falls with the root",
     ),
+    "check_slow_pages": ("lambda n, q: n * q", "slow together"),
+    "check_latencies": ("lambda arrivals, seconds: np.cumsum(seconds) - arrivals", "begins at once"),
+    "check_quantile_of": (  # counts of single buckets
+        """
+        def quantile_of(bounds, counts, q):
+            edges, sums = [0, *bounds], np.cumsum([0, *counts])
+            n = int(np.searchsorted(sums, q * sums[-1])) - 1
+            return edges[n] + (q * sums[-1] - sums[n]) / counts[n] * (edges[n + 1] - edges[n])
+        """,
+        "at most 4",
+    ),
+    "check_token_bucket": (  # no maximum
+        """
+        def token_bucket(per_second, size):
+            taken = 0
+
+            def allow(now):
+                nonlocal taken
+                taken += (allowed := size + per_second * now - taken >= 1)
+                return allowed
+
+            return allow
+        """,
+        "holds at most `size` tokens",
+    ),
+    "check_embedding_cache": (  # first in, first out
+        """
+        def embedding_cache(compute, size):
+            kept, hits = {}, []
+
+            def get(key):
+                hits.append(key in kept)
+                if key not in kept:
+                    if len(kept) == size:
+                        kept.pop(next(iter(kept)))
+                    kept[key] = compute(key)
+                return kept[key]
+
+            return get, lambda: np.mean(hits)
+        """,
+        "2 is dropped",
+    ),
+    "check_users_per_arm": (  # the variance of one arm
+        """
+        def users_per_arm(p_a, lift, power, comparisons):
+            quantiles = norm.ppf(1 - 0.025 / comparisons) + norm.ppf(power)
+            return int(np.ceil(quantiles**2 * p_a * (1 - p_a) / lift**2))
+        """,
+        "both arms have a variance",
+    ),
+    "check_examination": ("lambda k, click: np.bincount(k, click)[1:] / np.bincount(k, click)[1]", "divide by them"),
+    "check_ratio_mismatch": (
+        "lambda a, b, q: norm.sf(abs(b - (a + b) * q) / ((a + b) * q * (1 - q)) ** 0.5)",
+        "two-sided|no reason to doubt",
+    ),
+    "check_cuped": (  # x is centred in each arm
+        """
+        def cuped(y, x, in_b):
+            beta = np.cov(x, y)[0, 1] / np.var(x, ddof=1)
+            a, b = (y[arm] - beta * (x[arm] - x[arm].mean()) for arm in (~in_b, in_b))
+            return b.mean() - a.mean(), np.sqrt(a.var() / len(a) + b.var() / len(b))
+        """,
+        "mean of both arms",
+    ),
 }
 """Check of a chapter in the new form -> a wrong answer that readers give, and what the check says of it."""
 

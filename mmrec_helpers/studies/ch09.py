@@ -1,0 +1,88 @@
+"""What chapter 9's notebooks and its load generator share: a service in a thread, a client, and quantiles of a load."""
+
+import asyncio
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import pandas as pd
+import uvicorn
+
+from mmrec_helpers.serving.app import create_app
+
+
+def cpu_ms(function: Callable[[], object], turns: int = 40) -> float:
+    """Milliseconds of CPU time of a call, of all threads together; waiting costs none."""
+    start = process_time()
+    for _ in range(turns):
+        function()
+    return 1000 * (process_time() - start) / turns
+
+
+class Client:
+    """Asks a service over HTTP, on as many connections as there are requests at once.
+
+    Args:
+        port: of the service.
+        host: of the service.
+    """
+
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.host, self.port = host, port
+        self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def ask(self, path: str, body: bytes = b"", token: str = "") -> tuple[int, bytes]:
+        """Status and content of the answer to a POST, or without a body to a GET."""
+        head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Type: application/json\r\n"
+        head += f"Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+        while self.idle:  # again, if the service has closed a connection that was idle
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                return await self._ask(*self.idle.pop(), head.encode() + body)
+        return await self._ask(*await asyncio.open_connection(self.host, self.port), head.encode() + body)
+
+    async def _ask(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+    ) -> tuple[int, bytes]:
+        writer.write(request)
+        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = re.search(rb"content-length: (\d+)", answer)
+        content = await reader.readexactly(int(length[1]) if length else 0)
+        self.idle.append((reader, writer))
+        return int(answer.split()[1]), content
+
+
+@contextmanager
+def served(root: Path, **options: Any) -> Iterator[Client]:  # noqa: ANN401
+    """A client of the service of a folder of versions, which runs in a thread, on a free port of this machine alone."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(create_app(root, **options), log_level="error"))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            yield Client(listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def summary(log: pd.DataFrame) -> dict[str, float]:
+    """Outcomes in a log of ``open_loop``, milliseconds of latency, and both sides of Little's law."""
+    latency, end = log["seconds"], (log["due"] + log["seconds"]).max()
+    answers = log.loc[log["status"] == 200, "content"].map(json.loads)
+    p50, p95, p99 = 1000 * latency.quantile([0.5, 0.95, 0.99])
+    return {
+        "requests": len(log),
+        "refused": int((log["status"] == 429).sum()),
+        "fallback": sum(answer["fallback"] is not None for answer in answers),
+        "p50 ms": p50,
+        "p95 ms": p95,
+        "p99 ms": p99,
+        "L": log["in_flight"].mean(),
+        "lambda W": len(log) / end * latency.mean(),
+    }
