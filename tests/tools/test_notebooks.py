@@ -160,7 +160,7 @@ def test_setup_cell_on_colab_holds_preinstalled_packages(monkeypatch, tmp_path):
 
 
 def faults_of(nb, folder):
-    path = folder / "09_made.ipynb"
+    path = folder / "10_made.ipynb"
     nbformat.write(nb, path)
     return tool.lint(path)
 
