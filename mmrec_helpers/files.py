@@ -88,8 +88,8 @@ def _replace(part: Path, path: Path) -> None:
 
 
 def write_digests(folder: Path, name: str = DIGESTS) -> None:
-    """Write the digests of all files of a folder into one of them."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Write the digests of all files of a folder into one more."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / name)
     digests = {path.relative_to(folder).as_posix(): _digest(path) for path in files}
     (folder / name).write_text(json.dumps(digests, indent=1))
 
