@@ -2,7 +2,6 @@
 
 import io
 import warnings
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -31,7 +30,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def open_image(source: str | bytes, edge: int = 0, formats: Sequence[str] | None = None) -> Image.Image:
+def open_image(source: str | bytes, edge: int = 0, formats: tuple[str, ...] | None = None) -> Image.Image:
     """A picture, read to its end, in RGB.
 
     Args:

@@ -25,7 +25,7 @@ def attention_map(image: Image.Image, weights: np.ndarray) -> Image.Image:
 
 def word_cards(dataset: RecDataset, item: int, words: Sequence[str], weights: np.ndarray) -> HTML:
     """A card for each of some words, with the map of its row of the (L, P) weights and the largest of them."""
-    image = dataset.image(item)
+    image = dataset.item(item)["image"]
     cards = [
         card(attention_map(image, row), word, [f"largest weight {row.max():.3f}"], width=SIZE + 18)
         for word, row in zip(words, weights, strict=False)  # after the last word there is padding
