@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from mmrec_helpers.files import LEFT_OVER, atomic
+from mmrec_helpers import files
+from mmrec_helpers.files import LEFT_OVER, atomic, is_whole, write_digests
 
 
 def test_file_is_written_and_nothing_else_is_left(tmp_path):
@@ -77,3 +78,42 @@ def test_last_of_two_processes_to_finish_wins(tmp_path, kind):
             (part / "text" if kind == "folder" else part).write_text(text)
     assert (path / "text" if kind == "folder" else path).read_text() == "first"  # the outer block ends last
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="not Linux")
+def test_a_folder_is_replaced_in_one_step(tmp_path, monkeypatch):
+    """A process that is killed at any moment leaves the old folder or the new one: there is no other rename."""
+    path, renames = tmp_path / "run", []
+    for name in ("old", "new"):
+        with atomic(path) as part:
+            part.mkdir()
+            (part / name).touch()
+            monkeypatch.setattr(files.Path, "rename", lambda *paths: renames.append(paths))
+    assert [file.name for file in path.iterdir()] == ["new"]
+    assert not renames
+
+
+def test_content_is_flushed_before_it_gets_its_name(tmp_path, monkeypatch):
+    steps = []
+    monkeypatch.setattr(files, "_flush", lambda path: steps.append(path.name))
+    monkeypatch.setattr(files, "_replace", lambda part, path: (steps.append("named"), part.rename(path)))
+    with atomic(tmp_path / "run") as part:
+        part.mkdir()
+        (part / "text").touch()
+    assert steps == ["text", "run", "named", tmp_path.name]
+
+
+def test_digests_are_of_all_files_at_any_depth(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in ("a", "deep/b"):
+        (tmp_path / name).write_text("x")
+    assert not is_whole(tmp_path)
+    for _ in range(2):
+        write_digests(tmp_path)
+        assert is_whole(tmp_path)
+    (tmp_path / "unrelated").touch()  # as file managers leave them
+    assert is_whole(tmp_path)
+    (tmp_path / "deep/b").write_text("y")
+    assert not is_whole(tmp_path)
+    (tmp_path / "deep/b").unlink()
+    assert not is_whole(tmp_path)

@@ -1,19 +1,23 @@
 """Fetch the public files that the readers open, from their own homes.
 
 - The hosts are tried in order. A partial file is kept as ``NAME.part``; the next host or the next call resumes it.
+- A second download into a folder waits for the first. Files are asked for as they are: none is unpacked on the way.
 - A file gets its name once it is complete and verified. Existing files are neither overwritten nor fetched again.
 - Some checksums are in SHA256 below. Those of other files are written to ``SHA256SUMS`` in the folder at the first
   download and are verified from then on; without a checksum, a gzip file must at least unpack to its end.
 - A file put there by hand is as good as a downloaded one.
 """
 
+import fcntl
 import gzip
 import hashlib
+import os
 import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -62,6 +66,8 @@ SHA256 = {
     "meta_Magazine_Subscriptions.json.gz": "147cb78dac0f9ce04849b196e2e13cad6a504bff45d53500b7a1fe8121d91595",
 }
 MOVIELENS_MEMBERS = ("ratings.csv", "movies.csv", "links.csv", "tags.csv", "README.txt")
+MAX_SIZE = 100 << 30
+"""Bytes of a file; the largest of the data sets has a third of it."""
 TIMEOUT = 30
 """Seconds without an answer after which a host counts as failed."""
 
@@ -149,6 +155,22 @@ def fetch(file: PublicFile, folder: Path | str) -> Path:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        return _fetch(file, folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process downloads into a folder. The lock is freed when this one ends, however it does."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _fetch(file: PublicFile, folder: Path) -> Path:
     target, sums = folder / file.name, folder / "SHA256SUMS"
     recorded = _recorded(sums)
     checksum = file.sha256 or recorded.get(file.name, "")
@@ -194,10 +216,14 @@ def _fetch_verified(address: str, part: Path, checksum: str) -> None:
 def _transfer(address: str, part: Path) -> bool:
     """Get the rest of the file, or all of it where the host cannot resume; return whether it was resumed."""
     start = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": "mmrec-helpers"} | ({"Range": f"bytes={start}-"} if start else {})
+    headers = {"User-Agent": "mmrec-helpers", "Accept-Encoding": "identity"} | (
+        {"Range": f"bytes={start}-"} if start else {}
+    )
     with _network(urlopen, Request(address, headers=headers), None, TIMEOUT) as response:
         if address.startswith("https:") and not response.url.startswith("https:"):
             raise _HostFailedError(f"leads to {response.url}, which is not https")
+        if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
+            raise _HostFailedError(f"sends the file encoded ({encoding}), which was not requested")
         first, size_in_header = _content_range(response.headers.get("Content-Range", ""))
         if start and response.status == 416 and size_in_header == start:
             return True  # the part was complete already
@@ -213,11 +239,18 @@ def _transfer(address: str, part: Path) -> bool:
             total = size_in_header  # a host may send less of the rest than requested
         if total is None and not response.chunked:
             raise _HostFailedError("sends no length, so a broken connection could not be noticed")
+        if (total or 0) > MAX_SIZE:
+            raise _HostFailedError(f"sends {total:,} bytes, more than any file that is known")
         bar = progress(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True)
         with bar, part.open("ab" if resumed else "wb") as out:
             while block := _network(response.read, 1 << 16):
                 bar.update(out.write(block))
+                if out.tell() > MAX_SIZE:
+                    break
             size = out.tell()
+    if size > MAX_SIZE:
+        part.unlink()
+        raise _HostFailedError(f"sends more than {MAX_SIZE:,} bytes")
     if total is not None and size < total:
         raise _HostFailedError(f"broke off after {size:,} of {total:,} bytes")
     return resumed

@@ -10,20 +10,18 @@
 """
 
 import re
-import warnings
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from PIL import Image
 
 from mmrec_helpers.data.dataset import ITEM_FEATURES, RecDataset
+from mmrec_helpers.data.images import TooLargeError, open_image
 from mmrec_helpers.data.report import CleaningReport
 from mmrec_helpers.progress import progress
 
-MAX_PIXELS = 50_000_000
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP")
 TEXT_FIELDS = ("title", "description", "category", "brand")
@@ -210,17 +208,11 @@ def _path_fault(path: Path, root: Path) -> str:
 
 
 def _image_fault(path: Path) -> str:
-    """Why an image cannot be used, empty where it can. Its size is read from the header, before any decoding."""
+    """Why an image cannot be used, empty where it can."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower
-            with Image.open(path, formats=IMAGE_FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    return f"the image has more than {MAX_PIXELS:,} pixels"
-                image.draft("RGB", (32, 32))  # a JPEG is read to its end, but decoded small
-                image.load()
-    except Image.DecompressionBombError:
-        return f"the image has more than {MAX_PIXELS:,} pixels"
+        open_image(str(path), 32, IMAGE_FORMATS)
+    except TooLargeError as error:
+        return str(error)
     except Exception:  # a hostile file can make a decoder raise anything
         return f"the file is no whole {', '.join(IMAGE_FORMATS)} image"
     return ""

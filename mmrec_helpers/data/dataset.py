@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from mmrec_helpers.data.images import open_image, thumbnail
+
 INTERACTION_COLUMNS = ("user", "item", "time", "rating", "review")
 ITEM_FEATURES = datasets.Features(
     {
@@ -76,15 +78,22 @@ class RecDataset:
 
     # Items ------------------------------------------------------------------------------------------------------
 
-    def item(self, item: int) -> dict:
-        """All fields of item 1..I.
+    @cached_property
+    def _undecoded(self) -> datasets.Dataset:
+        return self.items.cast_column("image", datasets.Image(decode=False))
+
+    def item(self, item: int, small: bool = False) -> dict:
+        """All fields of item 1..I; its picture in RGB, or, much faster for photographs, a thumbnail of it.
 
         Raises:
             IndexError: there is no such item; 0 is padding.
         """
         if not 1 <= item <= self.num_items:
             raise IndexError(f"item {item} does not exist in {self.name}: items are 1..{self.num_items}, 0 is padding")
-        return self.items[int(item) - 1]
+        fields = self._undecoded[int(item) - 1]
+        if file := fields["image"]:
+            fields["image"] = (thumbnail if small else open_image)(file["bytes"] or file["path"])
+        return fields
 
     def image(self, item: int) -> Image.Image | None:
         """The picture of item 1..I, None where it has none."""
@@ -97,8 +106,7 @@ class RecDataset:
     @cached_property
     def has_image(self) -> np.ndarray:
         """(I + 1,) bool, indexed by item number."""
-        encoded = self.items.cast_column("image", datasets.Image(decode=False))["image"][:]
-        return np.array([False, *(image is not None for image in encoded)])
+        return np.array([False, *(image is not None for image in self._undecoded["image"][:])])
 
     def days_spanned(self, at_least: float = 0) -> float:
         """Days between the first and the last interaction.
@@ -158,10 +166,9 @@ class RecDataset:
         sha.update(np.ascontiguousarray(self.interactions["rating"].to_numpy(np.float32)).tobytes())
         for text in (*self.interactions["review"], *self.user_ids):
             sha.update(_encoded(text) + b"\0")
-        raw = self.items.cast_column("image", datasets.Image(decode=False))
-        for column in sorted(raw.column_names):
+        for column in sorted(self._undecoded.column_names):
             sha.update(column.encode() + b"\0")
-            for value in raw[column][:]:  # at once: row by row takes several times as long
+            for value in self._undecoded[column][:]:  # at once: row by row takes several times as long
                 if isinstance(value, dict):  # an image, in the table or in a file
                     value = value["bytes"] or Path(value["path"]).read_bytes()
                 sha.update((value if isinstance(value, bytes) else _encoded(value)) + b"\0")

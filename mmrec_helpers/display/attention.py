@@ -8,6 +8,7 @@ from IPython.display import HTML, display
 from PIL import Image
 
 from mmrec_helpers.data.dataset import RecDataset
+from mmrec_helpers.data.images import to_rgb
 from mmrec_helpers.display.cards import card, row_of, show_widget, static_view
 
 SIZE = 96
@@ -19,7 +20,7 @@ def attention_map(image: Image.Image, weights: np.ndarray) -> Image.Image:
     side = int(len(weights) ** 0.5)
     brightness = np.clip(weights.reshape(side, side) * len(weights) - 0.5, 0, 1)
     mask = Image.fromarray((255 * brightness).astype(np.uint8)).resize((SIZE, SIZE), Image.Resampling.NEAREST)
-    return Image.composite(image.convert("RGB").resize((SIZE, SIZE)), Image.new("RGB", (SIZE, SIZE), "#10141a"), mask)
+    return Image.composite(to_rgb(image).resize((SIZE, SIZE)), Image.new("RGB", (SIZE, SIZE), "#10141a"), mask)
 
 
 def word_cards(dataset: RecDataset, item: int, words: Sequence[str], weights: np.ndarray) -> HTML:

@@ -8,10 +8,13 @@ from html import escape
 
 import ipywidgets
 from IPython.display import HTML, display
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mmrec_helpers.data.dataset import RecDataset
+from mmrec_helpers.data.images import THUMBNAIL, to_rgb
 
+MAX_COLOURS = 4_096
+"""Of a drawing; a photograph has more, and is smaller and faster to write as a JPEG."""
 # Foreground and background colours are set, so that cards look the same on a light and on a dark page.
 TITLE_STYLE = "background:#fff;color:#1f2328;font-weight:bold;padding:2px 6px"
 STYLE = """<style>
@@ -32,12 +35,16 @@ STYLE = """<style>
 
 
 def data_uri(image: Image.Image) -> str:
-    """An image as a data URI for the ``src`` of an <img>; transparent pixels become white."""
-    buffer = io.BytesIO()
-    white = Image.new("RGBA", image.size, "white")
-    flat = Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    flat.quantize(128).save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    """An image, with edges of at most THUMBNAIL, as a data URI for the ``src`` of an <img>."""
+    image, buffer, kind = to_rgb(image), io.BytesIO(), "png"
+    if max(image.size) > THUMBNAIL:
+        image = ImageOps.contain(image, (THUMBNAIL, THUMBNAIL))
+    if image.getcolors(MAX_COLOURS):
+        image.quantize(128).save(buffer, "PNG", optimize=True)
+    else:
+        image.save(buffer, "JPEG", quality=60)
+        kind = "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def card(image: Image.Image | None, title: str, lines: Sequence[str] = (), width: int = 130, extra: str = "") -> str:
@@ -82,7 +89,7 @@ def item_card(
     extra: str = "",
 ) -> str:
     """HTML of an item's card: its image (or a larger one of the same item), its title, and some lines."""
-    fields = dataset.item(item)
+    fields = dataset.item(item, small=True)
     return card(image or fields["image"], fields["title"], lines, width, extra)
 
 

@@ -65,12 +65,31 @@ def find_checkpoint(name: str | Path) -> Path:
         raise FileNotFoundError(f"there is no folder {folder}; a model is named by {known}")
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} has no config.json, so it is not a model's folder")
+    fix = "convert them with save_pretrained of the model's class"
     if not any((folder / f"model.safetensors{end}").is_file() for end in ("", ".index.json")):
-        fix = "convert them with save_pretrained of the model's class"
         if hub:
             fix = f"another revision may have it, as {hub[1]}@REVISION; see {hub[1]}'s pull requests on the hub"
         raise ValueError(f"{folder} has no model.safetensors, and weights in other formats are not loaded: {fix}")
+    if not (folder / "model.safetensors").is_file():  # in parts: the libraries would read pickled ones, too
+        index = folder / "model.safetensors.index.json"
+        parts = read_json(index)
+        parts = parts.get("weight_map") if isinstance(parts, dict) else None
+        names = set(map(str, parts.values())) if isinstance(parts, dict) else {""}
+        is_part = {name: re.fullmatch(r"[\w.-]+\.safetensors", name) and (folder / name).is_file() for name in names}
+        if wrong := sorted(name for name in names if not is_part[name]):
+            raise ValueError(f"{index} names {wrong[0]!r:.80}, which is no file of safetensors there: {fix}")
     return folder
+
+
+def weights_file(folder: Path) -> Path:
+    """The weights of a model whose library reads them from one file.
+
+    Raises:
+        ValueError: they are in parts; timm would read a pickled file beside them.
+    """
+    if not (path := folder / "model.safetensors").is_file():
+        raise ValueError(f"{folder} has its weights in parts: save them in one file, {path.name}")
+    return path
 
 
 def _snapshot(name: str, revision: str | None) -> Path:

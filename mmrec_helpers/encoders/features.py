@@ -8,8 +8,6 @@ sentence-transformers (texts). Weights are read from safetensors only; no code t
 import hashlib
 import json
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +17,10 @@ import torch
 from PIL import Image
 
 from mmrec_helpers.data.dataset import RecDataset
+from mmrec_helpers.data.images import to_rgb
 from mmrec_helpers.encoders.checkpoints import find_checkpoint, revision
 from mmrec_helpers.encoders.models import Encoder, load_encoder
-from mmrec_helpers.files import atomic
+from mmrec_helpers.files import atomic, say_rebuilt
 from mmrec_helpers.progress import progress
 from mmrec_helpers.settings import load_settings
 
@@ -101,13 +100,14 @@ def _cached(
     path = load_settings().cache / "features" / f"{name}.npz"
     if path.exists():
         try:
-            with np.load(path) as stored:
-                return Features(*(torch.from_numpy(stored[part]) for part in ("vectors", "present", "truncated")))
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
-            pass  # damaged: computed again
+            with np.load(path) as stored:  # checks each array's checksum
+                if stored.get("key") == key:  # earlier versions wrote none
+                    return Features(*(torch.from_numpy(stored[part]) for part in ("vectors", "present", "truncated")))
+        except Exception:  # a damaged header makes it raise anything
+            say_rebuilt(path)
     features = embed(load_encoder(encoder))
     with atomic(path) as part:
-        np.savez(part, **{name: tensor.numpy() for name, tensor in vars(features).items()})
+        np.savez(part, key=np.array(key), **{name: tensor.numpy() for name, tensor in vars(features).items()})
     return features
 
 
@@ -122,7 +122,7 @@ def embed_images(
     starts = range(0, len(images), BATCH_SIZE)
     for start in progress(starts, desc=f"images, {Path(model.name).name}", unit="batch", delay=3):
         rows = enumerate(images[start : start + BATCH_SIZE], start)
-        batch = {row: image.convert("RGB") for row, image in rows if image is not None}
+        batch = {row: to_rgb(image) for row, image in rows if image is not None}
         if batch:
             vectors[list(batch)] = encode(list(batch.values()))
             present[list(batch)] = True

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from mmrec_helpers.encoders.checkpoints import CHOICES, find_checkpoint, read_json
+from mmrec_helpers.encoders.checkpoints import CHOICES, find_checkpoint, read_json, weights_file
 from mmrec_helpers.progress import quiet_loading
 from mmrec_helpers.settings import load_settings
 
@@ -163,6 +163,7 @@ class _TimmEncoder(Encoder):
         import timm
 
         super().__init__(folder, name)
+        weights_file(folder)
         self.model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval().to(self.device)
         config = timm.data.resolve_model_data_config(self.model)
         self.transform = timm.data.create_transform(**config, is_training=False)
@@ -237,7 +238,7 @@ class AlignedEncoder(Encoder):
         self.tokenizer, self.max_len = self.text_encoder.tokenizer, self.text_encoder.max_len
         self.dims = {key: value for key, value in config.items() if key.endswith("dim")}
         model = Projections(**self.dims)
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        model.load_state_dict(load_file(weights_file(folder)))
         self.model = model.float().eval().to(self.device)
 
     @torch.inference_mode()

@@ -4,8 +4,6 @@ Packages are found by their metadata and never imported. What is not in the hub'
 settings' cache.
 """
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -14,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mmrec_helpers.files import atomic
+from mmrec_helpers.files import atomic, is_whole, say_rebuilt, write_digests
 from mmrec_helpers.progress import quiet_loading
 from mmrec_helpers.settings import load_settings
 
@@ -62,17 +60,14 @@ def find_package(name: str) -> Path:
     if package.convert is None:
         return source
     folder = load_settings().cache / "models" / f"{name}-{package.version}"
-    if not _is_whole(folder):
-        try:
-            with atomic(folder) as part:
-                part.mkdir()
-                with quiet_loading():
-                    package.convert(source, part)
-                (part / CONVERTED).write_text(json.dumps(_digests(part), indent=1))
-        except OSError as error:
-            raise OSError(
-                f"{name}: {folder} cannot be written ({error}); free 300 MB there, or set MMREC_CACHE to another folder"
-            ) from error
+    if not is_whole(folder, CONVERTED):
+        if folder.exists():
+            say_rebuilt(folder)
+        with atomic(folder) as part:
+            part.mkdir()
+            with quiet_loading():
+                package.convert(source, part)
+            write_digests(part, CONVERTED)
     return folder
 
 
@@ -85,24 +80,6 @@ def _distribution(needed: str, model: str, version: str = "") -> Distribution:
     if version and found.version != version:
         raise ValueError(f"{model} needs {needed} {version}, and {found.version} is installed; run `{INSTALL}`")
     return found
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether a converted model is in the cache, with the contents that it was written with."""
-    try:
-        return json.loads((folder / CONVERTED).read_text()) == _digests(folder)
-    except (OSError, ValueError):
-        return False
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """File -> SHA-256, of all files in a converted model's folder."""
-    digests = {}
-    for path in sorted(folder.iterdir()):
-        if path.name != CONVERTED:
-            with path.open("rb") as file:
-                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
 
 
 # Conversions ----------------------------------------------------------------------------------------------------------

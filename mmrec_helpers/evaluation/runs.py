@@ -1,5 +1,6 @@
 """Runs: what a system did for each query, from which all tables are made; files of recorded runs."""
 
+import hashlib
 import json
 import re
 from collections.abc import Collection, Sequence
@@ -28,6 +29,8 @@ CELL = ("study", "data", "seed", "split", "part", "protocol", "system", "hyperpa
 RANKS = tuple(one.name for one in fields(TargetRanks))
 _TEXTS = tuple(name for name in CELL if name not in ("seed", "hyperparameters"))
 Value = str | int | np.integer
+_MARK = b"sha256: "
+"""Before the digest of a recorded file."""
 _INTS = pa.list_(pa.int32())
 _SCHEMA = pa.schema(
     [
@@ -111,6 +114,10 @@ def save_runs(path: Path, runs: Sequence[Run]) -> None:
         pq.write_table(
             table, part, compression="zstd", compression_level=19, row_group_size=64, write_page_checksum=True
         )
+        # The digest is put between the footer and its length. There readers expect a signature, or nothing.
+        body, length = part.read_bytes()[:-8], part.read_bytes()[-8:-4]
+        end = (int.from_bytes(length, "little") + len(_MARK) + 32).to_bytes(4, "little") + b"PAR1"
+        part.write_bytes(body + _MARK + hashlib.sha256(body + end).digest() + end)
 
 
 def load_runs(path: str | Path, **where: Value | Collection[Value] | dict) -> list[Run]:
@@ -132,12 +139,17 @@ def load_runs(path: str | Path, **where: Value | Collection[Value] | dict) -> li
         raise FileNotFoundError(f"{path}: there are no recorded runs; `make results` makes them")
     filters = [_condition(name, value) for name, value in where.items() if name != "hyperparameters"] or None
     try:
-        table = pq.read_table(path, filters=filters, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
+        content = path.read_bytes()
+        body, mark, digest, end = (content[a:b] for a, b in ((0, -48), (-48, -40), (-40, -8), (-8, len(content))))
+        if mark == _MARK and digest != hashlib.sha256(body + end).digest():  # earlier versions wrote none
+            raise ValueError("its digest differs")
+        table = pq.read_table(pa.BufferReader(content), filters=filters, page_checksum_verification=True)
+        names = table.column_names
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise ValueError(f"{path} is damaged ({error}): make it again by `make results`") from error
-    if missing := set(_SCHEMA.names) - set(table.column_names):
+    if missing := set(_SCHEMA.names) - set(names):
         raise ValueError(f"{path} has no columns {', '.join(sorted(missing))}: make it again by `make results`")
-    runs = [_run({name: table[name][row] for name in table.column_names}) for row in range(len(table))]
+    runs = [_run({name: table[name][row] for name in names}) for row in range(len(table))]
     if "hyperparameters" in where:
         runs = [run for run in runs if run.stamp["hyperparameters"] == where["hyperparameters"]]
     if where and not runs:

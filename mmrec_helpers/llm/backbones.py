@@ -5,7 +5,7 @@ import json
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mmrec_helpers.encoders.checkpoints import find_checkpoint
+from mmrec_helpers.encoders.checkpoints import find_checkpoint, weights_file
 
 
 def backbone_sizes(name: str) -> dict[str, int]:
@@ -28,7 +28,7 @@ def backbone_weights(name: str) -> dict[str, Tensor]:
         ValueError: the model is not a GPT-2, or its file lacks blocks.
     """
     folder, num_layers = find_checkpoint(name), backbone_sizes(name)["num_layers"]
-    state = {key: weight.float() for key, weight in load_file(folder / "model.safetensors").items()}
+    state = {key: weight.float() for key, weight in load_file(weights_file(folder)).items()}
     names = [key.removeprefix("transformer.") for key in state]
     blocks = {name.split(".")[1] for name in names if name.startswith("h.")}
     if len(blocks) != num_layers:

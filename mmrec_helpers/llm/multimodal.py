@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from mmrec_helpers.data.images import to_rgb
 from mmrec_helpers.llm.generation import BATCH_SIZE, decoding
 from mmrec_helpers.llm.language_models import load_pretrained
 
@@ -75,7 +76,7 @@ class MultimodalModel:
     ) -> list[tuple[str, bool]]:
         tokenizer = self.processor.tokenizer
         prompts = [self.chat(message, image is not None) for message, image in batch]
-        images = [[image.convert("RGB")] for _, image in batch if image is not None] or None
+        images = [[to_rgb(image)] for _, image in batch if image is not None] or None
         has_bos = bool(tokenizer.bos_token) and prompts[0].startswith(tokenizer.bos_token)
         options = {"padding": True, "add_special_tokens": not has_bos, "return_tensors": "pt"}
         inputs = self.processor(text=prompts, images=images, **options).to(self.model.device, self.model.dtype)

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from mmrec_helpers.encoders.checkpoints import find_checkpoint, read_json, revision
-from mmrec_helpers.files import atomic
+from mmrec_helpers.files import atomic, say_rebuilt
 from mmrec_helpers.llm.generation import generate
 from mmrec_helpers.llm.language_models import LanguageModel, load_language_model
 from mmrec_helpers.llm.multimodal import MultimodalModel, load_multimodal_model
@@ -66,19 +66,26 @@ class Replies:
         for start in progress(starts, desc=f"generating with {self.name}") if starts else ():
             part = order[start : start + CHUNK_SIZE]
             replies = dict(zip(part, self._generate([missing[key] for key in part]), strict=True))
-            with atomic(self._folder / f"{_digest(''.join(part).encode())}.json") as path:
-                path.write_text(json.dumps(replies))
+            content = json.dumps(replies).encode()
+            with atomic(self._folder / f"{_digest(content)}.json") as path:
+                path.write_bytes(content)
             self._stored.update(replies)
         self.truncated = sum(not self._stored[key][1] for key in keys)
         return [self._stored[key][0] for key in keys]
 
     @cached_property
     def _stored(self) -> dict[str, tuple[str, bool]]:
-        """Key -> reply and whether it ended; a damaged file is as if it did not exist."""
+        """Key -> reply and whether it ended. A file is named by its content, so a damaged one is deleted."""
         stored: dict[str, tuple[str, bool]] = {}
         for path in sorted(self._folder.glob("*.json")):
-            with suppress(ValueError):
-                stored |= json.loads(path.read_text())
+            content = path.read_bytes()
+            with suppress(ValueError, TypeError):
+                replies = json.loads(content)
+                if path.stem in (_digest(content), _digest("".join(replies).encode())):  # the keys': earlier versions
+                    stored |= replies
+                    continue
+            say_rebuilt(path)
+            path.unlink(missing_ok=True)
         return stored
 
     @cached_property

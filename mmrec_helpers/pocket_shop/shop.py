@@ -16,7 +16,7 @@ from datasets.arrow_writer import ArrowWriter
 from PIL import Image
 
 from mmrec_helpers.data.dataset import ITEM_FEATURES, Queries, RecDataset
-from mmrec_helpers.files import atomic
+from mmrec_helpers.files import DIGESTS, atomic, is_whole, say_rebuilt, write_digests
 from mmrec_helpers.pocket_shop import text_templates as texts
 from mmrec_helpers.pocket_shop.catalogue import (
     DAY,
@@ -180,10 +180,13 @@ def load_shop(
     num_items, num_users = SIZES[size]
     catalogue = make_catalogue(seed, num_items, values.cold_share, _brands(seed))
     mentions = random_stream(seed, "mentions").random((num_items, len(MENTIONABLE))) < values.overlap
-    if not folder.exists():
+    if not is_whole(folder):
+        if (folder / DIGESTS).exists():  # earlier versions wrote none
+            say_rebuilt(folder)
         with atomic(folder) as part:
             part.mkdir()
             _write_shop(part, catalogue, mentions, seed, num_users, values)
+            write_digests(part)
     stored = np.load(folder / "truth.npz")
     tastes = Tastes(**{name: stored[name] for name in ("favourites", "before", "after", "change")})
     dataset = RecDataset(

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from scipy import sparse
 from torch import Tensor, nn
 
@@ -132,7 +132,7 @@ class BaseRecommender:
         assert is_dataclass(self)
         names = [field.name for field in fields(self) if field.init and field.name not in self.NOT_SAVED]
         values = {name: _encode(getattr(self, name), name, folder, arrays) for name in [*names, *self.FITTED]}
-        save_file(arrays, folder / ARRAYS)
+        (folder / ARRAYS).write_bytes(save(arrays))  # not save_file: its error on a full disk is no OSError
         record = {"format": FORMAT, "class": name, "values": values}
         record["digest"] = _digest(record, folder)
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")

@@ -1,20 +1,22 @@
 """Versions of the served model: folders that never change, and a file that names the active one."""
 
+import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mmrec_helpers.files import atomic
+from mmrec_helpers.files import atomic, is_whole, write_digests
 from mmrec_helpers.recommenders.base import BaseRecommender, load_recommender
 from mmrec_helpers.recommenders.sequential import SequentialRecommender
 from mmrec_helpers.serving.pipeline import Catalogue, Pipeline, check_served
 
 ACTIVATED = "activated.json"
-"""File with the names of the versions in the order of their activation; the last one is active."""
+"""File with the names of the versions in the order of their activation, the last one is active, and a digest."""
 CATALOGUE, RETRIEVER, RANKER = "catalogue.parquet", "retriever", "ranker"
 """What a version's folder holds; a ranker only if there is one."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -46,6 +48,7 @@ def publish(
             system.save(part / name)
         columns = {column.name: getattr(catalogue, column.name) for column in fields(catalogue)}
         pd.DataFrame(columns).to_parquet(part / CATALOGUE)
+        write_digests(part)
 
 
 def load(root: Path, version: str) -> Pipeline:
@@ -58,6 +61,8 @@ def load(root: Path, version: str) -> Pipeline:
     folder = _folder(root, version)
     if not (folder / CATALOGUE).exists():
         raise FileNotFoundError(f"there is no version {version}")
+    if not is_whole(folder):
+        raise ValueError(f"{folder} is damaged: delete it, and publish the version again")
     frame = pd.read_parquet(folder / CATALOGUE)
     catalogue = Catalogue(**{name: np.array(frame[name].tolist()) for name in frame})
     retriever = load_recommender(folder / RETRIEVER)
@@ -96,12 +101,22 @@ def activate(root: Path, version: str, rollback: bool = False) -> None:
     names = _activated(root)
     names = names[:-1] if rollback else [*names, _folder(root, version).name]
     with atomic(root / ACTIVATED) as part:
-        part.write_text(json.dumps(names))
+        part.write_text(json.dumps([*names, _digest(names)]))
 
 
 def _activated(root: Path) -> list[str]:
     path = root / ACTIVATED
-    return json.loads(path.read_text()) if path.exists() else []
+    if not path.exists():
+        return []
+    with suppress(ValueError):
+        *names, digest = json.loads(path.read_text())
+        if digest == _digest(names):
+            return names
+    raise ValueError(f"{path} is damaged: delete it, and activate a version again")
+
+
+def _digest(names: list[str]) -> str:
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
 
 def _folder(root: Path, version: str) -> Path:

@@ -17,6 +17,7 @@ from scipy.special import expit
 from torch.nn.functional import normalize
 
 from mmrec_helpers.data.dataset import RecDataset
+from mmrec_helpers.data.images import to_rgb
 from mmrec_helpers.display.cards import card, row_of
 from mmrec_helpers.encoders.features import Features, embed_images, embed_texts, encode_images, encode_texts
 from mmrec_helpers.encoders.models import Encoder
@@ -169,7 +170,7 @@ def training_pairs(seed: int, pixels: int = 32) -> tuple[torch.Tensor, torch.Ten
         (N, 3, pixels, pixels) images from -1 to 1; (N, V) bags of words, each row of sum 1; (N,) categories.
     """
     dataset, _ = load_shop(seed, "laptop", overlap=1.0, missing_images=0.0)
-    resized = [np.asarray(image.convert("RGB").resize((pixels, pixels))) for image in dataset.items["image"]]
+    resized = [np.asarray(to_rgb(image).resize((pixels, pixels))) for image in dataset.items["image"]]
     bags, _ = bags_of_words(dataset.items["description"])
     images = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2) / 127.5 - 1
     return images, bags / bags.sum(1, keepdim=True), np.array(dataset.items["category"])

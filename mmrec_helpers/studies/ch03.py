@@ -178,7 +178,7 @@ def gallery(dataset: RecDataset, runs: Sequence[Run], user: int, length: int = 1
 
 def _thumbnail(dataset: RecDataset, item: int, hit: bool) -> str:
     """An image without text, except for screen readers; marked if it is a hit."""
-    fields = dataset.item(item)
+    fields = dataset.item(item, small=True)
     title, mark = escape(fields["title"] or fields["item_id"], quote=True), " changed" if hit else ""
     image = f'<span class="no-image">{title}</span>'
     if fields["image"] is not None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.optim.lr_scheduler import LRScheduler
 
-from mmrec_helpers.files import atomic
+from mmrec_helpers.files import atomic, check_zip
 from mmrec_helpers.progress import progress
 
 FETCH_EVERY = 50
@@ -132,7 +132,7 @@ def train(
 
     Raises:
         FloatingPointError: the loss is not finite.
-        ValueError: the checkpoint belongs to another training: its configuration, model or identity differs.
+        ValueError: the checkpoint is damaged, or of another training: its configuration, model or identity differs.
     """
     if bool(config.validate_every) != bool(validate):
         raise ValueError("validate() and validate_every need each other: give both or neither")
@@ -270,14 +270,18 @@ class _Training:
         state = {key: getattr(self, key) for key in (*self.SAVED, "seconds")}
         state |= {key: part.state_dict() for key, part in self.parts.items()}
         state |= {"config": asdict(self.config), "identity": self.identity}
-        with atomic(self.checkpoint) as part:
-            torch.save(state, part)
+        with atomic(self.checkpoint) as part, part.open("wb") as file:
+            torch.save(state, file)
 
     def resume(self) -> None:
         """Continue from the checkpoint, if there is one."""
         if self.checkpoint is None or not self.checkpoint.exists():
             return
-        state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
+        try:
+            check_zip(self.checkpoint)
+            state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
+        except Exception as error:  # a damaged header makes the readers of zip files and tensors raise anything
+            raise ValueError(f"{self.checkpoint} is damaged ({error}): delete it to start anew") from error
         fix = f"{self.checkpoint} is the checkpoint of another training: delete it to start anew, or name another file"
         config = state.get("config", {})
         if config != asdict(self.config):

@@ -508,6 +508,26 @@ def test_folders_that_hold_no_model(made, tmp_path):
         load_encoder(tmp_path)
 
 
+@pytest.mark.parametrize("part", ["pytorch_model.bin", "../model.safetensors", "none.safetensors", 3])
+def test_weights_in_parts_are_safetensors_only(made, part, tmp_path):
+    copytree(made["clip"], tmp_path / "clip")
+    torch.save({}, tmp_path / "clip" / "pytorch_model.bin")
+    (tmp_path / "clip" / "model.safetensors").rename(tmp_path / "model.safetensors")
+    write(tmp_path / "clip" / "model.safetensors.index.json", {"weight_map": {"a": part}})
+    with pytest.raises(ValueError, match=r"index.json names .*, which is no file of safetensors there"):
+        find_checkpoint(tmp_path / "clip")
+
+
+def test_a_network_of_timm_in_parts_is_refused(made, tmp_path):
+    """timm would read the pickled file."""
+    copytree(made["network"], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").rename(tmp_path / "part-1.safetensors")
+    write(tmp_path / "model.safetensors.index.json", {"weight_map": {"a": "part-1.safetensors"}})
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"has its weights in parts: save them in one file"):
+        load_encoder(tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["clip", "network"])
 def test_damaged_weights_are_named(made, kind, tmp_path):
     copytree(made[kind], tmp_path, dirs_exist_ok=True)

@@ -78,7 +78,7 @@ def test_a_package_without_its_file(package, tmp_path):
 
 def test_no_space(package, monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("a file where the cache should be")
-    with pytest.raises(OSError, match=r"toy: .*toy-1\.0 cannot be written .* MMREC_CACHE"):
+    with pytest.raises(OSError, match=r"toy-1\.0 cannot be written .* MMREC_CACHE"):
         find_checkpoint("toy")
 
 

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from mmrec_helpers.files import write_digests
 from mmrec_helpers.recommenders.base import ARRAYS
 from mmrec_helpers.serving import versions
 from mmrec_helpers.serving.pipeline import Pipeline, Request
@@ -68,5 +69,6 @@ def test_what_is_missing_or_damaged_is_not_loaded(folder):
         versions.load(folder, "two")
     (folder / "one" / versions.RETRIEVER).rename(folder / "kept")
     (folder / "two" / versions.RANKER).rename(folder / "one" / versions.RETRIEVER)
+    write_digests(folder / "one")
     with pytest.raises(ValueError, match="no embedding of a history"):
         versions.load(folder, "one")

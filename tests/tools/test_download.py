@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import urlopen
 
@@ -62,6 +63,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first_byte}-{end - 1}/{len(content)}")
         if fault != "no length":
             self.send_header("Content-Length", str(end - start))
+        if fault == "encodes":
+            self.send_header("Content-Encoding", "gzip")
         self.end_headers()
         if fault == "breaks off":
             end = start + (end - start) // 2
@@ -247,6 +250,26 @@ def test_a_full_disk_is_not_blamed_on_the_host(hosts, tmp_path, monkeypatch):
         fetch(plain(*hosts), tmp_path)
     assert not isinstance(caught.value, ConnectionError)
     assert hosts[1].requests == []
+
+
+def test_a_file_that_is_encoded_on_the_way_is_refused(host, tmp_path):
+    host.fault = "encodes"
+    with pytest.raises(ConnectionError, match=r"sends the file encoded \(gzip\)"):
+        fetch(plain(host), tmp_path)
+
+
+def test_a_file_without_end_is_refused(host, tmp_path, monkeypatch):
+    monkeypatch.setattr(MODULE, "MAX_SIZE", len(CONTENT) - 1)
+    with pytest.raises(ConnectionError, match=r"sends 300,000 bytes, more than any file that is known"):
+        fetch(plain(host), tmp_path)
+    assert host.ranges == [""]
+
+
+def test_two_downloads_of_one_file_take_turns(host, tmp_path):
+    with ThreadPoolExecutor() as pool:
+        paths = list(pool.map(lambda _: fetch(plain(host), tmp_path), range(4)))
+    assert {path.read_bytes() for path in paths} == {CONTENT}
+    assert len(host.requests) == 1
 
 
 # Two hosts -------------------------------------------------------------------------------------------------------
