@@ -155,9 +155,9 @@ def test_a_truncated_gz_is_named(folder, name):
     whole = (folder / name).read_bytes()
     (folder / name).write_bytes(whole[:-20])
     assert fault(folder).startswith(f"{name}, after line ")
-    assert "the gzip file is cut off or damaged" in fault(folder)
+    assert "the file is cut off or damaged" in fault(folder)
     (folder / name).write_bytes(whole[:12] + bytes(30) + whole[42:])
-    assert "the gzip file is cut off or damaged" in fault(folder)
+    assert "the file is cut off or damaged" in fault(folder)
 
 
 def test_metadata_must_lie_beside_the_reviews(folder):
