@@ -123,19 +123,13 @@ def _complete_rows(raw: pd.DataFrame, report: CleaningReport) -> pd.DataFrame:
 
 
 def _note_ids(ids: Iterable[str], of: str, report: CleaningReport) -> None:
-    """Note different ids that a reader takes for others."""
-    plain = [_plain(name) for name in ids]
-    odd = sum(name != key and (name != name.strip() or not name.isprintable()) for name, key in zip(ids, plain, strict=True))
-    report.add("the id has a space at an end, or invisible characters", odd, of=of, action="noted")
+    """Note different ids that a reader takes for the same, and those that are not what they seem."""
+    odd = [name for name in ids if not name.isprintable() or name != name.strip()]
+    report.add("the id has a space at an end, or invisible characters", len(odd), of=of, action="noted")
+    forms = [name if name.isascii() else unicodedata.normalize("NFKC", name) for name in ids]
+    plain = {name.strip() if name.isprintable() else "".join(filter(str.isprintable, name)).strip() for name in forms}
     reason = "another id differs only in spaces, invisible characters or the Unicode form"
-    report.add(reason, len(plain) - len(set(plain)), of=of, action="noted")
-
-
-def _plain(name: str) -> str:
-    """An id without invisible characters and spaces at its ends, in one Unicode form."""
-    if not (name.isascii() and name.isprintable()):
-        name = "".join(filter(str.isprintable, unicodedata.normalize("NFKC", name)))
-    return name.strip()
+    report.add(reason, len(forms) - len(plain), of=of, action="noted")
 
 
 def _repeated(user_time: np.ndarray, item: np.ndarray) -> np.ndarray:

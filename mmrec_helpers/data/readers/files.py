@@ -5,8 +5,10 @@ import gzip
 import io
 import json
 import math
+import re
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
@@ -24,6 +26,8 @@ P, T = ParamSpec("P"), TypeVar("T")
 csv.field_size_limit(sys.maxsize)  # the library's own, 131,072 characters, is below that of a long review
 MAX_RECORD = 8 << 20
 """Bytes of a CSV record."""
+ESCAPED = re.compile("[\ud800-\udfff]")
+"""What stands for a byte that is not UTF-8."""
 MISSING = ("", "NA", "N/A", "NULL", "NaN", "None", "nan", "null")
 """How files write a missing number. An id is missing only where its field is empty: NA may be a name."""
 
@@ -75,8 +79,8 @@ def text_lines(path: Path, report: CleaningReport | None = None) -> Iterator[tup
     with io.TextIOWrapper(_open(path), "utf-8-sig", "surrogateescape", newline="") as file:
         try:
             for number, line in enumerate(file, 1):
-                if not (line.isascii() or _is_unicode(line)) or "\0" in line:
-                    fault = "a NUL character" if _is_unicode(line) else "not UTF-8"
+                if "\0" in line or not (line.isascii() or ESCAPED.search(line) is None):
+                    fault = "not UTF-8" if ESCAPED.search(line) else "a NUL character"
                     raise ValueError(f"{path}, line {number}: {fault}; fetch the file again, or save it as UTF-8")
                 yield number, line
         except (EOFError, OSError, zlib.error) as error:
@@ -88,24 +92,15 @@ def text_lines(path: Path, report: CleaningReport | None = None) -> Iterator[tup
         _note_open_end(path, report)
 
 
-def _is_unicode(text: str) -> bool:
-    """Whether no byte was escaped when the text was decoded."""
-    try:
-        return bool(text.encode())
-    except UnicodeEncodeError:
-        return False
-
-
 def _note_open_end(path: Path, report: CleaningReport) -> None:
     report.add(f"the last line of {path.name} has no line end: is the file whole?", 1, of="files", action="noted")
 
 
 def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """A JSON object, refused where a key is there twice: of two values, one would be lost."""
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r:.80} is there twice")
+    if len(row := dict(pairs)) < len(pairs):
+        key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {key!r:.80} is there twice")
     return row
 
 
@@ -257,9 +252,10 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _scan(path: Path) -> tuple[bool, bool]:
-    """Whether each quote clearly opens a field, closes one, or is half of a doubled one, and there is neither a lone CR
-    nor a NUL (if not, look for a fault); and whether the file ends with a line end.
-    """  # fmt: skip
+    """Whether each quote clearly opens a field, closes one, or is half of a doubled one; whether the last line ends.
+
+    A lone CR or a NUL counts as an unclear quote: a fault must be looked for.
+    """
     before, after = np.zeros((2, 256), bool)  # characters that may come before an opening and after a closing quote
     before[list(b',\n"')] = after[list(b',\r\n"')] = True
     inside, sound, block = 0, True, b""

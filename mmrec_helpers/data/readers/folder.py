@@ -119,8 +119,10 @@ def _layout(columns: dict, source: Path) -> dict[str, Any]:
         require(inside(table["file"]), f"{table['file']!r} is not the name of a file within the folder")
         skip, needed = table.get("skip", []), {*REQUIRED[kind], *table} & set(FIELDS[kind])
         names = [table.get(name, name) for name in needed]
-        valid = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
-        require(valid, f"a table of {kind} names a column of the file for each of {', '.join(sorted(needed))}, no two alike")
+        require(
+            all(isinstance(name, str) for name in names), f"columns of {kind} are named by texts, not {names!r:.80}"
+        )
+        require(len({*names}) == len(names), f"one column of {kind} has two roles among {', '.join(sorted(needed))}")
         valid = isinstance(skip, list) and all(isinstance(name, str) for name in skip)
         valid = valid and not set(names) & set(skip)
         require(valid, f"skip is {skip!r:.80}, not a list of columns that are neither mapped nor required")
@@ -130,7 +132,8 @@ def _layout(columns: dict, source: Path) -> dict[str, Any]:
 def _read_table(path: Path, table: dict[str, Any], kind: str, report: CleaningReport) -> pd.DataFrame:
     """One CSV file, with our names of its columns, and the further columns of items."""
     file, skip = path / table["file"], table.get("skip", [])
-    columns = {name: table.get(name, name) for name in FIELDS[kind]}
+    mapped = [table[name] for name in FIELDS[kind] if name in table]
+    columns = {name: table.get(name, name) for name in FIELDS[kind] if name in table or name not in mapped}
     optional = [name for name in FIELDS[kind] if name not in REQUIRED[kind] and name not in table]
     if kind == "items":
         columns |= {name: name for name in _further_columns(file, {*columns.values(), *skip})}
