@@ -29,7 +29,6 @@ OUTSIDE = ("experiments", "pretraining", "tools", "tests", "notebooks")
 """What nothing in the package may import."""
 ELSEWHERE = {
     "data.cleaning": "data/readers: each rule by what the readers that share it count and drop",
-    "data.readers.files": "data/readers: faulty lines and pictures through the readers that share it",
     "encoders.checkpoints": "encoders/test_features.py: names, folders and the hub's cache, and what lies there",
     "encoders.models": "encoders/test_features.py: each network beside the library's, and what is made with it",
     "evaluation.validation": "recommenders/test_sequential.py: what early stopping asks, beside a loop",

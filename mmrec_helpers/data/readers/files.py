@@ -25,7 +25,7 @@ from mmrec_helpers.data.report import CleaningReport
 P, T = ParamSpec("P"), TypeVar("T")
 csv.field_size_limit(sys.maxsize)  # the library's own, 131,072 characters, is below that of a long review
 MAX_RECORD = 8 << 20
-"""Bytes of a CSV record."""
+"""Bytes of a CSV record that can always be read."""
 ESCAPED = re.compile("[\ud800-\udfff]")
 """What stands for a byte that is not UTF-8."""
 MISSING = ("", "NA", "N/A", "NULL", "NaN", "None", "nan", "null")
@@ -198,8 +198,8 @@ def read_csv(
         _find_fault(path, len(header))  # Arrow is fast, but its errors do not name the line
         line, _ = max(_records(path), key=lambda record: sum(map(len, record[1])))
         raise ValueError(
-            f"{path}, line {line}: the longest record begins here, and {MAX_RECORD >> 20} MB of a record can be read "
-            f"({error}); shorten it, or export the file again"
+            f"{path}, line {line}: the longest record begins here, and the file cannot be read ({error}); "
+            f"shorten the record below {MAX_RECORD >> 20} MB, or export the file again"
         ) from error
     if not is_sound:  # Arrow accepts quotes that never end, and loses the records after them
         _find_fault(path, len(header))

@@ -119,9 +119,7 @@ def _layout(columns: dict, source: Path) -> dict[str, Any]:
         require(inside(table["file"]), f"{table['file']!r} is not the name of a file within the folder")
         skip, needed = table.get("skip", []), {*REQUIRED[kind], *table} & set(FIELDS[kind])
         names = [table.get(name, name) for name in needed]
-        require(
-            all(isinstance(name, str) for name in names), f"columns of {kind} are named by texts, not {names!r:.80}"
-        )
+        require(all(isinstance(name, str) for name in names), f"columns of {kind} are texts, not {names!r:.80}")
         require(len({*names}) == len(names), f"one column of {kind} has two roles among {', '.join(sorted(needed))}")
         valid = isinstance(skip, list) and all(isinstance(name, str) for name in skip)
         valid = valid and not set(names) & set(skip)
