@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
-from typing import IO, ParamSpec, TypeVar
+from typing import IO, ParamSpec, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,8 @@ from pyarrow import csv as arrow_csv
 
 from mmrec_helpers.data.report import CleaningReport
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 csv.field_size_limit(sys.maxsize)  # the library's own, 131,072 characters, is below that of a long review
 MAX_RECORD = 8 << 20
 """Bytes of a CSV record that can always be read."""
@@ -63,7 +64,7 @@ def _open(path: Path) -> IO[bytes]:
     """The bytes of a file, plain or gzip whatever its name ends in."""
     with existing(path).open("rb") as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if is_gzip else path.open("rb")
+    return cast(IO[bytes], gzip.open(path) if is_gzip else path.open("rb"))
 
 
 def text_lines(path: Path, report: CleaningReport | None = None) -> Iterator[tuple[int, str]]:

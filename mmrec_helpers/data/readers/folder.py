@@ -105,8 +105,8 @@ def _layout(columns: dict, source: Path) -> dict[str, Any]:
             raise ValueError(f"{source}, or the argument columns: {rule}; see COLUMNS in data/readers/folder.py")
 
     def inside(name: object) -> bool:
-        parts = PurePath(name).parts if isinstance(name, str) else ()
-        return bool(parts) and not PurePath(name).is_absolute() and ".." not in parts
+        path = PurePath(name if isinstance(name, str) else "")
+        return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
     require(isinstance(columns, dict) and set(columns) <= set(COLUMNS), f"name only {', '.join(COLUMNS)}")
     layout = COLUMNS | columns
