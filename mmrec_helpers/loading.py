@@ -1,7 +1,7 @@
 """Open the data that MMREC_DATA names: the Pocket Shop with its truth, or real files with their cleaning report."""
 
+import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -35,7 +35,7 @@ def load_data(settings: Settings) -> tuple[RecDataset, Truth | None, CleaningRep
     if settings.data == "pocket":
         return *load_shop(settings.seed, settings.shop_size), None
     source, _, path = settings.data.partition(":")
-    dataset, report = READERS[source](Path(path).expanduser())
+    dataset, report = READERS[source](os.path.expanduser(path))  # which leaves ~name where there is no such user
     return dataset, None, report
 
 

@@ -29,7 +29,6 @@ OUTSIDE = ("experiments", "pretraining", "tools", "tests", "notebooks")
 """What nothing in the package may import."""
 ELSEWHERE = {
     "data.cleaning": "data/readers: each rule by what the readers that share it count and drop",
-    "data.readers.files": "data/readers: faulty lines and pictures through the readers that share it",
     "encoders.checkpoints": "encoders/test_features.py: names, folders and the hub's cache, and what lies there",
     "encoders.models": "encoders/test_features.py: each network beside the library's, and what is made with it",
     "evaluation.validation": "recommenders/test_sequential.py: what early stopping asks, beside a loop",
@@ -49,7 +48,12 @@ ACROSS = {
     "recommenders/test_mmgpt2rec_options.py": "a second file for mmgpt2rec.py, which has many options",
 }
 """Test of a room that is not of one of its modules -> what it is of."""
-MOST_LINES = 14_018
+MOST_LINES = 14_170
+"""Of the package, lessons not counted: they are written by `make export`. It grew when recommenders learnt to be saved,
+tuning got one rule, real models came in, chapter 5 built I-LLMRec, chapter 6 MLLM-MSR, chapter 7 graphs, the fusion
+of words and patches, the shop's event log, Trans2D and MMSR, chapter 8 the audit of tables and the rule of the claims
+ledger, chapter 9 the service and a client of it, and when files were checked as they are read. It may only fall,
+except for what a new chapter builds."""
 """Of the package, lessons not counted: they are written by `make export`. It grew when recommenders learnt to be saved,
 tuning got one rule, real models came in, chapter 5 built I-LLMRec, chapter 6 MLLM-MSR, chapter 7 graphs, the fusion
 of words and patches, the shop's event log, Trans2D and MMSR, chapter 8 the audit of tables and the rule of the claims

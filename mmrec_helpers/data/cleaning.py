@@ -2,14 +2,17 @@
 
 - Times are Unix seconds. A time of 1e11 or more (the year 5138 in seconds, 1973 in milliseconds) is read as
   milliseconds, from 1e14 on as microseconds, from 1e17 on as nanoseconds; fractions of a second are cut off.
-- An interaction is dropped where its user, item, time or rating is missing, its rating is negative or infinite, or its
-  time is not between 1970 and 5138. Of the same user, item and second, the first in file order is kept.
+- An interaction is dropped where its user, item, time or rating is missing, its rating is negative or infinite in
+  float32, or its time is not between 1970 and 5138. Of the same user, item and second, the first in file order is kept.
+- Ids stay as they are; those that a reader takes for others (a space at the end, two Unicode forms of é) are noted.
 - An item is an id with an interaction. Rows of other ids are dropped; an item without a row has empty fields.
-- A price is an amount such as 12, $12.00 or 1,200.50. Anything else is left empty.
+- A price is an amount such as 12, $12.00 or 1,200.50. Anything else is left empty; 1.200 is read as 1.2, and noted.
 - A file that is no image, is damaged, or has more than MAX_PIXELS pixels counts as a missing image.
 """
 
 import re
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 import datasets
@@ -27,6 +30,7 @@ IMAGE_FORMATS = ("JPEG", "PNG", "WEBP")
 TEXT_FIELDS = ("title", "description", "category", "brand")
 EARLY = 631_152_000  # 1990: no shop has older logs, but a date written as 20240501 is read as a second of 1970
 LAST_SECOND = 1e11
+LARGEST = float(np.finfo(np.float32).max)
 TIME_UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 
 
@@ -80,6 +84,7 @@ def build_dataset(
     report.add("no interaction of the user is left", lost, of="users")
     report.add("the user has one interaction", (np.bincount(numbered["user"]) == 1).sum(), of="users", action="noted")
     report.add("", len(user_ids), of="users", action="kept")
+    _note_ids(user_ids, "users", report)
 
     table = _items(items, item_ids, images, report)
     dataset = RecDataset(report.source, table, numbered, user_ids, timed)
@@ -106,13 +111,23 @@ def _complete_rows(raw: pd.DataFrame, report: CleaningReport) -> pd.DataFrame:
         ("the time is missing", frame["time"].isna()),
         ("the time is not between 1970 and 5138", ~frame["time"].between(0, LAST_SECOND, inclusive="left")),
         ("the rating is missing", frame["rating"].isna()),
-        ("the rating is negative or infinite", ~((frame["rating"] >= 0) & np.isfinite(frame["rating"]))),
+        ("the rating is negative or infinite", ~frame["rating"].between(0, LARGEST)),
     ):
         report.add(reason, (keep & bad).sum())
         keep &= ~bad.to_numpy()
     if not keep.any():
         raise ValueError(f"no interaction is left; correct the files by these counts\n{report}")
     return frame if keep.all() else frame[keep]
+
+
+def _note_ids(ids: Iterable[str], of: str, report: CleaningReport) -> None:
+    """Note different ids that a reader takes for the same, and those that are not what they seem."""
+    odd = [name for name in ids if not name.isprintable() or name != name.strip()]
+    report.add("the id has a space at an end, or invisible characters", len(odd), of=of, action="noted")
+    forms = [name if name.isascii() else unicodedata.normalize("NFKC", name) for name in ids]
+    plain = {name.strip() if name.isprintable() else "".join(filter(str.isprintable, name)).strip() for name in forms}
+    reason = "another id differs only in spaces, invisible characters or the Unicode form"
+    report.add(reason, len(forms) - len(plain), of=of, action="noted")
 
 
 def _repeated(user_time: np.ndarray, item: np.ndarray) -> np.ndarray:
@@ -147,6 +162,7 @@ def _items(raw: pd.DataFrame, ids: np.ndarray, images: Path, report: CleaningRep
     ):
         report.add(reason, repeated.sum(), of="item rows")
     rows = rows.drop_duplicates("item").set_index("item")
+    _note_ids(rows.index.union(ids, sort=False), "items", report)
     used = (rows.index.get_indexer(ids) >= 0).sum()
     report.add("nobody interacted with the item", len(rows) - used, of="item rows")
     report.add("", used, of="item rows", action="kept")
@@ -158,6 +174,8 @@ def _items(raw: pd.DataFrame, ids: np.ndarray, images: Path, report: CleaningRep
     prices = [_price(text) for text in price_texts]
     invalid = sum(price is None for price in prices) - (price_texts == "").sum()
     report.add("the price is no amount: left empty", invalid, of="items", action="repaired")
+    thousands = sum(re.fullmatch(r"\$?\s*[1-9]\d{0,2}\.\d{3}", text.strip()) is not None for text in price_texts)
+    report.add("the price has three decimals: is 1.200 a thousand?", thousands, of="items", action="noted")
     for field in TEXT_FIELDS:
         report.add(f"the {field} is empty", (texts[field] == "").sum(), of="items", action="noted")
     report.add("the price is empty", sum(price is None for price in prices), of="items", action="noted")
@@ -171,9 +189,10 @@ def _items(raw: pd.DataFrame, ids: np.ndarray, images: Path, report: CleaningRep
 
 
 def _price(text: str) -> float | None:
-    """The amount in a text such as $1,200.50; None where it is something else."""
+    """The amount in a text such as $1,200.50; None where it is something else, or infinite in float32."""
     amount = re.fullmatch(r"\$?\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)", text.strip())
-    return float(amount[1].replace(",", "")) if amount else None
+    value = float(amount[1].replace(",", "")) if amount else None
+    return None if value is None or value > LARGEST else value
 
 
 def _image_paths(folder: Path, ids: set[str], report: CleaningReport) -> dict[str, str]:
@@ -182,8 +201,11 @@ def _image_paths(folder: Path, ids: set[str], report: CleaningReport) -> dict[st
     Ids are only compared with the names of existing files: no id, whatever it contains, becomes part of a path.
     """
     if not folder.is_dir():
+        report.add(f"there is no folder {folder.name}", 1, of="folders", action="noted")
         return {}
     root = folder.resolve()
+    if root.parent != folder.parent.resolve():
+        report.add(f"the folder {folder.name} is a link that leads to {root}", 1, of="folders", action="noted")
     files = sorted(root.iterdir(), key=lambda path: (path.stem, path.suffix))
     report.add("", len(files), of="images", action="read")
     paths: dict[str, str] = {}
@@ -200,10 +222,10 @@ def _image_paths(folder: Path, ids: set[str], report: CleaningReport) -> dict[st
 
 def _path_fault(path: Path, root: Path) -> str:
     """Why a path is not one of an image, empty where it is."""
-    if path.is_symlink() and not path.resolve().is_relative_to(root):
-        return "the file is a link that leads out of the folder"
     if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
         return f"not a file that ends in {', '.join(IMAGE_SUFFIXES)}"
+    if path.is_symlink() and not path.resolve().is_relative_to(root):
+        return "the file is a link that leads out of the folder"
     return ""
 
 

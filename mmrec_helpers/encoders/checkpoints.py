@@ -10,7 +10,10 @@ A model is named in one of these ways:
 
 import hashlib
 import json
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,22 +50,23 @@ def find_checkpoint(name: str | Path) -> Path:
     Raises:
         FileNotFoundError: There is no such folder, or the model is not installed.
         ConnectionError: The hub's model is not on this machine and could not be fetched.
-        ValueError: The folder lacks config.json or model.safetensors, or an installed model is damaged.
+        ValueError: The folder lacks config.json or model.safetensors, or a file is damaged.
     """
-    folder, hub = Path(name).expanduser(), isinstance(name, str) and HUB_NAME.fullmatch(name)
+    folder = Path(os.path.expanduser(name))  # which leaves ~name where there is no such user
+    hub, is_folder = isinstance(name, str) and HUB_NAME.fullmatch(name), os.path.isdir(folder)  # of any length
     if name in (*POCKET, *PHOTO):
         folder = WEIGHTS / name
         if not folder.is_dir():
             raise FileNotFoundError(f"{name} has not been made yet: `make pretrained` makes it, in {folder}")
     elif isinstance(name, str) and name in PACKAGES:
         folder = find_package(name)
-    elif hub and not folder.is_dir():
+    elif hub and not is_folder:
         folder = _snapshot(hub[1], hub[2] or SAFETENSORS_AT.get(hub[1]))
-    elif not folder.is_dir():
+    elif not is_folder:
         known = (
             f"a folder, a hub name such as openai/clip-vit-large-patch14, {', '.join(PACKAGES)}, or one of {CHOICES}"
         )
-        raise FileNotFoundError(f"there is no folder {folder}; a model is named by {known}")
+        raise FileNotFoundError(f"there is no folder {folder!s:.500}; a model is named by {known}")
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} has no config.json, so it is not a model's folder")
     fix = "convert them with save_pretrained of the model's class"
@@ -78,6 +82,8 @@ def find_checkpoint(name: str | Path) -> Path:
         is_part = {name: re.fullmatch(r"[\w.-]+\.safetensors", name) and (folder / name).is_file() for name in names}
         if wrong := sorted(name for name in names if not is_part[name]):
             raise ValueError(f"{index} names {wrong[0]!r:.80}, which is no file of safetensors there: {fix}")
+    for path in sorted(folder.glob("*.json")):  # the libraries ignore some that are damaged
+        read_json(path, {} if path.name == "config.json" else None)
     return folder
 
 
@@ -128,11 +134,33 @@ def read_json(path: Path, default: Json = None) -> Json:
     """A JSON file's content; ``default``, if given, where there is no file.
 
     Raises:
-        ValueError: The file is not valid JSON.
+        ValueError: The file cannot be read, is not valid JSON, or not of the type of ``default``.
     """
     if default is not None and not path.exists():
         return default
     try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); fetch it again") from error
+        content = json.loads(path.read_text("utf-8"))
+        if not isinstance(content, type(default) if default is not None else object):
+            raise ValueError(f"a {type(content).__name__}, not a {type(default).__name__}")
+        return content
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); fetch it again, or correct its permissions") from error
+
+
+@contextmanager
+def usable(folder: Path, kind: str = "encoder", example: str = "pocket-clip") -> Iterator[None]:
+    """Let an error of a library that uses a model's files name the folder and the fix.
+
+    Raises:
+        ValueError: A file is damaged, or of another kind of model; ``example`` is one of this kind.
+    """
+    try:
+        yield
+    except ImportError:  # of what the model needs
+        raise
+    except Exception as error:  # of transformers, tokenizers, timm, safetensors: whatever is damaged
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"{folder} has no usable {kind} ({type(error).__name__}: {reason}): fetch it again, or name another, such "
+            f"as {example}"
+        ) from error

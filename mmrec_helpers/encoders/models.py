@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from mmrec_helpers.encoders.checkpoints import CHOICES, find_checkpoint, read_json, weights_file
+from mmrec_helpers.encoders.checkpoints import CHOICES, find_checkpoint, read_json, usable, weights_file
 from mmrec_helpers.progress import quiet_loading
 from mmrec_helpers.settings import load_settings
 
@@ -71,7 +70,7 @@ class _TransformersEncoder(Encoder):
 
         super().__init__(folder, name)
         options: dict[str, bool] = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
-        with quiet_loading():
+        with usable(folder), quiet_loading():
             model, info = AutoModel.from_pretrained(folder, **options)
         if missing := sorted(key for key in info["missing_keys"] if "pooler" not in key):  # they would be random
             raise ValueError(f"{folder}: the weights lack {missing[0]} (and {len(missing) - 1} more); fetch them again")
@@ -85,7 +84,8 @@ class _TransformersEncoder(Encoder):
         """The folder's tokenizer."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        with usable(self.folder):
+            return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
 
     def tokenize(self, texts: list[str], padding: bool | str) -> "tuple[BatchEncoding, torch.Tensor]":
         """The tokens of B texts, at most ``max_len`` each, and (B,) bool whether each was truncated."""
@@ -100,13 +100,17 @@ class _DualEncoder(_TransformersEncoder):
     def __init__(self, folder: Path, name: str) -> None:
         super().__init__(folder, name)
         self.max_len = self.model.config.text_config.max_position_embeddings
+        with usable(folder):  # some damage to the tokenizer or the processor shows only in use
+            self.images([Image.new("RGB", (9, 9))])
+            self.texts(["?"])
 
     @cached_property
     def processor(self) -> "BaseImageProcessor":
         """The image processor: sizes and normalisation."""
         from transformers import AutoImageProcessor
 
-        return AutoImageProcessor.from_pretrained(self.folder, trust_remote_code=False)
+        with usable(self.folder):
+            return AutoImageProcessor.from_pretrained(self.folder, trust_remote_code=False)
 
     @torch.inference_mode()
     def images(self, images: list[Image.Image]) -> torch.Tensor:
@@ -163,10 +167,15 @@ class _TimmEncoder(Encoder):
         import timm
 
         super().__init__(folder, name)
-        weights_file(folder)
-        self.model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval().to(self.device)
-        config = timm.data.resolve_model_data_config(self.model)
-        self.transform = timm.data.create_transform(**config, is_training=False)
+        weights = weights_file(folder)
+        with usable(folder, example="pocket-resnet"):
+            stored = load_file(weights)
+            model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
+            if missing := set(model.state_dict()) - set(stored):  # timm leaves them random
+                raise ValueError(f"the weights lack {min(missing)}")
+            config = timm.data.resolve_model_data_config(model)
+            self.transform = timm.data.create_transform(**config, is_training=False)
+        self.model = model.to(self.device)
 
     def random_model(self) -> torch.nn.Module:
         import timm
@@ -234,11 +243,14 @@ class AlignedEncoder(Encoder):
     def __init__(self, folder: Path, name: str) -> None:
         super().__init__(folder, name)
         config = read_json(folder / "config.json")
-        self.image_encoder, self.text_encoder = load_encoder(config["image"]), load_encoder(config["text"])
-        self.tokenizer, self.max_len = self.text_encoder.tokenizer, self.text_encoder.max_len
         self.dims = {key: value for key, value in config.items() if key.endswith("dim")}
-        model = Projections(**self.dims)
-        model.load_state_dict(load_file(weights_file(folder)))
+        weights = weights_file(folder)
+        with usable(folder, example="photo-clip"):
+            names = config["image"], config["text"]
+            model = Projections(**self.dims)
+            model.load_state_dict(load_file(weights))
+        self.image_encoder, self.text_encoder = map(load_encoder, names)
+        self.tokenizer, self.max_len = self.text_encoder.tokenizer, self.text_encoder.max_len
         self.model = model.float().eval().to(self.device)
 
     @torch.inference_mode()
@@ -273,16 +285,13 @@ def load_encoder(encoder: str | Path | Encoder) -> Encoder:
     folder = find_checkpoint(encoder)
     config = read_json(folder / "config.json")
     model_type = config.get("model_type")
-    encoder_type = _TimmEncoder if "architecture" in config else ENCODER_TYPES.get(model_type)
+    encoder_type = _TimmEncoder if "architecture" in config else ENCODER_TYPES.get(str(model_type))
     if not encoder_type:
         raise ValueError(
             f"{folder / 'config.json'}: the model_type is {model_type!r}; encoders are {', '.join(ENCODER_TYPES)}, "
             "and the networks of timm"
         )
-    try:
-        return encoder_type(folder, str(encoder))
-    except SafetensorError as error:
-        raise ValueError(f"{folder}: the weights are damaged or incomplete ({error}); fetch them again") from error
+    return encoder_type(folder, str(encoder))
 
 
 def randomly_initialised(encoder: str | Path | Encoder) -> Encoder:
@@ -301,14 +310,15 @@ def _projected(output: "BaseModelOutputWithPooling | torch.Tensor") -> torch.Ten
 
 def _sentence_modules(folder: Path) -> tuple[str, bool]:
     """``mean`` or ``cls``, and whether vectors are normalised. Without modules.json: mean, not normalised."""
-    modules = read_json(folder / "modules.json", [])
-    if not modules:
+    if not (folder / "modules.json").exists():
         return "mean", False
-    kinds = [module["type"].rpartition(".")[2] for module in modules]
+    with usable(folder, example="pocket-sbert"):
+        modules = read_json(folder / "modules.json", [])
+        kinds = [module["type"].rpartition(".")[2] for module in modules]
+        path = folder / modules[1]["path"] / "config.json"
+        config = read_json(path, {})
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise ValueError(f"{folder / 'modules.json'}: {', '.join(kinds)}; known are Transformer, Pooling, Normalize")
-    path = folder / modules[1]["path"] / "config.json"
-    config = read_json(path)
     modes = config.get("pooling_mode") or [key for key in config if key.startswith("pooling_mode_") and config[key]]
     modes = [modes] if isinstance(modes, str) else modes
     if len(modes) != 1 or modes[0] not in POOLINGS:

@@ -1,11 +1,12 @@
 """Pretrained GPT-2 backbones: their sizes and their weights."""
 
-import json
-
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mmrec_helpers.encoders.checkpoints import find_checkpoint, weights_file
+from mmrec_helpers.encoders.checkpoints import find_checkpoint, read_json, usable, weights_file
+
+SIZES = {"dim": "n_embd", "num_layers": "n_layer", "num_heads": "n_head"}
+"""Our names of a GPT-2's sizes -> its config.json's."""
 
 
 def backbone_sizes(name: str) -> dict[str, int]:
@@ -15,10 +16,11 @@ def backbone_sizes(name: str) -> dict[str, int]:
         ValueError: the model is not a GPT-2.
     """
     folder = find_checkpoint(name)
-    config = json.loads((folder / "config.json").read_text())
-    if config["model_type"] != "gpt2":
-        raise ValueError(f"{folder} contains a model of type {config['model_type']}, not gpt2")
-    return {"dim": config["n_embd"], "num_layers": config["n_layer"], "num_heads": config["n_head"]}
+    config = read_json(folder / "config.json")
+    if (kind := config.get("model_type")) != "gpt2":
+        raise ValueError(f"{folder} contains a model of type {kind}, not gpt2")
+    with usable(folder, "GPT-2", "pocket-gpt2"):
+        return {name: int(config[key]) for name, key in SIZES.items()}
 
 
 def backbone_weights(name: str) -> dict[str, Tensor]:
@@ -28,7 +30,9 @@ def backbone_weights(name: str) -> dict[str, Tensor]:
         ValueError: the model is not a GPT-2, or its file lacks blocks.
     """
     folder, num_layers = find_checkpoint(name), backbone_sizes(name)["num_layers"]
-    state = {key: weight.float() for key, weight in load_file(weights_file(folder)).items()}
+    weights = weights_file(folder)
+    with usable(folder, "GPT-2", "pocket-gpt2"):
+        state = {key: weight.float() for key, weight in load_file(weights).items()}
     names = [key.removeprefix("transformer.") for key in state]
     blocks = {name.split(".")[1] for name in names if name.startswith("h.")}
     if len(blocks) != num_layers:

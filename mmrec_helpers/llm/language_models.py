@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mmrec_helpers.encoders.checkpoints import find_checkpoint
+from mmrec_helpers.encoders.checkpoints import find_checkpoint, usable
 from mmrec_helpers.progress import quiet_loading
 from mmrec_helpers.settings import load_settings
 
@@ -221,14 +220,9 @@ def load_pretrained(
     """
     folder = find_checkpoint(name)
     options = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
-    try:
-        with quiet_loading():
-            model, info = auto_model.from_pretrained(folder, **options)
-            processor = auto_processor.from_pretrained(folder, trust_remote_code=False)
-    except (SafetensorError, ValueError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        fix = f"fetch it again, or name another, such as {example}"
-        raise ValueError(f"{folder} has no usable {kind} ({reason}): {fix}") from error
+    with usable(folder, kind, example), quiet_loading():
+        model, info = auto_model.from_pretrained(folder, **options)
+        processor = auto_processor.from_pretrained(folder, trust_remote_code=False)
     if missing := sorted(info["missing_keys"]):  # they would be random
         raise ValueError(f"{folder}: the weights lack {missing[0]} (and {len(missing) - 1} more); fetch them again")
     return model.to(load_settings().device, dtype), processor

@@ -151,6 +151,7 @@ def next_items(dataset: RecDataset, num: int = 5) -> np.ndarray:
 def plot_attention(axes: Axes, weights: np.ndarray, labels: Sequence[str]) -> None:
     """(T, T) attention weights as a heatmap: each row is a query position, each column a key position."""
     masked = np.triu(np.ones(weights.shape, bool), 1)
+    labels = [label.replace("$", r"\$") for label in labels]  # $$, a category of prices, would be mathematics
     cells = {"vmin": 0, "mask": masked, "square": True, "cmap": "cividis", "cbar": False}
     sns.heatmap(weights, xticklabels=labels, yticklabels=labels, ax=axes, **cells)
     axes.grid(visible=False)

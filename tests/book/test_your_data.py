@@ -22,6 +22,7 @@ def test_the_example_prints_what_the_page_shows(root, tmp_path, monkeypatch, cap
 
 def test_the_mapping_reads_files_of_those_names(root, tmp_path):
     (tmp_path / "columns.json").write_text(block(root, "json"))
+    (tmp_path / "photos").mkdir()
     for kind, tables in json.loads(block(root, "json")).items():
         for table in tables if kind == "items" else [tables] if kind == "interactions" else []:
             columns = {theirs: ours for ours, theirs in table.items() if ours not in ("file", "skip")}

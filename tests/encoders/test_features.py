@@ -534,15 +534,33 @@ def test_damaged_weights_are_named(made, kind, tmp_path):
     whole = (tmp_path / "model.safetensors").read_bytes()
     for damaged in (whole[: len(whole) // 2], b"version https://git-lfs.github.com/spec/v1", b""):
         (tmp_path / "model.safetensors").write_bytes(damaged)
-        with pytest.raises(ValueError, match=f"{tmp_path}: the weights are damaged"):
+        with pytest.raises(ValueError, match=f"{tmp_path} has no usable encoder"):
             load_encoder(tmp_path)
 
 
-def test_weights_of_another_model_are_refused(made, tmp_path):
-    copytree(made["clip"], tmp_path, dirs_exist_ok=True)
+@pytest.mark.parametrize(("kind", "lacking"), [("clip", ": the weights lack logit_scale"), ("network", "weights lack")])
+def test_weights_of_another_model_are_refused(made, tmp_path, kind, lacking):
+    copytree(made[kind], tmp_path, dirs_exist_ok=True)
     (tmp_path / "model.safetensors").write_bytes((made["sentences"] / "model.safetensors").read_bytes())
-    with pytest.raises(ValueError, match=f"{tmp_path}: the weights lack logit_scale"):
+    with pytest.raises(ValueError, match=f"{tmp_path}.*{lacking}"):
         load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{", "", "[" * 100_000, "\0"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"])
+def test_damaged_json_of_a_folder_is_named(tmp_path, name, content):
+    copytree(checkpoints.WEIGHTS / "pocket-clip", tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=f"^{tmp_path}") as caught:
+        load_encoder(tmp_path)
+    assert "fetch it again" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["x" * 5_000, "a/" + "x" * 5_000, "~nobody-of-this-name/model", "a\0b"])
+def test_a_name_that_cannot_be_is_refused(name, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises((FileNotFoundError, ConnectionError), match=f"there is no folder {name[:100]}"):
+        find_checkpoint(name)
 
 
 def test_poolings_and_modules_that_are_not_known(made, tmp_path):

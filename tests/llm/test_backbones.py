@@ -43,6 +43,15 @@ def test_a_file_that_lacks_a_block_is_refused(stored, tmp_path):
         backbone_weights(str(tmp_path / "short"))
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("content", ["[]", "", '{"model_type": "gpt2"}'])
+def test_a_damaged_folder_is_named(stored, tmp_path, name, content):
+    shutil.copytree(stored[0], tmp_path / "short")
+    (tmp_path / "short" / name).write_text(content)
+    with pytest.raises(ValueError, match=f"{tmp_path}/short.*fetch it again"):
+        backbone_weights(str(tmp_path / "short"))
+
+
 def test_a_model_that_is_not_gpt2_is_refused():
     for read in (backbone_sizes, backbone_weights):
         with pytest.raises(ValueError, match="pocket-lm contains a model of type llama, not gpt2"):

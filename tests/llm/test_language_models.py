@@ -179,3 +179,7 @@ def test_what_is_no_causal_language_model_is_refused(tmp_path):
     weights.write_bytes(weights.read_bytes()[:1_000])
     with pytest.raises(ValueError, match="short has no usable causal language model"):
         load_language_model(folder)
+    folder = store(tmp_path / "odd", "llama")
+    (folder / "tokenizer.json").write_text('{"added_tokens": 5}')
+    with pytest.raises(ValueError, match=r"odd has no usable causal language model .*fetch it again"):
+        load_language_model(folder)

@@ -165,7 +165,9 @@ def test_gallery_shows_history_truth_and_lists_and_escapes_them(dataset):
 def test_attention_has_a_cell_for_each_pair_of_positions_that_the_mask_allows():
     weights = np.tril(np.ones((3, 3))) / [[1], [2], [3]]
     _, axes = plt.subplots()
-    plot_attention(axes, weights, ["start", "lamp", "chair"])
+    plot_attention(axes, weights, ["start", "$$", "$5 to $9"])
+    axes.figure.canvas.draw()  # $$ is a category of prices, and no mathematics
+    assert [text.get_text() for text in axes.get_xticklabels()][1:] == [r"\$\$", r"\$5 to \$9"]
     shown = axes.collections[0].get_array().reshape(3, 3)
     assert np.array_equal(shown.mask, np.triu(np.ones((3, 3), bool), 1))
     assert np.array_equal(shown.compressed(), weights[np.tril_indices(3)])

@@ -21,7 +21,7 @@ import pandas as pd
 
 from mmrec_helpers.data.cleaning import build_dataset
 from mmrec_helpers.data.dataset import RecDataset
-from mmrec_helpers.data.readers.files import existing, json_lines, to_number
+from mmrec_helpers.data.readers.files import existing, json_lines, names_faults, to_number
 from mmrec_helpers.data.report import CleaningReport
 
 ITEM_FIELDS = ("parent_asin", "asin")
@@ -34,6 +34,7 @@ FIELDS = {
 REVIEWS = re.compile(r"(?!meta_|columns\.json)(?P<category>.+?)(_5)?(?P<ending>\.jsonl?(\.gz)?)")
 
 
+@names_faults
 def read_amazon(path: Path | str) -> tuple[RecDataset, CleaningReport]:
     """Read the reviews and metadata of one category, or of several that share users.
 
@@ -51,7 +52,9 @@ def read_amazon(path: Path | str) -> tuple[RecDataset, CleaningReport]:
     files = _files(path)
     source = path.resolve().name if len(files) > 1 else files[0][0].name.partition(".json")[0]
     reviews, metadata = zip(*files, strict=True)
-    return build_dataset(_reviews(reviews), _metadata(metadata), reviews[0].parent / "images", CleaningReport(source))
+    report = CleaningReport(source)
+    interactions, items = _reviews(reviews, report), _metadata(metadata, report)
+    return build_dataset(interactions, items, reviews[0].parent / "images", report)
 
 
 def _files(path: Path) -> list[tuple[Path, Path]]:
@@ -73,12 +76,12 @@ def _files(path: Path) -> list[tuple[Path, Path]]:
     return list(files.values())
 
 
-def _reviews(files: Sequence[Path]) -> pd.DataFrame:
+def _reviews(files: Sequence[Path], report: CleaningReport) -> pd.DataFrame:
     """The interactions as ``build_dataset`` takes them, of files of one edition."""
     columns: dict[str, list[Any]] = {name: [] for name in ("user", "item", "time", "rating", "review")}
     fields: dict[str, str] = {}
     for path in files:
-        for number, (line, row) in enumerate(json_lines(path)):
+        for number, (line, row) in enumerate(json_lines(path, report)):
             if number == 0:
                 fields = fields or FIELDS[2018 if "reviewerID" in row else 2023]
                 needed = (fields["user"], "asin", fields["time"], fields["rating"])
@@ -86,30 +89,36 @@ def _reviews(files: Sequence[Path]) -> pd.DataFrame:
                     others = "" if path == files[0] else f", of the same edition as {files[0].name}"
                     fix = f"is it the file of reviews as published{others}?"
                     raise ValueError(f"{path}, line {line}: no field {missing[0]!r}; {fix}")
-            columns["user"].append(_text(row.get(fields["user"])))
-            columns["item"].append(_first(row, ITEM_FIELDS))
+            try:
+                columns["user"].append(_text(row.get(fields["user"])))
+                columns["item"].append(_first(row, ITEM_FIELDS))
+                columns["review"].append(_text(row.get(fields["review"])))
+            except (TypeError, RecursionError) as error:
+                raise ValueError(f"{path}, line {line}: {error}; correct it, or delete the line") from error
             for name in ("time", "rating"):
                 columns[name].append(to_number(row.get(fields[name]), path, line, fields[name]))
-            columns["review"].append(_text(row.get(fields["review"])))
     return pd.DataFrame(columns).astype({"user": object, "item": object, "time": float, "rating": float})
 
 
-def _metadata(files: Sequence[Path]) -> pd.DataFrame:
+def _metadata(files: Sequence[Path], report: CleaningReport) -> pd.DataFrame:
     """The items as ``build_dataset`` takes them."""
     names = ("item", "title", "description", "category", "brand", "price", "image_url")
     columns: dict[str, list[str]] = {name: [] for name in names}
     for path in files:
-        for number, (line, row) in enumerate(json_lines(path)):
+        for number, (line, row) in enumerate(json_lines(path, report)):
             if number == 0 and not any(name in row for name in ITEM_FIELDS):
                 raise ValueError(
                     f"{path}, line {line}: no field 'asin' or 'parent_asin'; is it the metadata as published?"
                 )
-            columns["item"].append(_first(row, ITEM_FIELDS))
-            for name in ("title", "description", "price"):
-                columns[name].append(_text(row.get(name)))
-            columns["brand"].append(_first(row, ("brand", "store")))
-            columns["category"].append(_category(row))
-            columns["image_url"].append(_image_url(row))
+            try:
+                columns["item"].append(_first(row, ITEM_FIELDS))
+                for name in ("title", "description", "price"):
+                    columns[name].append(_text(row.get(name)))
+                columns["brand"].append(_first(row, ("brand", "store")))
+                columns["category"].append(_category(row))
+                columns["image_url"].append(_image_url(row))
+            except (TypeError, RecursionError) as error:
+                raise ValueError(f"{path}, line {line}: {error}; correct it, or delete the line") from error
     return pd.DataFrame(columns, dtype=object)
 
 
@@ -117,6 +126,8 @@ def _text(value: object) -> str:
     """A field as text: the entries of a list as lines, without the empty ones."""
     if isinstance(value, list):
         return "\n".join(text for text in map(_text, value) if text)
+    if isinstance(value, dict | bool):
+        raise TypeError(f"{value!r:.80} where text is expected")
     return "" if value is None else str(value).encode("utf-8", "replace").decode("utf-8")
 
 

@@ -13,6 +13,7 @@ no columns.json: MOVIELENS is used.
 """
 
 import json
+import os
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -20,7 +21,7 @@ import pandas as pd
 
 from mmrec_helpers.data.cleaning import TEXT_FIELDS, build_dataset
 from mmrec_helpers.data.dataset import ITEM_FEATURES, RecDataset
-from mmrec_helpers.data.readers.files import csv_header, read_csv
+from mmrec_helpers.data.readers.files import csv_header, existing, names_faults, read_csv, unique_keys
 from mmrec_helpers.data.report import CleaningReport
 
 COLUMNS: dict[str, Any] = {
@@ -45,6 +46,7 @@ MOVIELENS: dict[str, Any] = {
 """MovieLens; ``overviews.csv`` (and ``images``) are not part of it, but read where they were added."""
 
 
+@names_faults
 def read_folder(path: Path | str, columns: dict | None = None) -> tuple[RecDataset, CleaningReport]:
     """Read a shop's folder, in the layout of this module's head.
 
@@ -66,23 +68,27 @@ def read_folder(path: Path | str, columns: dict | None = None) -> tuple[RecDatas
     if columns is None:
         columns = _columns_of(path)
     layout = _layout(columns, path / "columns.json")
-    interactions = _read_table(path, layout["interactions"], "interactions")
-    items = _read_table(path, layout["items"][0], "items")
+    images = path / layout["images"]
+    if "images" in columns and not images.is_dir():
+        raise FileNotFoundError(f"{images} is not a folder; put it there, or correct images in columns.json")
+    report = CleaningReport(path.resolve().name)
+    interactions = _read_table(path, layout["interactions"], "interactions", report)
+    items = _read_table(path, layout["items"][0], "items", report)
     for table in layout["items"][1:]:
-        items = _join(items, _read_table(path, table, "items"), path / table["file"])
+        items = _join(items, _read_table(path, table, "items", report), path / table["file"])
     if "title" not in items:
         file = path / layout["items"][0]["file"]
         raise ValueError(f"{file}, line 1: no column 'title'; rename it in the file, or map it in columns.json")
-    return build_dataset(interactions, items, path / layout["images"], CleaningReport(path.resolve().name))
+    return build_dataset(interactions, items, images, report)
 
 
 def _columns_of(path: Path) -> dict:
     """The files' own names in a folder that has ``columns.json`` or is MovieLens; empty in other folders."""
     file = path / "columns.json"
-    if file.is_file():
+    if os.path.lexists(file):
         try:
-            return json.loads(file.read_text("utf-8"))
-        except ValueError as error:
+            return json.loads(existing(file).read_text("utf-8-sig"), object_pairs_hook=unique_keys)
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file}: not JSON in UTF-8 ({error}); correct it, or delete it") from error
     if (path / "ratings.csv").is_file() and not (path / "interactions.csv").exists():
         movies, overviews = MOVIELENS["items"]
@@ -99,7 +105,8 @@ def _layout(columns: dict, source: Path) -> dict[str, Any]:
             raise ValueError(f"{source}, or the argument columns: {rule}; see COLUMNS in data/readers/folder.py")
 
     def inside(name: object) -> bool:
-        return isinstance(name, str) and not PurePath(name).is_absolute() and ".." not in PurePath(name).parts
+        path = PurePath(name if isinstance(name, str) else "")
+        return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
     require(isinstance(columns, dict) and set(columns) <= set(COLUMNS), f"name only {', '.join(COLUMNS)}")
     layout = COLUMNS | columns
@@ -111,21 +118,26 @@ def _layout(columns: dict, source: Path) -> dict[str, Any]:
         require(valid, f"a table of {kind} names its file, and else only {', '.join(FIELDS[kind])}, skip")
         require(inside(table["file"]), f"{table['file']!r} is not the name of a file within the folder")
         skip, needed = table.get("skip", []), {*REQUIRED[kind], *table} & set(FIELDS[kind])
+        names = [table.get(name, name) for name in needed]
+        require(all(isinstance(name, str) for name in names), f"columns of {kind} are texts, not {names!r:.80}")
+        require(len({*names}) == len(names), f"one column of {kind} has two roles among {', '.join(sorted(needed))}")
         valid = isinstance(skip, list) and all(isinstance(name, str) for name in skip)
-        valid = valid and not any(table.get(name, name) in skip for name in needed)
+        valid = valid and not set(names) & set(skip)
         require(valid, f"skip is {skip!r:.80}, not a list of columns that are neither mapped nor required")
     return {**layout, "items": items}
 
 
-def _read_table(path: Path, table: dict[str, Any], kind: str) -> pd.DataFrame:
+def _read_table(path: Path, table: dict[str, Any], kind: str, report: CleaningReport) -> pd.DataFrame:
     """One CSV file, with our names of its columns, and the further columns of items."""
     file, skip = path / table["file"], table.get("skip", [])
-    columns = {name: table.get(name, name) for name in FIELDS[kind]}
+    mapped = [table[name] for name in FIELDS[kind] if name in table]
+    columns = {name: table.get(name, name) for name in FIELDS[kind] if name in table or name not in mapped}
     optional = [name for name in FIELDS[kind] if name not in REQUIRED[kind] and name not in table]
     if kind == "items":
         columns |= {name: name for name in _further_columns(file, {*columns.values(), *skip})}
     columns = {name: column for name, column in columns.items() if column not in skip}
-    return read_csv(file, columns, numbers=("time", "rating"), optional=tuple(optional))
+    numbers = ("time", "rating") if kind == "interactions" else ()
+    return read_csv(file, columns, report, numbers, tuple(optional))
 
 
 def _further_columns(file: Path, others: set[str]) -> list[str]:

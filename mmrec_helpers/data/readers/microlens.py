@@ -11,10 +11,11 @@ import pandas as pd
 
 from mmrec_helpers.data.cleaning import build_dataset
 from mmrec_helpers.data.dataset import RecDataset
-from mmrec_helpers.data.readers.files import read_csv, text_lines
+from mmrec_helpers.data.readers.files import names_faults, read_csv, text_lines
 from mmrec_helpers.data.report import CleaningReport
 
 
+@names_faults
 def read_microlens(path: Path | str) -> tuple[RecDataset, CleaningReport]:
     """Read a folder of MicroLens.
 
@@ -30,7 +31,7 @@ def read_microlens(path: Path | str) -> tuple[RecDataset, CleaningReport]:
     report = CleaningReport(pairs.name.removesuffix("_pairs.tsv"))
     columns: dict[str, list[Any]] = {"user": [], "item": [], "time": []}
     line_of: dict[str, int] = {}
-    for number, line in text_lines(pairs):
+    for number, line in text_lines(pairs, report):
         if not line.strip():
             continue
         user, tab, rest = line.rstrip("\r\n").partition("\t")
@@ -41,18 +42,18 @@ def read_microlens(path: Path | str) -> tuple[RecDataset, CleaningReport]:
                 f"{pairs}, line {number}: user {user!r:.80} has line {line_of[user]} too; join the two in time order"
             )
         line_of[user] = number
-        items = rest.split()
+        items = [item for item in rest.split(" ") if item]
         report.add("the user's line names no item", not items, of="users", action="noted")
         columns["user"] += [user] * len(items)
         columns["item"] += items
         columns["time"] += range(len(items))
-    items = read_csv(titles, {"item": "item", "title": "title"})
+    items = read_csv(titles, {"item": "item", "title": "title"}, report)
     return build_dataset(pd.DataFrame(columns), items, path / "covers", report, timed=False)
 
 
 def _only(folder: Path, pattern: str) -> Path:
     """The one file of a pattern."""
-    files = sorted(folder.glob(pattern))
+    files = sorted(file for file in folder.iterdir() if file.match(pattern)) if folder.is_dir() else []
     if not files:
         raise FileNotFoundError(f"{folder} has no file {pattern}; put it there, or correct the path")
     if len(files) > 1:

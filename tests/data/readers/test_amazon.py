@@ -143,6 +143,11 @@ def test_half_a_character_becomes_a_question_mark(folder):
         ),
         (plain([{**REVIEWS_2018[0], "overall": "five"}]), "Mills_5.json.gz, line 1: overall is 'five', not a number"),
         (plain([{**REVIEWS_2018[0], "overall": [5]}]), "Mills_5.json.gz, line 1: overall is [5], not a number"),
+        (plain([{**REVIEWS_2018[0], "overall": True}]), "Mills_5.json.gz, line 1: overall is True, not a number"),
+        (plain([{**REVIEWS_2018[0], "overall": "1_0"}]), "Mills_5.json.gz, line 1: overall is '1_0', not a number"),
+        (plain([{**REVIEWS_2018[0], "reviewerID": {}}]), "Mills_5.json.gz, line 1: {} where text is expected; correct"),
+        (b'{"a": ' + b"[" * 100_000, "Mills_5.json.gz, line 1: no whole JSON object (maximum recursion depth"),
+        (b'{"a": 1, "a": 2}\n', "Mills_5.json.gz, line 1: no whole JSON object (the key 'a' is there twice)"),
     ],
 )
 def test_a_faulty_file_is_named_with_the_line_and_the_mend(folder, content, message):
@@ -155,14 +160,28 @@ def test_a_truncated_gz_is_named(folder, name):
     whole = (folder / name).read_bytes()
     (folder / name).write_bytes(whole[:-20])
     assert fault(folder).startswith(f"{name}, after line ")
-    assert "the gzip file is cut off or damaged" in fault(folder)
+    assert "the file is cut off or damaged" in fault(folder)
     (folder / name).write_bytes(whole[:12] + bytes(30) + whole[42:])
-    assert "the gzip file is cut off or damaged" in fault(folder)
+    assert "the file is cut off or damaged" in fault(folder)
 
 
 def test_metadata_must_lie_beside_the_reviews(folder):
     (folder / "meta_Mills.json.gz").unlink()
     assert fault(folder, FileNotFoundError) == "meta_Mills.json.gz is not a file; put it there, or correct the path"
+
+
+@pytest.mark.parametrize("text", [b"false", b"[" * 900 + b"]" * 900])
+def test_metadata_that_are_no_text_are_refused(folder, text):
+    (folder / "meta_Mills.json.gz").write_bytes(b'{"asin": "P1", "description": ' + text + b"}\n")
+    assert fault(folder).startswith("meta_Mills.json.gz, line 1: ")
+
+
+def test_numbers_stay_finite(folder):
+    (folder / "Mills_5.json.gz").write_bytes(packed([*REVIEWS_2018, {**REVIEWS_2018[0], "overall": 1e39}]))
+    (folder / "meta_Mills.json.gz").write_bytes(packed([{**METADATA_2018[0], "price": int("9" * 40)}]))
+    dataset, report = read_amazon(folder)
+    assert dataset.num_interactions == 3
+    assert report.count("the rating is negative or infinite") == report.count("the price is no amount: left empty") == 1
 
 
 def test_metadata_without_ids_is_refused(folder):

@@ -1,17 +1,26 @@
 """folder.py and, through it, the rules of cleaning.py: bad input is counted, or an error that names the fix."""
 
+import errno
+import gzip
 import json
 import os
 import random
 import struct
 import zlib
+from pathlib import Path
 
 import datasets
 import pytest
 from PIL import Image
 
 from mmrec_helpers.data.dataset import ITEM_FEATURES
+from mmrec_helpers.data.readers.amazon import read_amazon
 from mmrec_helpers.data.readers.folder import MAX_FURTHER_COLUMNS, read_folder
+from mmrec_helpers.data.readers.microlens import read_microlens
+
+LONG = "long " * 30_000
+"""More characters than csv takes for a field by itself."""
+REVIEWED = "user,item,time,review"
 
 
 def interactions(shop, *rows: str, header: str = "user,item,time,rating"):
@@ -166,6 +175,8 @@ def test_many_further_columns_are_refused(shop):
         ("ann,mug,2,NaN", "the rating is missing"),
         ("ann,mug,2,-1", "the rating is negative or infinite"),
         ("ann,mug,2,inf", "the rating is negative or infinite"),
+        ("ann,mug,2,1e39", "the rating is negative or infinite"),  # in float32
+        ("ann,mug,2," + "9" * 400, "the rating is negative or infinite"),
         (",,,", "the user id is missing"),  # the first reason counts
     ],
 )
@@ -231,13 +242,65 @@ def test_items_without_a_row_are_kept_and_rows_that_are_not_used_are_counted(sho
 
 @pytest.mark.parametrize(
     ("text", "price"),
-    [("12", 12), ("$12.50", 12.5), ("1,200.5", 1200.5), ("", None), ("from 3", None), ("$1 - $2", None), ("-4", None)],
+    [
+        ("12", 12),
+        ("$12.50", 12.5),
+        ("1,200.5", 1200.5),
+        ("", None),
+        ("from 3", None),
+        ("$1 - $2", None),
+        ("-4", None),
+        ("9" * 40, None),
+        ("true", None),
+        ("1_0", None),
+        ("1e39", None),
+    ],
 )
 def test_a_price_that_is_no_amount_is_left_empty_and_counted(shop, text, price):
     shop.write("items.csv", ("item,title,price", f'mug,Mug,"{text}"'))
     dataset, report = read_folder(shop.path)
     assert dataset.item(1)["price"] == price
     assert report.count("the price is no amount: left empty") == (price is None and text != "")
+
+
+@pytest.mark.parametrize(
+    ("text", "price", "is_noted"),
+    [("1.200", 1.2, True), ("$12.345", 12.345, True), ("0.051", 0.051, False), ("1.20", 1.2, False)],
+)
+def test_a_price_that_may_be_a_thousand_is_noted(shop, text, price, is_noted):
+    shop.write("items.csv", ("item,title,price", f"mug,Mug,{text}"))
+    dataset, report = read_folder(shop.path)
+    assert dataset.item(1)["price"] == pytest.approx(price)
+    assert report.count("the price has three decimals: is 1.200 a thousand?") == is_noted
+
+
+SEEMS, EQUALS = (
+    "the id has a space at an end, or invisible characters",
+    "another id differs only in spaces, invisible characters or the Unicode form",
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "odd"),
+    [
+        ("mug ", "mug", 1),
+        ("mug", "\xa0mug", 1),
+        ("zoe\u0301", "zo\u00e9", 0),
+        ("m\u200bug", "mug", 1),
+        ("\ufeffmug", "mug", 1),
+        ("\uff4dug", "mug", 0),
+    ],
+)
+def test_ids_that_look_equal_are_kept_and_noted(shop, one, other, odd):
+    shop.write("items.csv", ("item,title", f'"{one}",One', "lamp,Lamp"))  # the other is only in the interactions
+    rows = [f'"{user}","{other}",{time},5' for time, user in enumerate((one, other, "MUG"), 1)]
+    shop.write("interactions.csv", ("user,item,time,rating", *rows))
+    dataset, report = read_folder(shop.path)
+    assert dataset.user_ids.tolist() == [one, other, "MUG"]
+    assert dataset.items["item_id"][:] == [other]
+    for reason, users, items in ((SEEMS, odd, odd), (EQUALS, 1, 1)):
+        assert report.count(reason) == users + items
+    assert report.table().query("reason == @EQUALS")["of"].tolist() == ["users", "items"]
 
 
 # Images ---------------------------------------------------------------------------------------------------------
@@ -330,6 +393,26 @@ def test_a_link_out_of_the_images_folder_is_not_followed(shop):
     assert report.count("the file is a link that leads out of the folder") == 1
 
 
+def test_a_missing_folder_of_images_and_one_that_leads_outside_are_said(shop):
+    assert read_folder(shop.path)[1].count("there is no folder images") == 1
+    message = fault(shop, FileNotFoundError, columns={"images": "photos"})
+    assert message == "photos is not a folder; put it there, or correct images in columns.json"
+    outside = shop.path.parent / "elsewhere"
+    shop.picture("mug.png").parent.rename(outside)
+    (shop.path / "images").symlink_to(outside)
+    dataset, report = read_folder(shop.path)
+    assert dataset.has_image.tolist() == [False, True, False]
+    assert report.count(f"the folder images is a link that leads to {outside.resolve()}") == 1
+
+
+def test_a_picture_that_links_to_itself_is_missing(shop):
+    shop.picture("lamp.png")
+    (shop.path / "images" / "mug.png").symlink_to("mug.png")
+    dataset, report = read_folder(shop.path)
+    assert dataset.has_image.tolist() == [False, False, True]
+    assert report.count("not a file that ends in .jpg, .jpeg, .png, .webp") == 1
+
+
 # Files that are faulty ------------------------------------------------------------------------------------------
 
 
@@ -358,12 +441,77 @@ def test_a_link_out_of_the_images_folder_is_not_followed(shop):
             b'user,item,time,review\na,mug,1,"two\nlines"\nb,mug,yesterday,\n',
             "interactions.csv, line 4: time is 'yesterday', not a number; write Unix seconds",
         ),
+        (
+            "interactions.csv",
+            b"user,item,time,review\na,mug,1," + LONG.encode() + b'\nb,mug,2,a 5" lamp\nc,mug,3\n',
+            "interactions.csv, line 4: 3 fields, but the header names 4",
+        ),
+        ("interactions.csv", b"user,item\r,time\na,mug,1\n", "interactions.csv, line 1: 0 columns 'time' among user"),
+        ("interactions.csv", b"user,item,time\na,mu\rg,1\n", "interactions.csv, line 2: 2 fields, but the header"),
+        ("interactions.csv", b"user,item,time\na,mug,1\0\n", "interactions.csv, line 2: a NUL character; fetch"),
+        ("items.csv", b"item,title\nmug,Mug\n" + bytes(9), "items.csv, line 3: a NUL character; fetch"),
+        ("items.csv", b'item,"title\nmug,Mug\n', "items.csv, line 1: a CSV record begins here that cannot be read"),
+        ("items.csv", b'item,title\nmug,"' + b"x" * (20 << 20) + b'"\n', "items.csv, line 2: the longest record beg"),
+        ("items.csv", gzip.compress(b"item,title\nmug\n"), "items.csv, line 2: 1 fields, but the header names 2"),
+        ("items.csv", gzip.compress(b"item,title\n")[:-5], "items.csv, after line 1: the file is cut off or damaged"),
+        ("interactions.csv", b"user,item,time,rating\na,b,1,true\n", "interactions.csv, line 2: rating is 'true', not"),
+        ("interactions.csv", b"user,item,time,rating\na,b,1,1_0\n", "interactions.csv, line 2: rating is '1_0', not"),
         ("interactions.csv", b"user,item,time,rating\na,b,1,five\n", "interactions.csv, line 2: rating is 'five', not"),
     ],
 )
 def test_a_faulty_file_is_named_with_the_line_and_the_mend(shop, name, content, message):
     shop.write(name, content)
     assert fault(shop).startswith(message)
+
+
+def test_fields_of_any_length_are_read_beside_inch_marks(shop):
+    frame, _ = interactions(shop, f"ann,mug,1,{LONG}", f'bob,mug,2,"{LONG}, "', 'eve,mug,3,a 5" lamp', header=REVIEWED)
+    assert frame["review"].tolist() == [LONG, f"{LONG}, ", 'a 5" lamp']
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_lines_end_in_three_ways_and_tables_may_be_packed(shop, end, pack):
+    for name in ("interactions.csv", "items.csv"):
+        shop.write(name, pack((shop.path / name).read_bytes().replace(b"\n", end.encode())))
+    dataset, report = read_folder(shop.path)
+    assert dataset.interactions["review"].tolist() == ["bright", "good", ""]
+    assert dataset.items["title"][:] == ["Mug", "Lamp"]
+    assert report.table().query("of == 'files'").empty
+
+
+@pytest.mark.parametrize("name", ["interactions.csv", "items.csv"])
+def test_a_last_line_without_an_end_is_noted(shop, name):
+    shop.write(name, (shop.path / name).read_bytes()[:-1])
+    assert read_folder(shop.path)[1].count(f"the last line of {name} has no line end: is the file whole?") == 1
+
+
+@pytest.mark.parametrize("name", ["interactions.csv", "columns.json", "images", ""])
+def test_what_may_not_be_opened_is_named_with_the_mend(shop, monkeypatch, name):
+    shop.write("columns.json", b"{}")
+    shop.picture("mug.png")
+
+    def refuse(path, *args, **options):
+        if path == shop.path / name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return whole(path, *args, **options)
+
+    method = {"": "is_dir", "images": "iterdir"}.get(name, "open")
+    whole = getattr(Path, method)
+    monkeypatch.setattr(Path, method, refuse)  # the file system lets root open everything
+    message = fault(shop, PermissionError)
+    assert message.endswith(f"{name}: Permission denied; correct the path, or its permissions")
+
+
+@pytest.mark.parametrize("reader", [read_folder, read_amazon, read_microlens])
+@pytest.mark.parametrize("name", ["x" * 5_000, "loop", "no\0ne"])
+def test_a_path_that_cannot_be_is_named(tmp_path, reader, name):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match=name[:100]) as caught:
+        reader(tmp_path / name)
+    assert caught.value.errno is None  # ours
+    assert "correct the path" in str(caught.value)
+    assert len(str(caught.value)) < 1_000
 
 
 @pytest.mark.parametrize("name", ["interactions.csv", "items.csv"])
@@ -416,6 +564,13 @@ def test_the_files_own_names_are_mapped(own, by):
         ({"items": {"file": "goods.csv", "title": "name", "skip": ["name"]}}, "skip is ['name'], not a list of"),
         ({"items": {"file": "../goods.csv"}}, "'../goods.csv' is not the name of a file within the folder"),
         ({"images": "/etc"}, "images is '/etc', not the name of a folder within the folder"),
+        ({"items": {"file": "."}}, "'.' is not the name of a file within the folder"),
+        ({"items": {"file": "goods.csv", "title": ["name"]}}, "columns of items are texts, not"),
+        ({"items": {"file": "goods.csv", "title": "name", "brand": "name"}}, "one column of items has two roles"),
+        (
+            {"interactions": {"file": "sales.csv", "user": "item"}},
+            "one column of interactions has two roles",
+        ),
     ],
 )
 def test_a_wrong_mapping_is_refused(own, columns, message):
@@ -441,8 +596,29 @@ def test_a_joined_table_with_two_rows_of_an_item_is_refused(own):
 
 
 def test_a_mapping_that_is_no_json_is_named(own):
-    own.write("columns.json", b"{")
-    assert fault(own).startswith("columns.json: not JSON in UTF-8")
+    for text in ("{", "", '{"images": "a", "images": "b"}', '{"items": {"file": "a", "file": "b"}}', "[" * 100_000):
+        own.write("columns.json", text.encode())
+        assert fault(own).startswith("columns.json: not JSON in UTF-8")
+    (own.path / "columns.json").unlink()
+    (own.path / "columns.json").symlink_to("columns.json")
+    assert fault(own, FileNotFoundError).startswith("columns.json is not a file")
+
+
+def test_a_mapping_may_begin_with_a_byte_order_mark(own):
+    own.write("columns.json", b"\xef\xbb\xbf" + json.dumps(OWN).encode())
+    assert read_folder(own.path)[0].items["title"][:] == ["Mug", "Lamp"]
+
+
+def test_a_column_that_is_mapped_has_no_second_role_by_its_name(shop):
+    shop.write("items.csv", ("item,brand", "mug,Mug"))
+    dataset, _ = read_folder(shop.path, {"items": {"file": "items.csv", "title": "brand"}})
+    assert (dataset.item(1)["title"], dataset.item(1)["brand"]) == ("Mug", "")
+
+
+def test_further_columns_named_as_numbers_of_interactions_are_text(shop):
+    shop.write("items.csv", ("item,title,rating,time", "mug,Mug,4.5,old"))
+    dataset, _ = read_folder(shop.path)
+    assert (dataset.column("rating")[1], dataset.column("time")[1]) == ("4.5", "old")
 
 
 def test_movielens_as_published_needs_no_mapping(shop):

@@ -48,6 +48,13 @@ def test_a_faulty_file_is_named_with_the_line_and_the_mend(folder, content, mess
     assert str(caught.value).startswith(f"{folder}/{message}")
 
 
+@pytest.mark.parametrize(("name", "cut"), [("Tiny_pairs.tsv", 8), ("Tiny_titles.csv", 35)])
+def test_a_file_that_is_cut_off_within_an_id_is_noted(folder, name, cut):
+    (folder / name).write_bytes((folder / name).read_bytes()[:cut])
+    _, report = read_microlens(folder)
+    assert report.count(f"the last line of {name} has no line end: is the file whole?") == 1
+
+
 @pytest.mark.parametrize("name", ["Tiny_pairs.tsv", "Tiny_titles.csv"])
 def test_each_file_must_be_there_once(folder, name):
     (folder / f"Other_{name}").write_text("")
