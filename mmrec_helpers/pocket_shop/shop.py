@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -193,6 +193,27 @@ def load_shop(
         user_ids=np.array([f"shopper-{number:06d}" for number in range(num_users)]),
     )
     return dataset, Truth(seed, values, catalogue, tastes, Purchases(stored["rows"], stored["days"]), mentions)
+
+
+def changed_shop(
+    change: Callable[[Catalogue, np.ndarray], None],
+    seed: int,
+    num_items: int,
+    num_users: int,
+    parameters: ShopParameters,
+) -> tuple[RecDataset, Truth]:
+    """A shop for an experiment, not kept in the cache; ``change`` works on its catalogue and on Truth.mentions."""
+    catalogue = make_catalogue(seed, num_items, parameters.cold_share, _brands(seed))
+    mentions = random_stream(seed, "mentions").random((num_items, len(MENTIONABLE))) < parameters.overlap
+    change(catalogue, mentions)
+    items = datasets.Dataset.from_list(list(_items(catalogue, mentions, seed, parameters)), features=ITEM_FEATURES)
+    tastes, purchases = _simulate(catalogue, seed, num_users, parameters.drift)
+    frame, users = (
+        _interactions(catalogue, tastes, purchases, seed),
+        [f"shopper-{number:06d}" for number in range(num_users)],
+    )
+    truth = Truth(seed, parameters, catalogue, tastes, purchases, mentions)
+    return RecDataset("changed Pocket Shop", items, frame, np.array(users)), truth
 
 
 def _brands(seed: int) -> tuple[str, ...]:
