@@ -93,7 +93,7 @@ def ambiguous_shop(seed: int = 0, num_items: int = 600, num_users: int = 3_000) 
         mentions[second] = mentions[first]
 
     parameters = ShopParameters(noise=0, missing_images=0, cold_share=0)
-    dataset, truth = changed_shop(plant, seed, num_items, num_users, parameters)
+    dataset, truth = changed_shop(plant, seed, (num_items, num_users), parameters)
     items, titles, texts = dataset.items, *(dataset.items[name][:] for name in ("title", "description"))
     for own, twin in zip(first, second, strict=True):
         colour = COLOURS[truth.catalogue.attributes[own, column]]
