@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -193,9 +193,27 @@ def load_shop(
         name=f"Pocket Shop ({size})",
         items=datasets.Dataset.from_file(str(folder / "items.arrow")),
         interactions=pd.read_parquet(folder / "interactions.parquet"),
-        user_ids=np.array([f"shopper-{number:06d}" for number in range(num_users)]),
+        user_ids=_user_ids(num_users),
     )
     return dataset, Truth(seed, values, catalogue, tastes, Purchases(stored["rows"], stored["days"]), mentions)
+
+
+def changed_shop(
+    change: Callable[[Catalogue, np.ndarray], None], seed: int, size: tuple[int, int], parameters: ShopParameters
+) -> tuple[RecDataset, Truth]:
+    """A shop for an experiment, not kept in the cache; ``change`` works on its catalogue and on Truth.mentions."""
+    catalogue = make_catalogue(seed, size[0], parameters.cold_share, _brands(seed))
+    mentions = random_stream(seed, "mentions").random((size[0], len(MENTIONABLE))) < parameters.overlap
+    change(catalogue, mentions)
+    items = datasets.Dataset.from_list(list(_items(catalogue, mentions, seed, parameters)), features=ITEM_FEATURES)
+    tastes, purchases = _simulate(catalogue, seed, size[1], parameters.drift)
+    frame = _interactions(catalogue, tastes, purchases, seed)
+    dataset = RecDataset("changed Pocket Shop", items, frame, _user_ids(size[1]))
+    return dataset, Truth(seed, parameters, catalogue, tastes, purchases, mentions)
+
+
+def _user_ids(num_users: int) -> np.ndarray:
+    return np.array([f"shopper-{number:06d}" for number in range(num_users)])
 
 
 def _brands(seed: int) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
-"""What chapter 7's notebooks share: systems of chapter 3, items drawn again, events as training examples."""
+"""What chapter 7's notebooks share: systems of chapter 3, items drawn again, twins, events as training examples."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,16 +12,21 @@ from scipy import sparse
 from mmrec_helpers.data.dataset import TRAIN, Queries, RecDataset, Split
 from mmrec_helpers.evaluation.protocols import evaluate
 from mmrec_helpers.evaluation.runs import Run, load_runs
-from mmrec_helpers.pocket_shop.catalogue import COLOURS, DAY, MENTIONABLE, TASTE_ATTRIBUTES
+from mmrec_helpers.pocket_shop.catalogue import CATEGORIES, COLOURS, DAY, MENTIONABLE, TASTE_ATTRIBUTES, Catalogue
 from mmrec_helpers.pocket_shop.events import DEVICES, HOUR, REGIONS, sample_events
 from mmrec_helpers.pocket_shop.rendering import render_item
-from mmrec_helpers.pocket_shop.shop import Truth, load_shop
+from mmrec_helpers.pocket_shop.shop import ShopParameters, Truth, changed_shop, load_shop
 from mmrec_helpers.recommenders.registry import build_system, system_inputs
 
 DAY_PARTS = ("night", "morning", "afternoon", "evening")
 """Six hours of the local day each, from midnight on."""
 CONTEXT = (*DAY_PARTS, *DEVICES, "log of days since the visit before")
 """Columns of the context of a view."""
+
+SENSES = {
+    "grape": ("green", "purple"), "berry": ("blue", "red"), "citrus": ("orange", "yellow"), "quartz": ("grey", "pink"),
+}  # fmt: skip
+"""Ambiguous words, and the two colours that each can mean."""
 
 
 def runs_of_chapter_3(names: Sequence[str], split: Split, truth: Truth | None, record: str, encoder: str) -> list[Run]:
@@ -59,6 +66,41 @@ def colour_pairs(
     ids = dataset.column("item_id")[items]
     drawings = [[redrawn(truth, *pair) for pair in zip(ids, own, strict=True)] for own in (colours, others)]
     return queries.take(chosen), items, drawings
+
+
+def ambiguous_shop(seed: int = 0, num_items: int = 600, num_users: int = 3_000) -> tuple[RecDataset, Truth, np.ndarray]:
+    """A Pocket Shop in which half of the items are twins: one text, with a word of SENSES for the colour, two images.
+
+    Twins differ in their colour and in nothing else, popularity and price included, and are on sale from the first day.
+
+    Returns:
+        The data set; its truth; (P, 2) the item numbers of the twins.
+    """
+    number, num = np.arange(num_items), len(CATEGORIES)
+    first = number[number % (2 * num) < num][: num_items // 4]
+    second, column = first + num, TASTE_ATTRIBUTES.index("colour")
+    words = {colour: word for word, colours in SENSES.items() for colour in colours}
+
+    def plant(catalogue: Catalogue, mentions: np.ndarray) -> None:
+        for name in ("attributes", "price", "popularity", "peak", "image_seed"):
+            values = getattr(catalogue, name)
+            values[second] = values[first]
+        catalogue.launch[np.append(first, second)] = 0
+        colours = [COLOURS[colour] for colour in catalogue.attributes[first, column]]
+        others = [next(other for other in SENSES[words[own]] if other != own) for own in colours]
+        catalogue.attributes[second, column] = [COLOURS.index(other) for other in others]
+        mentions[first, MENTIONABLE.index("colour")] = True
+        mentions[second] = mentions[first]
+
+    parameters = ShopParameters(noise=0, missing_images=0, cold_share=0)
+    dataset, truth = changed_shop(plant, seed, (num_items, num_users), parameters)
+    items, titles, texts = dataset.items, *(dataset.items[name][:] for name in ("title", "description"))
+    for own, twin in zip(first, second, strict=True):
+        colour = COLOURS[truth.catalogue.attributes[own, column]]
+        text = re.sub(rf"\b{colour}\b", words[colour], texts[own].replace("an orange", "a orange"))
+        titles[twin], texts[own], texts[twin] = titles[own], text, text
+    items = items.remove_columns(["title", "description"]).add_column("title", titles).add_column("description", texts)
+    return replace(dataset, name="ambiguous Pocket Shop", items=items), truth, 1 + np.column_stack([first, second])
 
 
 def event_log(dataset: RecDataset, truth: Truth | None) -> pd.DataFrame:

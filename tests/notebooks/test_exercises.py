@@ -433,6 +433,19 @@ MISTAKES = {
         "lambda scores: sum(1 / (61 + np.argsort(-own, axis=1)) for own in scores)",
         "ranks from 1",
     ),
+    "check_pass_share": ("lambda passed, user: passed.mean()", "average each user first"),
+    "check_expected_share": (
+        "lambda start, wrong, k: 1 / k + (1 - wrong) * (start - 1 / k)",
+        "one correct image of two is not enough",
+    ),
+    "check_suspicion": (  # one fit on all items
+        """
+        def suspicion(texts, images):
+            x = np.hstack([texts, np.ones((len(texts), 1))])
+            return ((images - x @ np.linalg.lstsq(x, images, rcond=None)[0]) ** 2).sum(axis=1)
+        """,
+        "influence on its own prediction",
+    ),
     "check_device_sessions": (  # an early event of the next user continues a session
         """
         def device_sessions(user, time, device, gap):

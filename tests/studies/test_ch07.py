@@ -1,5 +1,6 @@
 """ch07.py: drawings differ by what they should; examples of events are those of a loop, without the held-out ones."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,8 @@ from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.studies import ch07
 from mmrec_helpers.studies.ch07 import (
     CONTEXT,
+    SENSES,
+    ambiguous_shop,
     colour_pairs,
     count_sessions,
     event_log,
@@ -32,6 +35,22 @@ def test_an_item_in_its_own_colour_is_its_image(shop):
         fields = dataset.item(int(item))
         own = redrawn(truth, fields["item_id"], truth.facts(fields["item_id"])["colour"])
         assert own.tobytes() == fields["image"].convert("RGB").tobytes()
+
+
+def test_twins_share_their_text_and_differ_in_the_colour_of_the_image_alone():
+    dataset, truth, twins = ambiguous_shop(1, 96, 50)
+    assert len(twins) == 24
+    for pair in twins.tolist():
+        rows = [dataset.validate().item(item) for item in pair]
+        facts = [truth.facts(row["item_id"]) for row in rows]
+        colours = {own.pop("colour") for own in facts}
+        (word,) = (word for word, senses in SENSES.items() if set(senses) == colours)
+        assert facts[0] == facts[1]
+        assert all(rows[0][name] == rows[1][name] for name in ("title", "description", "price"))
+        assert word in rows[0]["description"]
+        assert f"an {word}" not in rows[0]["description"]
+        assert not colours & set(re.findall(r"\w+", rows[0]["description"]))
+        assert rows[0]["image"].tobytes() != rows[1]["image"].tobytes()
 
 
 def test_pairs_are_of_users_with_a_preferred_colour_and_of_items_that_mention_none(shop):
