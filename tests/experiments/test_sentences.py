@@ -263,6 +263,32 @@ def test_prompting_uses_the_history_but_little_of_it(runs_of):
     assert (below["difference_ci_high"] < 0).all()
 
 
+def test_prompting_on_three_shops(runs_of):
+    where = {"data": POCKET, "split": LEAVE_ONE_OUT, "protocol": "20 uniform", "part": "test"}
+    runs = runs_of("ch04", **where) + [run for run in runs_of("ch03", **where) if run.system in ("random", "popularity")]
+    zero, few, plain = "prompting, zero-shot", "prompting, few-shot", "prompting, zero-shot, uncalibrated"
+    board = leaderboard(runs, ["HR@5"])["HR@5"]
+    assert board.loc[zero, ["mean", "ci_low", "ci_high"]].round(3).tolist() == [0.297, 0.287, 0.307]
+    assert board.loc[ch04.DECODER, "mean"].round(3) == 0.848
+    gaps = {name: compare(runs, zero, name, "HR@5") for name in ("random", "popularity", few, plain)}
+    assert round(gaps["random"]["mean"], 3) == 0.063
+    assert round(gaps["popularity"]["mean"], 3) == -0.196
+    assert gaps["random"]["ci_low"] > 0 > gaps["popularity"]["ci_high"]
+    assert all(gaps[name]["ci_low"] < 0 < gaps[name]["ci_high"] for name in (few, plain))
+
+
+def test_with_all_columns_concat_and_add_are_equivalent_and_closer_to_the_decoder(tested):
+    concat, add = "dim 256, concat", "dim 256, add"
+    board = leaderboard([run for run in tested if run.system in (concat, add)], ["NDCG@10"], add)["NDCG@10"]
+    assert equivalent(board, board.loc[add, "mean"])
+    assert compare(tested, add, "64 + 64 features, add")["ci_low"] > 0
+    assert compare(tested, ch04.DECODER, add)[["mean", "ci_low", "ci_high"]].round(3).tolist() == [0.005, 0.002, 0.009]
+    biased = compare(tested, ch04.DECODER, "date as input and in item biases")
+    assert biased[["mean", "ci_low", "ci_high"]].round(3).tolist() == [0.007, 0.003, 0.012]
+    date = compare(tested, ch04.DECODER, "date as input")
+    assert date[["mean", "ci_low", "ci_high"]].round(4).tolist() == [0.0035, 0.0004, 0.0064]
+
+
 def test_over_three_trainings_the_decoder_is_slightly_ahead_because_of_one(tested):
     pair, numbers = (ch04.DECODER, ch04.SASREC), ("", ", training 2", ", training 3")
     two, trained = (
