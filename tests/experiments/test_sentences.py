@@ -391,6 +391,18 @@ def test_pretraining_does_not_help(tested):
         assert compare(tested, *pair)[["mean", "ci_low", "ci_high"]].round(3).tolist() == wanted
 
 
+def test_no_option_gains_from_90_epochs(tested):
+    names = [name for name in {run.system for run in tested} if name.endswith(", 90 epochs")]
+    gains = {name.rpartition(",")[0]: compare(tested, name, name.rpartition(",")[0]) for name in names}
+    assert len(gains) == 8
+    assert all(gain["ci_low"] < 0 for gain in gains.values())
+    lower = {name: gain for name, gain in gains.items() if gain["ci_high"] < 0}
+    assert {name: gain[["mean", "ci_low", "ci_high"]].round(3).tolist() for name, gain in lower.items()} == {
+        "pretrained backbone, LoRA": [-0.007, -0.011, -0.003],
+        "image only": [-0.003, -0.006, -0.001],
+    }
+
+
 def test_no_option_helps(runs_of, tested):
     printed = "appendix as printed, pretrained backbone"
     options = [run for run in tested if run.system in (*DESIGN_CHOICES, printed)]
