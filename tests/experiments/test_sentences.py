@@ -436,6 +436,27 @@ def test_reviews_help_and_those_of_the_future_no_more(tested):
     assert gap["ci_low"] < 0 < gap["ci_high"]
 
 
+def test_by_the_papers_count_three_baselines_of_table_one_are_not_separated_from_the_decoder(runs_of):
+    """Below the table of protocols in notebook 04c."""
+    boards = [
+        leaderboard(runs_of("ch04", **ON_THE_SHOP | {"split": TEMPORAL, "protocol": protocol}), ["HR@5"], ch04.DECODER)
+        for protocol in ("full", "full, next 5", "100 uniform, next 5")
+    ]
+    following, five, sampled = (board["HR@5"].drop(ch04.SASREC) for board in boards)
+    assert {name for name, high in five["difference_ci_high"].items() if high > 0} == {
+        "hybrid", "matrix factorization", "user-kNN"
+    }  # fmt: skip
+    assert five.loc["hybrid", ["difference", "difference_ci_low", "difference_ci_high"]].round(3).tolist() == [
+        0.010, -0.010, 0.030
+    ]  # fmt: skip
+    assert five.loc[["hybrid", "matrix factorization", ch04.DECODER], "mean"].round(3).tolist() == [0.162, 0.154, 0.152]
+    for board in (following, sampled):
+        assert (board.loc[["hybrid", "matrix factorization", "user-kNN"], "difference_ci_high"] < 0).all()
+    assert sampled.loc["hybrid", ["difference", "difference_ci_low", "difference_ci_high"]].round(3).tolist() == [
+        -0.038, -0.062, -0.012
+    ]  # fmt: skip
+
+
 def test_any_of_five_targets_is_hit_twice_as_often_and_easily_among_20(runs_of):
     protocols = ("full", "full, next 5", "20 uniform, next 5")
     boards = [
