@@ -265,7 +265,9 @@ def test_prompting_uses_the_history_but_little_of_it(runs_of):
 
 def test_prompting_on_three_shops(runs_of):
     where = {"data": POCKET, "split": LEAVE_ONE_OUT, "protocol": "20 uniform", "part": "test"}
-    runs = runs_of("ch04", **where) + [run for run in runs_of("ch03", **where) if run.system in ("random", "popularity")]
+    runs = runs_of("ch04", **where) + [
+        run for run in runs_of("ch03", **where) if run.system in ("random", "popularity")
+    ]
     zero, few, plain = "prompting, zero-shot", "prompting, few-shot", "prompting, zero-shot, uncalibrated"
     board = leaderboard(runs, ["HR@5"])["HR@5"]
     assert board.loc[zero, ["mean", "ci_low", "ci_high"]].round(3).tolist() == [0.297, 0.287, 0.307]
