@@ -224,7 +224,7 @@ LONGER_TRAININGS = (
 )
 """Systems whose best validation was at the last step on some shop, and the decoder."""
 NUM_TRAININGS = 3
-"""Trainings of the two that are compared, each with its own random numbers; the first is the one of the ablations."""
+"""Trainings of the decoder and of each ablation on a shop, each with its own random numbers."""
 EXTRAS: dict[str, Variant] = {
     **SEARCHED,
     **AS_THE_DECODER,
@@ -235,7 +235,7 @@ EXTRAS: dict[str, Variant] = {
     **{
         f"{name}, training {number}": ABLATIONS[name]
         for number in range(2, NUM_TRAININGS + 1)
-        for name in ("MM-GPT2Rec", "SASRec on text and image")
+        for name in ABLATIONS
     },
 }
 """Name -> system, on the three shops by leave-one-out."""
