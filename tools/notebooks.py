@@ -379,6 +379,8 @@ def _lint_cell(cell: NotebookNode, before: NotebookNode | None) -> list[str]:
         faults.append(
             "randomness without a seed: use np.random.default_rng(seed) or, just before it, torch.manual_seed"
         )
+    if cell.metadata.get("mystnb", {}).get("figure") and sum("data" in out for out in cell.outputs) > 1:
+        faults.append("a named figure beside another output, which would get the same name: print tables")
     for out in cell.outputs:
         data = out.get("data", {})
         if out.output_type == "error":

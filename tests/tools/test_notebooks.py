@@ -188,6 +188,10 @@ FAULTS = {
     "caption": (lambda nb: nb.cells[3].metadata.mystnb.figure.pop("caption"), "a figure without caption"),
     "name": (lambda nb: nb.cells[3].metadata.mystnb.figure.pop("name"), "a figure without name"),
     "alt": (lambda nb: nb.cells[3].metadata.mystnb.image.update(alt=""), "a figure without alt"),
+    "table beside a figure": (
+        lambda nb: nb.cells[3].outputs.append(new_output("execute_result", {"text/plain": "a table"})),
+        "a named figure beside another output",
+    ),
     "bare figure": (lambda nb: nb.cells[3].metadata.pop("mystnb"), "a figure without alt"),
     "img": (output({"text/html": '<img src="data:,">'}), "<img> without alternative text"),
     "np.random": (source("np.random.rand(3)"), "randomness without a seed"),
