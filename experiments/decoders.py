@@ -232,11 +232,7 @@ EXTRAS: dict[str, Variant] = {
         config=MMGPT2Config(backbone="gpt2", training=APPENDIX), hyperparameters=PRINTED, pretrained_sizes=True
     ),
     **{f"{name}, {LONGER} epochs": (ABLATIONS | DESIGN_CHOICES)[name] for name in LONGER_TRAININGS},
-    **{
-        f"{name}, training {number}": ABLATIONS[name]
-        for number in range(2, NUM_TRAININGS + 1)
-        for name in ABLATIONS
-    },
+    **{f"{name}, training {number}": ABLATIONS[name] for number in range(2, NUM_TRAININGS + 1) for name in ABLATIONS},
 }
 """Name -> system, on the three shops by leave-one-out."""
 ON_MORE_USERS = ("MM-GPT2Rec", "text only", "dim 128")
