@@ -1,6 +1,6 @@
 """Chapter 4's systems as data: the item decoder, its ablations and its design choices, built from a data set."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -207,16 +207,6 @@ def recorded(
     shops = shops.groupby(level=[0, 1]).nunique()
     most = shops.groupby(level=0).max()
     return [run for run, key in zip(runs, keys, strict=True) if shops[key] == most[key[0]]]
-
-
-def over_trainings(runs: Sequence[Run], systems: Collection[str]) -> list[Run]:
-    """The runs of systems and of their further trainings, by the systems' names: tables average them user by user."""
-    names = [run.system.partition(", training ")[0] for run in runs]
-    return [
-        replace(run, stamp=run.stamp | {"system": name, "hyperparameters": {}})
-        for run, name in zip(runs, names, strict=True)
-        if name in systems
-    ]
 
 
 def way_to_the_ceiling(metric: str) -> pd.DataFrame:

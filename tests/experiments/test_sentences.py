@@ -1,6 +1,7 @@
 """What chapters 3, 4, 6 and 8 say of recorded runs: if a test fails, the prose of that notebook has to change."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -18,7 +19,7 @@ from mmrec_helpers.lessons.reversals import significant_order
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.recommenders.tuning import SPACES
 from mmrec_helpers.studies.ch03 import rank_reversals
-from mmrec_helpers.studies.ch04 import ABLATIONS, DESIGN_CHOICES, TABLE_ONE, over_trainings
+from mmrec_helpers.studies.ch04 import ABLATIONS, DESIGN_CHOICES, TABLE_ONE
 
 ON_THE_SHOP = {"data": POCKET, "split": LEAVE_ONE_OUT, "part": "test", "protocol": "full"}
 
@@ -29,6 +30,15 @@ FIVE_METRICS = ("HR@5", "HR@10", "NDCG@5", "NDCG@10", "MRR")
 def differences(runs: list[Run]) -> pd.DataFrame:
     """The leaderboard with differences to the decoder."""
     return leaderboard(runs, ["NDCG@10"], ch04.DECODER)["NDCG@10"]
+
+
+def over_trainings(runs, systems):
+    """The runs of systems and of their further trainings, under the systems' names: leaderboards pool them by user."""
+    return [
+        replace(run, stamp=run.stamp | {"system": name, "hyperparameters": {}})
+        for run in runs
+        if (name := run.system.partition(", training ")[0]) in systems
+    ]
 
 
 def levels(board: pd.DataFrame) -> set[str]:
