@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from claims import NOT_RECORDED
-from classroom import exercises, mistake, title_of
+from classroom import TESTS, exercises, mistake, title_of
 from docutils import nodes
 from ledger import VERDICTS, Judged, judge, measure, printed_text, runs_in, with_intervals
 from sphinx.application import Sphinx
@@ -73,6 +73,8 @@ class CoursePlan(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The table."""
+        for path in NOTEBOOKS.glob("*.ipynb"):
+            self.env.note_dependency(str(path))
         return parsed(self, plan(self.arguments[0], list(self.content)))
 
 
@@ -100,7 +102,8 @@ class ExerciseTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The tables."""
-        self.env.note_dependency(str(NOTEBOOKS.parent / "tests" / "notebooks" / "test_exercises.py"))
+        for path in (TESTS, *NOTEBOOKS.glob("*.ipynb")):
+            self.env.note_dependency(str(path))
         return parsed(self, [line for chapter in range(1, 10) for line in exercise_rows(chapter)])
 
 

@@ -137,7 +137,7 @@ def test_each_project_has_a_rubric_and_each_criterion_a_project(teaching):
     assert chapters == set(range(1, 10))
 
 
-def test_a_project_hides_its_mark_scheme(root):
+def test_a_project_has_a_cell_for_each_criterion():
     nb = classroom.project_assignment(notebooks.paths("01c")[0])
     assert [cell.metadata.nbgrader.points for cell in nb.cells[1:]] == [4] * 6
     assert all(cell.metadata.nbgrader.task for cell in nb.cells[1:])
