@@ -556,6 +556,26 @@ def test_damaged_json_of_a_folder_is_named(tmp_path, name, content):
     assert "fetch it again" in str(caught.value)
 
 
+NO_PADDING = {"pad_token": None}, "the tokenizer has no padding token"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("pocket-clip", *NO_PADDING),
+        ("pocket-siglip", *NO_PADDING),
+        ("pocket-sbert", *NO_PADDING),
+        ("pocket-sbert", {"model_max_length": -1}, ""),
+    ],
+)
+def test_damage_of_a_tokenizer_is_named_when_an_encoder_is_loaded(tmp_path, name, change, reason):
+    copytree(checkpoints.WEIGHTS / name, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "tokenizer_config.json"
+    write(path, json.loads(path.read_text()) | change)
+    with pytest.raises(ValueError, match=rf"^{tmp_path} has no usable encoder .*{reason}.*fetch it again"):
+        load_encoder(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["x" * 5_000, "a/" + "x" * 5_000, "~nobody-of-this-name/model", "a\0b"])
 def test_a_name_that_cannot_be_is_refused(name, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
