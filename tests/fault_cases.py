@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -27,10 +28,12 @@ from mmrec_helpers.data.readers.amazon import read_amazon
 from mmrec_helpers.data.readers.folder import read_folder
 from mmrec_helpers.data.readers.microlens import read_microlens
 from mmrec_helpers.data.report import CleaningReport
-from mmrec_helpers.encoders import features
+from mmrec_helpers.encoders import checkpoints, features
 from mmrec_helpers.encoders.checkpoints import WEIGHTS, find_checkpoint
 from mmrec_helpers.encoders.models import load_encoder
 from mmrec_helpers.evaluation.runs import Run, load_runs, save_runs
+from mmrec_helpers.llm.language_models import load_language_model
+from mmrec_helpers.llm.multimodal import load_multimodal_model
 from mmrec_helpers.llm.replies import Replies
 from mmrec_helpers.pocket_shop import shop
 from mmrec_helpers.recommenders.base import load_recommender
@@ -417,8 +420,24 @@ def not_fetched(folder: Path, patch: MonkeyPatch) -> bool:
     return bool(find_checkpoint("openai/clip-vit-large-patch14-336"))
 
 
-WEIGHTS_FILE = "model.safetensors"
+def without_token(name: str) -> Callable[[Path], str]:
+    """A tokenizer's configuration without one of its special tokens."""
+    return lambda path: json.dumps(json.loads(path.read_text()) | {name: None})
+
+
+def one_bit_differs(folder: Path, patch: MonkeyPatch) -> bool:
+    for path in WEIGHTS.glob("pocket-resnet*"):
+        shutil.copytree(path, folder / path.name) if path.is_dir() else shutil.copy(path, folder)
+    path = folder / "pocket-resnet" / WEIGHTS_FILE
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    patch.setattr(checkpoints, "WEIGHTS", folder)
+    return bool(find_checkpoint("pocket-resnet"))
+
+
+WEIGHTS_FILE, TOKENIZER = "model.safetensors", "tokenizer_config.json"
 FOLDERS = [
+    Case(MODELS, "one bit differs in a model that comes with the book", one_bit_differs),
     Case(MODELS, "there is no folder of this name", lambda folder, _: bool(find_checkpoint(folder / "clip"))),
     Case(MODELS, "a model of the hub, without a network", not_fetched),
     model("`config.json` is missing", "pocket-resnet", find_checkpoint, "config.json", None),
@@ -431,6 +450,27 @@ FOLDERS = [
         load_encoder,
         WEIGHTS_FILE,
         lambda path: (WEIGHTS / "pocket-sbert" / path.name).read_bytes(),
+    ),
+    model(
+        "an encoder's tokenizer has no padding token",
+        "pocket-sbert",
+        load_encoder,
+        TOKENIZER,
+        without_token("pad_token"),
+    ),
+    model(
+        "a language model's tokenizer has no EOS token",
+        "pocket-lm",
+        load_language_model,
+        TOKENIZER,
+        without_token("eos_token"),
+    ),
+    model(
+        "a multimodal model's chat template is cut off",
+        "pocket-vlm",
+        load_multimodal_model,
+        "chat_template.jinja",
+        "{{ bos",
     ),
     model("it is of another kind", "pocket-lm", load_encoder, "none", None),
 ]
