@@ -67,9 +67,10 @@ COMPONENTS = {
     "image and CF": Variant(kinds=("image", "CF")),
     "text": Variant(kinds=("text",)),
     "image and text": Variant(kinds=("image", "text")),
+    "CF and text": Variant(kinds=("CF", "text")),
     "all, no ILA": Variant(options={"alignment": False}),
 }
-"""Rows (a) to (d) of the paper's Table 2, then three that it does not have; row (e) is I-LLMRec."""
+"""Rows (a) to (d) of the paper's Table 2, then four that it does not have; row (e) is I-LLMRec."""
 STRATEGIES = {
     "BCE": Variant(options={"loss": "bce"}),
     "as released": Variant(options={"loss": "bce", "as_released": True}),

@@ -54,16 +54,6 @@ tuning got one rule, real models came in, chapter 5 built I-LLMRec, chapter 6 ML
 of words and patches, the shop's event log, Trans2D and MMSR, chapter 8 the audit of tables and the rule of the claims
 ledger, chapter 9 the service and a client of it, and when files were checked as they are read. It may only fall,
 except for what a new chapter builds."""
-"""Of the package, lessons not counted: they are written by `make export`. It grew when recommenders learnt to be saved,
-tuning got one rule, real models came in, chapter 5 built I-LLMRec, chapter 6 MLLM-MSR, chapter 7 graphs, the fusion
-of words and patches, the shop's event log, Trans2D and MMSR, chapter 8 the audit of tables and the rule of the claims
-ledger, chapter 9 the service and a client of it, and when files were checked as they are read. It may only fall,
-except for what a new chapter builds."""
-"""Of the package, lessons not counted: they are written by `make export`. It grew when recommenders learnt to be saved,
-tuning got one rule, real models came in, chapter 5 built I-LLMRec, chapter 6 MLLM-MSR, chapter 7 graphs, the fusion
-of words and patches, the shop's event log, Trans2D and MMSR, chapter 8 the audit of tables and the rule of the claims
-ledger, chapter 9 the service and a client of it, and when files were checked as they are read. It may only fall,
-except for what a new chapter builds."""
 
 
 @cache

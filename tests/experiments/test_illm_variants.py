@@ -34,6 +34,7 @@ CHANGES = {
     "image and CF": {"kinds"},
     "text": {"kinds"},
     "image and text": {"kinds"},
+    "CF and text": {"kinds"},
     "all, no ILA": {"alignment"},
     "BCE": {"loss"},
     "as released": {"loss", "as_released"},
