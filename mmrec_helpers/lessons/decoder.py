@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['Mask', 'HF_NAMES', 'attend', 'AttentionHeads', 'SelfAttention', 'mlp', 'init_weights', 'TransformerBlock', 'GPT2', 'from_hf_names', 'load_gpt2', 'KVCache', 'Concat', 'Add', 'Weighted', 'CrossAttention', 'ItemEmbedding', 'ItemDecoder', 'attention_weights', 'last_attention', 'reasons', 'generate_list']
 
-# %% ../../notebooks/04a_gpt2_from_scratch.ipynb #cell-21
+# %% ../../notebooks/04a_gpt2_from_scratch.ipynb #cell-19
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,7 +20,7 @@ def attend(
     causal = mask is None
     return F.scaled_dot_product_attention(query, keys, values, mask, dropout, causal)
 
-# %% ../../notebooks/04a_gpt2_from_scratch.ipynb #cell-23
+# %% ../../notebooks/04a_gpt2_from_scratch.ipynb #cell-21
 class AttentionHeads(nn.Module):
     """The linear maps of H heads; ``num_heads`` must divide ``dim``."""
 
@@ -36,7 +36,7 @@ class AttentionHeads(nn.Module):
         parts = self.inputs(hidden).unflatten(2, (3, self.num_heads, -1))
         return parts.permute(2, 0, 3, 1, 4)
 
-# %% ../../notebooks/04a_gpt2_from_scratch.ipynb #a2591c85
+# %% ../../notebooks/04a_gpt2_from_scratch.ipynb #cell-23
 class SelfAttention(AttentionHeads):
     """Self-attention with H heads, causal unless a mask is given.
 
@@ -53,7 +53,7 @@ class SelfAttention(AttentionHeads):
         mixed = attend(query, keys, values, self.dropout * self.training, mask)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
-# %% ../../notebooks/04a_gpt2_from_scratch.ipynb #6328cc66
+# %% ../../notebooks/04a_gpt2_from_scratch.ipynb #cell-25
 def mlp(dim: int, inner: int) -> nn.Sequential:
     """Two linear maps, from D to ``inner`` numbers and back, with a GELU between."""
     return nn.Sequential(nn.Linear(dim, inner), nn.GELU("tanh"), nn.Linear(inner, dim))
@@ -69,7 +69,7 @@ def init_weights(module: nn.Module, std: float = 0.02) -> None:
             num_parts = 2 * len(module.blocks) if is_last else 1
             nn.init.normal_(weight, std=std / num_parts**0.5)
 
-# %% ../../notebooks/04a_gpt2_from_scratch.ipynb #cell-25
+# %% ../../notebooks/04a_gpt2_from_scratch.ipynb #cell-27
 class TransformerBlock(nn.Module):
     """Attention, then an MLP; each after a norm, with a residual connection."""
 
@@ -86,7 +86,7 @@ class TransformerBlock(nn.Module):
         x = x + self.dropout(self.attention(self.before_attention(x), cache, mask))
         return x + self.dropout(self.mlp(self.before_mlp(x)))
 
-# %% ../../notebooks/04a_gpt2_from_scratch.ipynb #cell-27
+# %% ../../notebooks/04a_gpt2_from_scratch.ipynb #cell-29
 class GPT2(nn.Module):
     """GPT-2 from input embeddings to hidden states; see ``load_gpt2`` for weights."""
 
@@ -265,7 +265,7 @@ class ItemDecoder(nn.Module):
         hidden = self.hidden_states(inputs, embeddings := self.item_embedding(), caches)
         return hidden @ self.output_embeddings(embeddings).T + self.item_embedding.bias
 
-# %% ../../notebooks/04b_gpt2_item_decoder.ipynb #cell-37
+# %% ../../notebooks/04b_gpt2_item_decoder.ipynb #cell-39
 import numpy as np
 
 
@@ -287,7 +287,7 @@ def last_attention(gpt2: GPT2, embeddings: Tensor) -> Tensor:
         hidden = block(hidden)
     return attention_weights(gpt2.blocks[-1], hidden)[0, :, -1].mean(0)
 
-# %% ../../notebooks/04b_gpt2_item_decoder.ipynb #cell-39
+# %% ../../notebooks/04b_gpt2_item_decoder.ipynb #cell-41
 @torch.no_grad()
 def reasons(
     decoder: ItemDecoder, history: list[int]

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['Beam', 'LogProbabilities', 'extend_beams', 'beam_search']
 
-# %% ../../notebooks/04c_design_choices.ipynb #20348918
+# %% ../../notebooks/04c_design_choices.ipynb #cell-15
 from collections.abc import Callable
 
 import torch
@@ -11,7 +11,7 @@ import torch
 Beam = tuple[list[int], float]  # tokens, log-probability
 LogProbabilities = Callable[[torch.Tensor], torch.Tensor]  # (N, T) -> (N, V)
 
-# %% ../../notebooks/04c_design_choices.ipynb #093a2d94
+# %% ../../notebooks/04c_design_choices.ipynb #cell-17
 def extend_beams(
     log_probabilities: LogProbabilities,
     prefix: list[int],
@@ -28,7 +28,7 @@ def extend_beams(
         extended += [([*tokens, v + 1], total + p) for p, v in best if p > -torch.inf]
     return sorted(extended, key=lambda beam: -beam[1])[:num_beams]
 
-# %% ../../notebooks/04c_design_choices.ipynb #cell-17
+# %% ../../notebooks/04c_design_choices.ipynb #cell-19
 @torch.no_grad()
 def beam_search(
     log_probabilities: LogProbabilities,
