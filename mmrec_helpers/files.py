@@ -94,13 +94,18 @@ def write_digests(folder: Path, name: str = DIGESTS) -> None:
     (folder / name).write_text(json.dumps(digests, indent=1))
 
 
-def is_whole(folder: Path, name: str = DIGESTS) -> bool:
-    """Whether a folder's files are those of ``write_digests``."""
+def damaged(folder: Path, name: str = DIGESTS) -> Path | None:
+    """The first file that is not as ``write_digests`` read it, or that of the digests; None if a folder is whole."""
+    path = folder / name
     try:
-        digests = json.loads((folder / name).read_text())
-        return bool(digests) and all(_digest(folder / file) == digest for file, digest in digests.items())
-    except (OSError, ValueError):
-        return False
+        digests = json.loads(path.read_text())
+        for file, digest in digests.items():
+            path = folder / file
+            if _digest(path) != digest:
+                return path
+        return None if digests else path
+    except (OSError, ValueError, AttributeError):
+        return path
 
 
 def _digest(path: Path) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
+import pandas as pd
 
 from mmrec_helpers.data.dataset import NotAvailable, RecDataset
 from mmrec_helpers.data.readers.amazon import read_amazon
@@ -35,6 +36,7 @@ def load_data(settings: Settings) -> tuple[RecDataset, Truth | None, CleaningRep
     if settings.data == "pocket":
         return *load_shop(settings.seed, settings.shop_size), None
     source, _, path = settings.data.partition(":")
+    pd.options.display.html.use_mathjax = False  # tables of texts of others: a $ is a price
     dataset, report = READERS[source](os.path.expanduser(path))  # which leaves ~name where there is no such user
     return dataset, None, report
 

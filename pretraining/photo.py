@@ -21,10 +21,10 @@ from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
 from mmrec_helpers.data.readers.files import existing
-from mmrec_helpers.encoders.checkpoints import WEIGHTS
+from mmrec_helpers.encoders.checkpoints import WEIGHTS, digests_of
 from mmrec_helpers.encoders.features import embed_texts
 from mmrec_helpers.encoders.models import AlignedEncoder, Projections, load_encoder, randomly_initialised
-from mmrec_helpers.files import atomic
+from mmrec_helpers.files import atomic, write_digests
 from mmrec_helpers.lessons.overlap import info_nce, recall_at_k, sigmoid_loss
 from mmrec_helpers.progress import progress
 from mmrec_helpers.settings import load_settings
@@ -274,3 +274,4 @@ def photo_model(name: str) -> None:
     loss = name.removeprefix("photo-")
     shutil.copytree(photo_encoder(loss, 0).folder, WEIGHTS / name, dirs_exist_ok=True)
     (WEIGHTS / name / "LICENCE.txt").write_text(LICENCE)
+    write_digests(WEIGHTS / name, digests_of(name))

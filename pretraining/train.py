@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
-from mmrec_helpers.encoders.checkpoints import WEIGHTS
-from mmrec_helpers.files import atomic
+from mmrec_helpers.encoders.checkpoints import WEIGHTS, digests_of
+from mmrec_helpers.files import atomic, write_digests
 from mmrec_helpers.pocket_shop.rendering import RENDERING_VERSION
 from mmrec_helpers.pocket_shop.shop import SHOP_VERSION
 from mmrec_helpers.pocket_shop.text_templates import TEXT_VERSION
@@ -84,4 +84,5 @@ def save_pretrained(name: str, minutes: float, *parts: Savable) -> None:
             part.save_pretrained(folder)
         stamp = {"drawing": RENDERING_VERSION, "wording": TEXT_VERSION, "shop": SHOP_VERSION}
         (folder / "stamp.json").write_text(json.dumps(stamp | {"minutes": round(minutes, 1)}, indent=1) + "\n")
+    write_digests(WEIGHTS / name, digests_of(name))
     checkpoint(name).unlink(missing_ok=True)

@@ -1,126 +1,39 @@
-"""What happens when a file of ours is damaged: the same content, made again or as it was, or an error that names it."""
+"""The rows of book/faults.md; and any damage of a file of ours gives the same content as before, or an error."""
 
+import re
 import subprocess
 import sys
-from contextlib import suppress
-from functools import cache
 
+import faults
 import numpy as np
 import pytest
 import torch
-from small_data import rec_dataset
+from fault_cases import CASES, REBUILT, REFUSED, WRITTEN, observe, openers
 from torch import nn
 
-from mmrec_helpers.encoders import features
-from mmrec_helpers.evaluation.runs import Run, load_runs, save_runs
-from mmrec_helpers.llm.replies import Replies
-from mmrec_helpers.pocket_shop import shop
-from mmrec_helpers.recommenders.base import load_recommender
-from mmrec_helpers.recommenders.neighbors import ItemKNN
-from mmrec_helpers.recommenders.sasrec import SASRec
-from mmrec_helpers.serving import versions
-from mmrec_helpers.serving.pipeline import Catalogue
 from mmrec_helpers.training.loop import TrainingConfig, train
 
-REBUILT, REFUSED = "rebuilt", "refused"
-FILES = {
-    ("shop", "items.arrow"): REBUILT,
-    ("shop", "interactions.parquet"): REBUILT,
-    ("shop", "truth.npz"): REBUILT,
-    ("shop", "digests.json"): REBUILT,
-    ("features", "*.npz"): REBUILT,
-    ("replies", "*.json"): REBUILT,
-    ("checkpoint", "run.pt"): REFUSED,
-    ("system", "recommender.json"): REFUSED,
-    ("system", "arrays.safetensors"): REFUSED,
-    ("runs", "ch00.parquet"): REFUSED,
-    ("version", "catalogue.parquet"): REFUSED,
-    ("version", "digests.json"): REFUSED,
-    ("version", "activated.json"): REFUSED,
-}
-"""Kind of file and its name -> what becomes of a damaged one."""
-
-
-class Stopped(Exception):
-    """A killed training."""
-
-
-class Echo(Replies):
-    """Replies without a model."""
-
-    def _generate(self, pairs):
-        return [[f"the reply to {message}", True] for message, _ in pairs]
+FILES = [(kind, name) for kind, (_, _, names) in WRITTEN.items() for name in names.split()]
 
 
 @pytest.fixture
 def open_again(tmp_path, monkeypatch):
     """Kind -> function that opens what is there, or makes it, and returns its content in a form to compare."""
     monkeypatch.setenv("MMREC_CACHE", str(tmp_path))
-    monkeypatch.setattr(features, "load_encoder", cache(features.load_encoder))
-    monkeypatch.setitem(shop.SIZES, "tiny", (24, 30))
-    dataset = rec_dataset([(user, item, 10 * user + item) for user in range(8) for item in range(1 + user % 3, 9)])
-    split = dataset.leave_one_out()
-    queries = split.queries("test")
+    return openers(tmp_path, monkeypatch)
 
-    def pocket_shop():
-        shown, truth = shop.load_shop(size="tiny", missing_images=0.5)
-        return shown.fingerprint, truth.tastes.after.tobytes(), truth.purchases.days.tobytes()
 
-    def texts():
-        return [part.numpy().tobytes() for part in vars(features.encode_texts(dataset, "pocket-sbert")).values()]
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.fault)
+def test_what_happens_is_what_the_page_says(case, tmp_path):
+    line = faults.row(case.fault, *observe(case, tmp_path))
+    assert line in faults.PAGE.read_text().splitlines(), "run tools/faults.py, and read what changes on the page"
 
-    def fit(stop_at=None):
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 1))
 
-        def loss(step):
-            if step == stop_at:
-                raise Stopped
-            return (model(torch.ones(4, 8) * step) - 1).square().mean()
-
-        history = train(model, loss, TrainingConfig(6, warmup_steps=0, save_every=2), checkpoint=tmp_path / "run.pt")
-        return history.losses.tolist(), [weight.tolist() for weight in model.parameters()]
-
-    def system():
-        folder = tmp_path / "system"
-        if not folder.exists():
-            ItemKNN(5).fit(split).save(folder)
-        return load_recommender(folder).score(queries).tobytes()
-
-    def runs():
-        path = tmp_path / "ch00.parquet"
-        if not path.exists():
-            stamp = {name: "x" for name in ("study", "data", "split", "part", "protocol", "system")} | {"seed": 0}
-            run = Run.unranked(stamp | {"hyperparameters": {}}, {"c": 1.5}, np.arange(20), {"v": np.arange(20) / 7})
-            save_runs(path, [run])
-        (run,) = load_runs(path, seed=0)
-        return run.stamp, run.scalars, run.users.tolist(), run.values["v"].tolist()
-
-    def version():
-        root = tmp_path / "versions"
-        if not root.exists():
-            sasrec = SASRec(dim=16, max_len=10, num_layers=1, epochs=1).fit(split)
-            for name in ("a2", "a1"):
-                versions.publish(root, name, Catalogue.of(split), sasrec)
-                versions.activate(root, name)
-        return [str(values) for values in vars(versions.load(root, versions.active(root)).catalogue).values()]
-
-    def checkpoint():
-        if not (tmp_path / "run.pt").exists():
-            with suppress(Stopped):
-                fit(stop_at=3)
-            return None  # what is saved is the middle
-        return fit()
-
-    return {
-        "shop": pocket_shop,
-        "features": texts,
-        "replies": lambda: Echo("pocket-instruct")(["one", "two and more"]),
-        "checkpoint": checkpoint,
-        "system": system,
-        "runs": runs,
-        "version": version,
-    }
+def test_the_page_has_the_rows_of_all_cases_and_no_others():
+    text = faults.PAGE.read_text()
+    lines = [line for line in text.splitlines() if re.match(r"\| (?!What is wrong)", line)]
+    assert text == faults.page([(case.group, line) for case, line in zip(CASES, lines, strict=True)])
+    assert len({(case.group, case.fault) for case in CASES}) == len(CASES)
 
 
 @pytest.mark.parametrize(("kind", "name"), FILES)
@@ -155,7 +68,7 @@ def test_a_damaged_file_never_gives_other_content(kind, name, open_again, tmp_pa
         outcomes.add(REFUSED)
         assert str(path.parent) in message
         assert any(fix in message for fix in ("delete", "save it", "make it again", "update the package"))
-    assert outcomes == {FILES[kind, name]}
+    assert outcomes == {WRITTEN[kind][1]}
     path.write_bytes(whole)
     assert open_again[kind]() == wanted
 

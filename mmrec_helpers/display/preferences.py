@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -10,7 +9,7 @@ import pandas as pd
 from IPython.display import HTML, display
 
 from mmrec_helpers.data.dataset import RecDataset
-from mmrec_helpers.display.cards import item_card, show_widget, static_view, titled_rows
+from mmrec_helpers.display.cards import item_card, plain, show_widget, static_view, titled_rows
 from mmrec_helpers.display.plots import use_book_style
 
 WIDTH = 170
@@ -38,7 +37,7 @@ def step_panel(dataset: RecDataset, step: Step, texts: Sequence[str]) -> HTML:
         item_card(dataset, item, [texts[item]], width=WIDTH, extra="changed" if item in step.marked else "")
         for item in step.items
     ]
-    facts = {title: [f'<div class="card">{escape(text)}</div>'] for title, text in step.facts.items()}
+    facts = {title: [f'<div class="card">{plain(text)}</div>'] for title, text in step.facts.items()}
     return titled_rows({"items": cards} | facts)
 
 

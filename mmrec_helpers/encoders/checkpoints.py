@@ -14,12 +14,14 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 
 from mmrec_helpers.encoders.packages import PACKAGES, find_package
+from mmrec_helpers.files import damaged
 
 Json = Any
 POCKET = {
@@ -58,6 +60,12 @@ def find_checkpoint(name: str | Path) -> Path:
         folder = WEIGHTS / name
         if not folder.is_dir():
             raise FileNotFoundError(f"{name} has not been made yet: `make pretrained` makes it, in {folder}")
+        stats = [path.stat() for own in (f"{name}/*", f"{name}.*") for path in sorted(WEIGHTS.glob(own))]
+        if path := _damaged(folder, tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)):
+            raise ValueError(
+                f"{path.resolve()} is damaged: restore it from the repository, install the package again, or make the "
+                f"model again by `make pretrained ONLY={name}`"
+            )
     elif isinstance(name, str) and name in PACKAGES:
         folder = find_package(name)
     elif hub and not is_folder:
@@ -85,6 +93,17 @@ def find_checkpoint(name: str | Path) -> Path:
     for path in sorted(folder.glob("*.json")):  # the libraries ignore some that are damaged
         read_json(path, {} if path.name == "config.json" else None)
     return folder
+
+
+@lru_cache
+def _damaged(folder: Path, stats: tuple[tuple[int, int], ...]) -> Path | None:
+    """The first damaged file of a model that comes with the book; read again only where a file has changed."""
+    return damaged(folder, digests_of(folder.name))
+
+
+def digests_of(name: str) -> str:
+    """Where the digests of a model that comes with the book are: beside its folder, whose files are its revision."""
+    return f"../{name}.digests.json"
 
 
 def weights_file(folder: Path) -> Path:
@@ -159,6 +178,8 @@ def usable(folder: Path, kind: str = "encoder", example: str = "pocket-clip") ->
     except ImportError:  # of what the model needs
         raise
     except Exception as error:  # of transformers, tokenizers, timm, safetensors: whatever is damaged
+        if isinstance(error, ValueError) and str(error).startswith(str(folder)):  # one of ours
+            raise
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"{folder} has no usable {kind} ({type(error).__name__}: {reason}): fetch it again, or name another, such "

@@ -85,7 +85,10 @@ class _TransformersEncoder(Encoder):
         from transformers import AutoTokenizer
 
         with usable(self.folder):
-            return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+            if tokenizer.pad_token is None:
+                raise ValueError("the tokenizer has no padding token: name one in tokenizer_config.json")
+            return tokenizer
 
     def tokenize(self, texts: list[str], padding: bool | str) -> "tuple[BatchEncoding, torch.Tensor]":
         """The tokens of B texts, at most ``max_len`` each, and (B,) bool whether each was truncated."""
@@ -138,8 +141,10 @@ class _SentenceEncoder(_TransformersEncoder):
         super().__init__(folder, name)
         config = read_json(folder / "sentence_bert_config.json", {})
         self.lowercase = config.get("do_lower_case", False)
-        limits = (self.tokenizer.model_max_length, self.model.config.max_position_embeddings)
-        self.max_len = config.get("max_seq_length") or min(limits)
+        with usable(folder):
+            limits = (self.tokenizer.model_max_length, self.model.config.max_position_embeddings)
+            self.max_len = config.get("max_seq_length") or min(limits)
+            self.texts(["?"])
 
     @torch.inference_mode()
     def texts(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:

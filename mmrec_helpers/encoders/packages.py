@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mmrec_helpers.files import atomic, is_whole, say_rebuilt, write_digests
+from mmrec_helpers.files import atomic, damaged, say_rebuilt, write_digests
 from mmrec_helpers.progress import quiet_loading
 from mmrec_helpers.settings import load_settings
 
@@ -60,7 +60,7 @@ def find_package(name: str) -> Path:
     if package.convert is None:
         return source
     folder = load_settings().cache / "models" / f"{name}-{package.version}"
-    if not is_whole(folder, CONVERTED):
+    if damaged(folder, CONVERTED):
         if folder.exists():
             say_rebuilt(folder)
         with atomic(folder) as part:

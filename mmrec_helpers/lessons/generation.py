@@ -11,7 +11,7 @@ import torch
 Beam = tuple[list[int], float]  # tokens, log-probability
 LogProbabilities = Callable[[torch.Tensor], torch.Tensor]  # (N, T) -> (N, V)
 
-
+# %% ../../notebooks/04c_design_choices.ipynb #cell-17
 def extend_beams(
     log_probabilities: LogProbabilities,
     prefix: list[int],
@@ -22,14 +22,13 @@ def extend_beams(
     """The best beams with one more token, best first."""
     rows, extended = torch.tensor([[*prefix, *tokens] for tokens, _ in beams]), []
     for (tokens, total), row in zip(beams, log_probabilities(rows), strict=True):
-        used = [v for v in (*prefix, *tokens) if v != eos and v <= len(row)]
-        row = row.index_fill(0, torch.tensor(used, dtype=torch.long) - 1, -torch.inf)
-        for column in row.topk(min(num_beams, len(row))).indices.tolist():
-            extended.append(([*tokens, column + 1], total + float(row[column])))
-    possible = [beam for beam in extended if beam[1] > -torch.inf]
-    return sorted(possible, key=lambda beam: -beam[1])[:num_beams]
+        used = [v - 1 for v in (*prefix, *tokens) if v != eos and v <= len(row)]
+        row = row.index_fill(0, torch.tensor(used, dtype=torch.long), -torch.inf)
+        best = zip(*(part.tolist() for part in row.topk(min(num_beams, len(row)))))
+        extended += [([*tokens, v + 1], total + p) for p, v in best if p > -torch.inf]
+    return sorted(extended, key=lambda beam: -beam[1])[:num_beams]
 
-# %% ../../notebooks/04c_design_choices.ipynb #cell-17
+# %% ../../notebooks/04c_design_choices.ipynb #cell-19
 @torch.no_grad()
 def beam_search(
     log_probabilities: LogProbabilities,
@@ -40,9 +39,8 @@ def beam_search(
 ) -> list[Beam]:
     """The most probable lists of at most ``num_steps`` tokens, best first."""
     beams, ended = [([], 0.0)], []
-    for _ in range(num_steps):
-        args = (log_probabilities, prefix, beams, num_beams, eos)
-        extended = extend_beams(*args) if beams else []
+    while beams and len(beams[0][0]) < num_steps:
+        extended = extend_beams(log_probabilities, prefix, beams, num_beams, eos)
         ended += [beam for beam in extended if beam[0][-1] == eos]
         beams = [beam for beam in extended if beam[0][-1] != eos]
     return sorted(ended + beams, key=lambda beam: -beam[1])[:num_beams]

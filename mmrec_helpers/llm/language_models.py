@@ -1,9 +1,10 @@
 """Frozen causal language models of transformers: tokens, input embeddings, hidden states, logits."""
 
 import copy
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from mmrec_helpers.encoders.checkpoints import find_checkpoint, usable
 from mmrec_helpers.progress import quiet_loading
 from mmrec_helpers.settings import load_settings
 
+T = TypeVar("T")
 MANY = 16
 """Times the tokens of a shared prefix: longer rows are read with it, without the mask that doubles attention's work."""
 
@@ -44,6 +46,8 @@ class LanguageModel:
         self.shared: tuple[LanguageModel, Tensor] | None = None
         self.attended = torch.ones(1, 0, dtype=torch.bool)
         self.branched: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None
+        with torch.no_grad():
+            self.hidden_states(self.words[self.tokens(self.chat("?"))][None])  # some damage shows only in use
 
     @property
     def dim(self) -> int:
@@ -195,20 +199,22 @@ def load_language_model(name: str | Path, dtype: torch.dtype = torch.float32) ->
     from transformers import AutoModelForCausalLM, AutoTokenizer  # takes seconds: imported only where it is needed
 
     autos = AutoModelForCausalLM, AutoTokenizer
-    return LanguageModel(*load_pretrained(name, *autos, "causal language model", "pocket-lm", dtype), str(name))
+    return load_pretrained(LanguageModel, name, *autos, "causal language model", "pocket-lm", dtype)
 
 
 def load_pretrained(
+    make: Callable[[Any, Any, str], T],
     name: str | Path,
     auto_model: Any,  # noqa: ANN401
     auto_processor: Any,  # noqa: ANN401
     kind: str,
     example: str,
     dtype: torch.dtype,
-) -> tuple[Any, Any]:
-    """A model of transformers on the device of the settings, and its tokenizer or processor.
+) -> T:
+    """What is made of a model of transformers on the device of the settings, its tokenizer or processor, and its name.
 
     Args:
+        make: may try them: what it raises is an error of the folder, too.
         name: see ``find_checkpoint``.
         auto_model: the library's class that loads the kind of model.
         auto_processor: that loads what turns texts, or texts and images, into its inputs.
@@ -216,16 +222,19 @@ def load_pretrained(
         example: a model of this kind, for error messages.
         dtype: of the weights.
 
-    Raises the errors of ``find_checkpoint``, and a ValueError if the folder lacks one of the two or is damaged.
+    Raises the errors of ``find_checkpoint``, and a ValueError if the folder lacks one of the two or an EOS token, or is
+    damaged.
     """
     folder = find_checkpoint(name)
     options = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
     with usable(folder, kind, example), quiet_loading():
         model, info = auto_model.from_pretrained(folder, **options)
         processor = auto_processor.from_pretrained(folder, trust_remote_code=False)
-    if missing := sorted(info["missing_keys"]):  # they would be random
-        raise ValueError(f"{folder}: the weights lack {missing[0]} (and {len(missing) - 1} more); fetch them again")
-    return model.to(load_settings().device, dtype), processor
+        if missing := sorted(info["missing_keys"]):  # they would be random
+            raise ValueError(f"the weights lack {missing[0]} and {len(missing) - 1} more")
+        if getattr(processor, "tokenizer", processor).eos_token is None:
+            raise ValueError("the tokenizer has no EOS token, which ends what is generated")
+        return make(model.to(load_settings().device, dtype), processor, str(name))
 
 
 def randomly_initialised(llm: LanguageModel, seed: int = 0) -> LanguageModel:

@@ -27,6 +27,7 @@ class MultimodalModel:
         processor.tokenizer.pad_token = processor.tokenizer.pad_token or processor.tokenizer.eos_token
         # Templates of the hub take a message as a list of parts; others, as pocket-vlm's, would print the list.
         self._takes_parts = "'type'" not in self._by_template([{"type": "text", "text": "Hello."}])
+        self.replies(["?", "?"], [Image.new("RGB", (64, 64)), None], 1)  # some damage shows only in use
 
     def chat(self, message: str, with_image: bool) -> str:
         """A user's message as a prompt, by the chat template; an image comes before the text."""
@@ -101,4 +102,4 @@ def load_multimodal_model(name: str | Path, dtype: torch.dtype = torch.float32) 
     from transformers import AutoModelForImageTextToText, AutoProcessor  # takes seconds: imported only where needed
 
     autos = AutoModelForImageTextToText, AutoProcessor
-    return MultimodalModel(*load_pretrained(name, *autos, "multimodal model", "pocket-vlm", dtype), str(name))
+    return load_pretrained(MultimodalModel, name, *autos, "multimodal model", "pocket-vlm", dtype)

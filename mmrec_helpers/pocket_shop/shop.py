@@ -16,7 +16,7 @@ from datasets.arrow_writer import ArrowWriter
 from PIL import Image
 
 from mmrec_helpers.data.dataset import ITEM_FEATURES, Queries, RecDataset
-from mmrec_helpers.files import DIGESTS, atomic, is_whole, say_rebuilt, write_digests
+from mmrec_helpers.files import DIGESTS, atomic, damaged, say_rebuilt, write_digests
 from mmrec_helpers.pocket_shop import text_templates as texts
 from mmrec_helpers.pocket_shop.catalogue import (
     DAY,
@@ -180,7 +180,7 @@ def load_shop(
     num_items, num_users = SIZES[size]
     catalogue = make_catalogue(seed, num_items, values.cold_share, _brands(seed))
     mentions = random_stream(seed, "mentions").random((num_items, len(MENTIONABLE))) < values.overlap
-    if not is_whole(folder):
+    if damaged(folder):
         if (folder / DIGESTS).exists():  # earlier versions wrote none
             say_rebuilt(folder)
         with atomic(folder) as part:

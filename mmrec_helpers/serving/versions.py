@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mmrec_helpers.files import atomic, is_whole, write_digests
+from mmrec_helpers.files import atomic, damaged, write_digests
 from mmrec_helpers.recommenders.base import BaseRecommender, load_recommender
 from mmrec_helpers.recommenders.sequential import SequentialRecommender
 from mmrec_helpers.serving.pipeline import Catalogue, Pipeline, check_served
@@ -61,7 +61,7 @@ def load(root: Path, version: str) -> Pipeline:
     folder = _folder(root, version)
     if not (folder / CATALOGUE).exists():
         raise FileNotFoundError(f"there is no version {version}")
-    if not is_whole(folder):
+    if damaged(folder):
         raise ValueError(f"{folder} is damaged: delete it, and publish the version again")
     frame = pd.read_parquet(folder / CATALOGUE)
     catalogue = Catalogue(**{name: np.array(frame[name].tolist()) for name in frame})

@@ -11,7 +11,7 @@ from IPython.display import HTML
 from matplotlib.axes import Axes
 
 from mmrec_helpers.data.dataset import NotAvailable, RecDataset, Split
-from mmrec_helpers.display.cards import STYLE, data_uri, item_card, titled_rows
+from mmrec_helpers.display.cards import STYLE, data_uri, item_card, plain, titled_rows
 from mmrec_helpers.evaluation.metrics import TargetRanks
 from mmrec_helpers.evaluation.protocols import FullRanking, Recommender, SampledNegatives, evaluate_protocols
 from mmrec_helpers.evaluation.runs import Run
@@ -180,10 +180,10 @@ def gallery(dataset: RecDataset, runs: Sequence[Run], user: int, length: int = 1
 def _thumbnail(dataset: RecDataset, item: int, hit: bool) -> str:
     """An image without text, except for screen readers; marked if it is a hit."""
     fields = dataset.item(item, small=True)
-    title, mark = escape(fields["title"] or fields["item_id"], quote=True), " changed" if hit else ""
-    image = f'<span class="no-image">{title}</span>'
+    title, mark = fields["title"] or fields["item_id"], " changed" if hit else ""
+    image = f'<span class="no-image">{plain(title)}</span>'
     if fields["image"] is not None:
-        image = f'<img src="{data_uri(fields["image"])}" alt="{title}" title="{title}">'
+        image = f'<img src="{data_uri(fields["image"])}" alt="{escape(title)}" title="{escape(title)}">'
     return f'<div class="card{mark}" style="flex:0 1 76px;padding:4px">{image}{"<b>found</b>" if hit else ""}</div>'
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 
 import ipywidgets
 import numpy as np
@@ -25,6 +26,24 @@ def test_hostile_text_is_escaped(html):
     assert "<script" not in html
     assert "<img src=x" not in html
     assert "&lt;script&gt;" in html
+
+
+FORMULAS = ["$$", "$5 to $9", "$x$", "\\(x\\)", "\\[x\\]", "\\begin{equation}x\\end{equation}"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_no_text_becomes_a_formula(text):
+    """A formula begins and ends in one run of characters between tags."""
+    shown = [
+        cards.card(PICTURE, text, [text]),
+        cards.static_view({text: ""}, text).data,
+        cards.titled_rows({text: []}).data,
+    ]
+    for html in shown:
+        runs = re.sub("<style>.*?</style>", "", html, flags=re.DOTALL)
+        runs = re.split("<[^>]*>", runs)
+        assert text in "".join(runs)
+        assert {"$", "\\"} >= {run for run in runs if "$" in run or "\\" in run} != set()
 
 
 def test_a_picture_is_held_with_its_size_and_colour():

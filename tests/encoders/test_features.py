@@ -3,7 +3,7 @@
 import json
 import time
 from dataclasses import replace
-from shutil import copytree
+from shutil import copy, copytree
 
 import huggingface_hub
 import numpy as np
@@ -27,6 +27,7 @@ from mmrec_helpers.encoders.features import (
     encode_tokens,
 )
 from mmrec_helpers.encoders.models import Encoder, load_encoder, randomly_initialised
+from mmrec_helpers.files import damaged, write_digests
 
 TEXTS = [
     "a red lamp",
@@ -484,7 +485,29 @@ def test_pocket_models(made, monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match="`make pretrained`"):
         find_checkpoint("pocket-resnet")
     copytree(made["clip"], tmp_path / "pocket-resnet", dirs_exist_ok=True)
+    with pytest.raises(
+        ValueError, match=r"pocket-resnet\.digests\.json is damaged: .*`make pretrained ONLY=pocket-resnet`"
+    ):
+        find_checkpoint("pocket-resnet")
+    write_digests(tmp_path / "pocket-resnet", checkpoints.digests_of("pocket-resnet"))
     assert embed_texts(["a"], "pocket-resnet").vectors.shape == (1, 16)
+
+
+def test_pocket_models_are_those_that_were_made(monkeypatch, tmp_path):
+    """A change is found when a file is read, in every process; a file that did not change is read once."""
+    for path in checkpoints.WEIGHTS.glob("pocket-resnet*"):
+        copytree(path, tmp_path / path.name) if path.is_dir() else copy(path, tmp_path)
+    monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
+    folder, reads = find_checkpoint("pocket-resnet"), []
+    monkeypatch.setattr(checkpoints, "damaged", lambda *of: reads.append(of) or damaged(*of))
+    for path in sorted(folder.iterdir()):
+        assert find_checkpoint("pocket-resnet") == folder
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:])
+        with pytest.raises(ValueError, match=f"{path} is damaged: restore it from the repository, install the package"):
+            find_checkpoint("pocket-resnet")
+        path.write_bytes(whole)
+    assert len(reads) < 3 * len(list(folder.iterdir()))
 
 
 @pytest.mark.parametrize("name", ["clip", "../clip", "/nowhere/at/all", "pocket-clap", "~/no/such/folder"])
@@ -532,8 +555,8 @@ def test_a_network_of_timm_in_parts_is_refused(made, tmp_path):
 def test_damaged_weights_are_named(made, kind, tmp_path):
     copytree(made[kind], tmp_path, dirs_exist_ok=True)
     whole = (tmp_path / "model.safetensors").read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"version https://git-lfs.github.com/spec/v1", b""):
-        (tmp_path / "model.safetensors").write_bytes(damaged)
+    for content in (whole[: len(whole) // 2], b"version https://git-lfs.github.com/spec/v1", b""):
+        (tmp_path / "model.safetensors").write_bytes(content)
         with pytest.raises(ValueError, match=f"{tmp_path} has no usable encoder"):
             load_encoder(tmp_path)
 
@@ -554,6 +577,26 @@ def test_damaged_json_of_a_folder_is_named(tmp_path, name, content):
     with pytest.raises(ValueError, match=f"^{tmp_path}") as caught:
         load_encoder(tmp_path)
     assert "fetch it again" in str(caught.value)
+
+
+NO_PADDING = {"pad_token": None}, "the tokenizer has no padding token"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("pocket-clip", *NO_PADDING),
+        ("pocket-siglip", *NO_PADDING),
+        ("pocket-sbert", *NO_PADDING),
+        ("pocket-sbert", {"model_max_length": -1}, ""),
+    ],
+)
+def test_damage_of_a_tokenizer_is_named_when_an_encoder_is_loaded(tmp_path, name, change, reason):
+    copytree(checkpoints.WEIGHTS / name, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "tokenizer_config.json"
+    write(path, json.loads(path.read_text()) | change)
+    with pytest.raises(ValueError, match=rf"^{tmp_path} has no usable encoder .*{reason}.*fetch it again"):
+        load_encoder(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["x" * 5_000, "a/" + "x" * 5_000, "~nobody-of-this-name/model", "a\0b"])

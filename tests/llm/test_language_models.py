@@ -1,9 +1,12 @@
 """language_models.py: any causal LM in hub layout, frozen, padded at the right; and what is refused."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
-from small_models import MODELS, store
+from safetensors.torch import load_file, save_file
+from small_models import MODELS, TOKENIZER, store
 
 from mmrec_helpers.llm import language_models
 from mmrec_helpers.llm.language_models import load_language_model, randomly_initialised
@@ -183,3 +186,25 @@ def test_what_is_no_causal_language_model_is_refused(tmp_path):
     (folder / "tokenizer.json").write_text('{"added_tokens": 5}')
     with pytest.raises(ValueError, match=r"odd has no usable causal language model .*fetch it again"):
         load_language_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer_config.json", TOKENIZER | {"eos_token": None}),
+        ("tokenizer_config.json", TOKENIZER | {"model_max_length": "x"}),
+        ("tokenizer_config.json", TOKENIZER | {"chat_template": "{{ messages"}),
+        ("config.json", {"model_type": "llama", "num_hidden_layers": -1}),
+    ],
+)
+def test_damage_that_shows_only_in_use_is_named_when_a_model_is_loaded(tmp_path, name, content):
+    (store(tmp_path, "llama") / name).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"^{tmp_path} has no usable causal language model .*fetch it again"):
+        load_language_model(tmp_path)
+
+
+def test_weights_of_which_some_are_missing_are_refused(tmp_path):
+    weights = load_file(store(tmp_path, "llama") / "model.safetensors")
+    save_file(dict(list(weights.items())[1:]), tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"the weights lack .* and 0 more"):
+        load_language_model(tmp_path)

@@ -1,5 +1,7 @@
 """multimodal.py: pocket-vlm, and a hub's kind of LLaVA; batches generate what single forward passes generate."""
 
+from shutil import copytree
+
 import pytest
 import torch
 from PIL import Image
@@ -14,7 +16,7 @@ from transformers import (
     LlavaProcessor,
 )
 
-from mmrec_helpers.encoders.checkpoints import find_checkpoint
+from mmrec_helpers.encoders.checkpoints import WEIGHTS, find_checkpoint
 from mmrec_helpers.llm.multimodal import load_multimodal_model
 from mmrec_helpers.pocket_shop.rendering import render_item
 
@@ -123,3 +125,29 @@ def test_weights_may_be_loaded_in_half_the_memory(tmp_path):
 def test_what_is_no_multimodal_model_is_refused():
     with pytest.raises(ValueError, match=r"pocket-lm has no usable multimodal model .* such as pocket-vlm"):
         load_multimodal_model("pocket-lm")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("tokenizer_config.json", '"eos_token": "</s>",', ""),
+        ("processor_config.json", '"patch_size": 8,', ""),
+        ("processor_config.json", '"width": 64', '"width": "x"'),
+        ("chat_template.jinja", "{% endfor %}", ""),
+    ],
+)
+def test_damage_that_shows_only_in_use_is_named_when_a_model_is_loaded(tmp_path, name, old, new):
+    copytree(WEIGHTS / "pocket-vlm", tmp_path, dirs_exist_ok=True)
+    text = (tmp_path / name).read_text()
+    assert old in text
+    (tmp_path / name).write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match=rf"^{tmp_path} has no usable multimodal model .*fetch it again"):
+        load_multimodal_model(tmp_path)
+
+
+def test_without_a_padding_token_replies_are_the_same(tmp_path):
+    copytree(WEIGHTS / "pocket-vlm", tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(path.read_text().replace('"pad_token": "<pad>",', ""))
+    replies = [load_multimodal_model(name).replies(MESSAGES, IMAGES, 3) for name in ("pocket-vlm", tmp_path)]
+    assert replies[0] == replies[1]

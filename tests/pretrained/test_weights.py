@@ -10,8 +10,9 @@ import torch
 from slow_tier import SHOP
 from torch.nn.functional import cross_entropy
 
-from mmrec_helpers.encoders.checkpoints import POCKET, WEIGHTS
+from mmrec_helpers.encoders.checkpoints import PHOTO, POCKET, WEIGHTS, digests_of
 from mmrec_helpers.evaluation.runs import load_runs
+from mmrec_helpers.files import damaged
 from mmrec_helpers.pocket_shop.rendering import RENDERING_VERSION
 from mmrec_helpers.pocket_shop.shop import SHOP_VERSION
 from mmrec_helpers.pocket_shop.text_templates import TEXT_VERSION
@@ -63,6 +64,13 @@ def test_the_shop_has_not_changed_since_the_weights_were_trained(name):
     assert (stamp["drawing"], stamp["wording"], stamp["shop"]) == (RENDERING_VERSION, TEXT_VERSION, SHOP_VERSION), (
         "run `make pretrained`: the weights know an older shop"
     )
+
+
+@pytest.mark.parametrize("name", [*POCKET, *PHOTO])
+def test_all_files_of_a_model_have_their_digests(name):
+    digests = json.loads((WEIGHTS / name / digests_of(name)).read_text())
+    assert set(digests) == {path.name for path in (WEIGHTS / name).iterdir()}
+    assert damaged(WEIGHTS / name, digests_of(name)) is None
 
 
 def test_all_weights_together_are_small():
