@@ -496,6 +496,26 @@ MISTAKES = {
         """,
         "users are paired",
     ),
+    "check_shapley_by_sets": (  # the plain mean over all sets, Banzhaf's index
+        """
+        def shapley_by_sets(value, players):
+            shares = {}
+            for player in players:
+                without = [own for own in value if player not in own]
+                shares[player] = sum(value[own | {player}] - value[own] for own in without) / len(without)
+            return shares
+        """,
+        "sum to the whole gain",
+    ),
+    "check_interaction": (  # the value with none left out
+        """
+        def interaction(both, one, other, none):
+            extra = both - one - other
+            half = 1.96 * extra.std(ddof=1) / len(extra) ** 0.5
+            return extra.mean(), extra.mean() - half, extra.mean() + half
+        """,
+        "does not interact",
+    ),
     "check_count": (  # the output layer as a second matrix
         "lambda D, layers, T, V: layers * (12 * D**2 + 13 * D) + 2 * D + (T + 2 * V) * D",
         "count word embeddings once",
