@@ -240,7 +240,7 @@ TABLES = [
 ]
 IMAGES = [
     own("the file is no image", "images/mug.png", "", b"this is a text"),
-    own("the file is cut off", "images/mug.png", "", png(Image.effect_noise((64, 64), 50))[:900]),
+    own("the file is truncated", "images/mug.png", "", png(Image.effect_noise((64, 64), 50))[:900]),
     own("more than 50 million pixels", "images/mug.png", "", png(Image.new("1", (8_000, 7_000)))),
     own("the file is of another kind", "images/mug.gif", "", b"GIF89a"),
     own("no item has this name", "images/bed.png", "", OWN["images/mug.png"]),
@@ -254,16 +254,22 @@ IMAGES = [
         lambda data: data.image(1).getpixel((0, 0)) == (128, 128, 128),
     ),
     own(
-        "transparent pixels are white",
+        "the image has transparent pixels: they become white",
         "images/mug.png",
         "",
         Image.new("RGBA", (4, 4), (0, 0, 0, 0)),
         lambda data: data.image(1).getpixel((0, 0)) == (255, 255, 255),
     ),
-    own("the camera was turned", "images/mug.jpg", "", turned(), lambda data: data.image(1).size == (4, 8)),
+    own(
+        "the camera was held turned: the image is rotated",
+        "images/mug.jpg",
+        "",
+        turned(),
+        lambda data: data.image(1).size == (4, 8),
+    ),
 ]
 SETS = [
-    published("a JSON line is cut off", "Mills.jsonl", "100000}\n", "1"),
+    published("a JSON line is truncated", "Mills.jsonl", "100000}\n", "1"),
     published("one key stands twice", "Mills.jsonl", '"asin": "Q"', '"asin": "Q", "asin": "P"'),
     published("a number is a text", "Mills.jsonl", "4,", '"four",'),
     published("the metadata are not there", "meta_Mills.jsonl", "", None),
@@ -443,7 +449,7 @@ FOLDERS = [
     model("`config.json` is missing", "pocket-resnet", find_checkpoint, "config.json", None),
     model("weights in another format than safetensors", "pocket-resnet", find_checkpoint, WEIGHTS_FILE, None),
     model("a JSON file is damaged", "pocket-clip", find_checkpoint, "tokenizer.json", "{"),
-    model("weights are cut off", "pocket-resnet", load_encoder, WEIGHTS_FILE, lambda path: path.read_bytes()[:9_000]),
+    model("weights are truncated", "pocket-resnet", load_encoder, WEIGHTS_FILE, lambda path: path.read_bytes()[:9_000]),
     model(
         "weights are those of another model",
         "pocket-clip",
@@ -466,7 +472,7 @@ FOLDERS = [
         without_token("eos_token"),
     ),
     model(
-        "a multimodal model's chat template is cut off",
+        "a multimodal model's chat template is truncated",
         "pocket-vlm",
         load_multimodal_model,
         "chat_template.jinja",

@@ -18,7 +18,7 @@ happens with this page.
 - **counted**: the data are read, and the cleaning report counts what was dropped, repaired or noted; its first such
   line is shown.
 - **rebuilt**: the book has made the file and makes it again, with one line of notice.
-- **read right**: this needs no attention.
+- **read right**: the data are as without the fault, and nothing needs to be done.
 
 """
 
