@@ -19,7 +19,7 @@ from experiments.cells import TIMING, Cell, Study
 from experiments.record import cell_file, checkpoints, collect, current_commit, recorded, reset_peak_memory, stamped
 from mmrec_helpers.evaluation.runs import Run, load_runs, save_runs
 
-STUDIES = ("ch01", "ch02", "ch03", "ch04", "ch05", "ch06", "ch07", "ch08", "shop", "models")
+STUDIES = ("ch01", "ch02", "ch03", "ch04", "ch05", "ch06", "ch07", "ch08", "ch09", "shop", "models")
 Job = list[Cell]
 """Cells that share a fitted system."""
 
