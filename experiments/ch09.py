@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments import ch04
+from experiments import ch04, retrieval
 from experiments.cells import TIMING, Cell
 from experiments.datasets import LEAVE_ONE_OUT, POCKET, benchmark_split, stamp_of
 from experiments.record import recorded
@@ -30,6 +30,8 @@ from mmrec_helpers.studies.ch04 import ABLATIONS, build_variant
 from mmrec_helpers.training.loop import batch_rows
 
 STUDY, TEACHER, LATENCY = "ch09", ch04.DECODER, "latency"
+GENERATED, MILLION = "generated", "1,000,000 items"
+"""Data and system of the cell that searches in generated item vectors."""
 DISTILLED = ", distilled"
 """What ends the name of a small decoder that learns from the scores of the large one."""
 SMALL: dict[str, tuple[str, dict[str, int]]] = {
@@ -65,7 +67,10 @@ TEMPERATURE, WEIGHT = 2.0, 0.5
 
 def plan(runs: Sequence[Run]) -> list[Cell]:
     """See ``Study``."""
-    cells = [Cell(study=STUDY, data=POCKET, split=LEAVE_ONE_OUT, protocol=TIMING, system=LATENCY)]
+    cells = [
+        Cell(study=STUDY, data=POCKET, split=LEAVE_ONE_OUT, protocol=TIMING, system=LATENCY),
+        Cell(study=STUDY, data=GENERATED, protocol=TIMING, system=MILLION),
+    ]
     for name in (TEACHER, *SMALL, *(name + DISTILLED for name in SMALL)):
         tuned, sizes = SMALL.get(name.removesuffix(DISTILLED), (TEACHER, {}))
         if (settings := chosen_settings(ch04.STUDY, runs, tuned, ch04.DECODER)) is None:
@@ -79,6 +84,10 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
 def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
     """See ``Study``."""
     faiss.omp_set_num_threads(1)
+    if cells[0].data == GENERATED:
+        table = [*retrieval.rows(int(MILLION.split()[0].replace(",", "")))]
+        yield cells[0], Run.unranked({"dataset": GENERATED, "fingerprint": "", "cost": {}}, {"rows": table})
+        return
     split = benchmark_split(cells[0].data, cells[0].seed, cells[0].split)
     if cells[0].system == LATENCY:
         yield cells[0], Run.unranked(stamp_of(split.dataset) | {"cost": {}}, latencies(split, cells[0].seed))

@@ -24,7 +24,7 @@ def fitted(tiny):
 
 
 def test_each_small_decoder_has_a_control_with_the_same_hyperparameters(monkeypatch):
-    assert [cell.protocol for cell in ch09.plan([])] == [TIMING]
+    assert [cell.protocol for cell in ch09.plan([])] == [TIMING] * 2
     monkeypatch.setattr(ch09, "chosen_settings", lambda study, runs, system, family: {"lr": len(system)})
     cells = ch09.plan([])
     assert len({cell.name for cell in cells}) == len(cells)
