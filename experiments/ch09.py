@@ -34,10 +34,7 @@ GENERATED, MILLION = "generated", "1,000,000 items"
 """Data and system of the cell that searches in generated item vectors."""
 DISTILLED = ", distilled"
 """What ends the name of a small decoder that learns from the scores of the large one."""
-SMALL: dict[str, tuple[str, dict[str, int]]] = {
-    "1 layer": ("1 layer", {"num_layers": 1}),
-    "1 layer, dim 32": ("dim 32", {"num_layers": 1, "dim": 32}),
-}
+SMALL: dict[str, tuple[str, dict[str, int]]] = {"1 layer, dim 32": ("dim 32", {"num_layers": 1, "dim": 32})}
 """Small decoder -> the system of chapter 4 whose hyperparameters it has, and its sizes."""
 BFLOAT16, INT8, ITEMS8, HNSW, NO_CACHE = "bfloat16", "int8", "8-bit items", "HNSW", "no embedding cache"
 TOGETHER = f"{INT8} and {ITEMS8}"
@@ -97,11 +94,22 @@ def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
 
 def build(cell: Cell) -> MMGPT2Rec:
     """The system of a cell, not yet fitted; the teacher of a student is."""
+    if cell.system == TEACHER:
+        return teacher(cell.seed, **cell.hyperparameters)
     system = decoder(cell.system.removesuffix(DISTILLED), cell.seed, **cell.hyperparameters)
     if not cell.system.endswith(DISTILLED):
         return system
+    larger = teacher(cell.seed, **chosen_settings(ch04.STUDY, [*recorded(ch04.STUDY).values()], TEACHER, TEACHER) or {})
+    if not larger.is_fitted:
+        larger.fit(benchmark_split(cell.data, cell.seed, cell.split))
     options = {one.name: getattr(system, one.name) for one in fields(system) if one.init}
-    return Distilled(**options | {"name": cell.system, "teacher": teacher(cell.seed)})
+    return Distilled(**options | {"name": cell.system, "teacher": larger})
+
+
+@cache
+def teacher(seed: int, **hyperparameters: Any) -> MMGPT2Rec:  # noqa: ANN401
+    """The large decoder, one for all cells of a process, so that it is fitted once for its students."""
+    return decoder(TEACHER, seed, **hyperparameters)
 
 
 def decoder(name: str, seed: int, **hyperparameters: Any) -> MMGPT2Rec:  # noqa: ANN401
@@ -111,13 +119,6 @@ def decoder(name: str, seed: int, **hyperparameters: Any) -> MMGPT2Rec:  # noqa:
     system = build_variant(name, ABLATIONS.get(name, ABLATIONS[TEACHER]), inputs, settings, **hyperparameters)
     assert isinstance(system, MMGPT2Rec)
     return system
-
-
-@cache
-def teacher(seed: int) -> MMGPT2Rec:
-    """The large decoder, fitted with the hyperparameters that chapter 4 chose."""
-    settings = chosen_settings(ch04.STUDY, [*recorded(ch04.STUDY).values()], TEACHER, ch04.DECODER)
-    return decoder(TEACHER, seed, **settings or {}).fit(benchmark_split(POCKET, seed, LEAVE_ONE_OUT))
 
 
 # Distillation ---------------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def test_a_condition_changes_the_copy_that_is_served(fitted):
 
 @pytest.mark.parametrize("name", ch09.SMALL)
 def test_a_student_is_trained_by_its_teacher(monkeypatch, fitted, tmp_path, name):
-    monkeypatch.setattr(ch09, "teacher", lambda seed: fitted[0])
+    monkeypatch.setattr(ch09, "teacher", lambda seed, **own: fitted[0])
     settings = SHORT | {"num_layers": 1}
     cell = replace(CELL, system=name + ch09.DISTILLED, hyperparameters=settings)
     cells = [cell, replace(cell, protocol=f"full; {ch09.TOGETHER}")]
