@@ -12,7 +12,6 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments import ch04, retrieval
@@ -23,6 +22,7 @@ from experiments.systems import chosen_settings, run_system
 from mmrec_helpers.data.dataset import Queries, Split
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.lessons.exploration import bootstrap_interval
+from mmrec_helpers.lessons.faster import distillation_loss
 from mmrec_helpers.recommenders.mmgpt2rec import MMGPT2Rec
 from mmrec_helpers.recommenders.sequential import sort_by_length
 from mmrec_helpers.serving.pipeline import Catalogue, Pipeline, Request
@@ -55,8 +55,6 @@ LATENCIES = {
 BATCHES = {1: 20, 64: 1}
 """Requests of a batch -> batches of a round, of which there are ROUNDS."""
 ROUNDS = 40
-TEMPERATURE, WEIGHT = 2.0, 0.5
-"""Of the teacher's probabilities, and of their part of the loss; fixed in advance, not tuned."""
 
 
 # Plan -----------------------------------------------------------------------------------------------------------------
@@ -124,19 +122,6 @@ def decoder(name: str, seed: int, **hyperparameters: Any) -> MMGPT2Rec:  # noqa:
 # Distillation ---------------------------------------------------------------------------------------------------------
 
 
-def distillation_loss(student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of the targets, and divergence of softened probabilities {cite}`hinton2015distilling`.
-
-    Args:
-        student: (Q, I) logits.
-        teacher: (Q, I) logits.
-        targets: (Q,) next items, from 1 to I.
-    """
-    soft = [(logits / TEMPERATURE).log_softmax(1) for logits in (student, teacher)]
-    divergence = F.kl_div(*soft, reduction="batchmean", log_target=True)
-    return (1 - WEIGHT) * F.cross_entropy(student, targets - 1) + WEIGHT * TEMPERATURE**2 * divergence
-
-
 @dataclass(eq=False, kw_only=True)
 class Distilled(MMGPT2Rec):
     """A decoder that learns from a fitted one, too.
@@ -145,7 +130,7 @@ class Distilled(MMGPT2Rec):
         teacher: a fitted decoder over the same items.
     """
 
-    NOT_SAVED = (*MMGPT2Rec.NOT_SAVED, "teacher")
+    NOT_SAVED = (*MMGPT2Rec.NOT_SAVED, "teacher")  # type: ignore[assignment]  # one name more
     teacher: MMGPT2Rec = field(repr=False)
 
     def loss_of(self, rows: Tensor, step: int) -> Tensor:
@@ -155,7 +140,8 @@ class Distilled(MMGPT2Rec):
         positions, larger = targets > 0, self.teacher.network.eval()
         with torch.no_grad():
             soft = larger.logits(*larger(inputs, positions))
-        return distillation_loss(self.network.logits(*self.network(inputs, positions)), soft, targets[positions])
+        own = self.network.logits(*self.network(inputs, positions))
+        return distillation_loss(own, soft, targets[positions] - 1)
 
 
 # Serving --------------------------------------------------------------------------------------------------------------
@@ -188,7 +174,7 @@ def served(system: MMGPT2Rec, split: Split, condition: str) -> Pipeline:
         system.network.decoder.gpt2 = InBfloat16(system.network.decoder.gpt2)  # type: ignore[assignment]
     if INT8 in condition:
         system.network.decoder.gpt2 = in_int8(system.network.decoder.gpt2)  # type: ignore[assignment]
-    pipeline = Pipeline(Catalogue.of(split), system)
+    pipeline: Any = Pipeline(Catalogue.of(split), system)  # whose index may be of another kind
     exact, dim = pipeline.index, pipeline.index.d
     if ITEMS8 in condition:
         pipeline.index = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
@@ -242,19 +228,20 @@ def latencies(split: Split, seed: int) -> dict[str, Any]:
         ratios = {name: own / cost["reference"] for name, own in cost.items()}
         added = {"with cache": cost["reference"] / cost["text only"]}
         added[NO_CACHE] = cost[NO_CACHE] / cost[f"text only, {NO_CACHE}"]
-        parts = {"CPU ms": cost, "of the reference": ratios, "text and image over text": added}
+        saved = {"embedding cache": 1 / ratios[NO_CACHE], INT8: ratios[INT8]}
+        parts = {"CPU ms": cost, "of the reference": ratios, "text and image over text": added, "saved": saved}
         found[str(size)] = {part: dict(zip(own, intervals(own), strict=True)) for part, own in parts.items()}
     return found
 
 
 def answerer(split: Split, seed: int, name: str, condition: str) -> Callable[[Sequence[Request]], object]:
     """What answers a batch of requests, with an untrained network."""
-    system = decoder(name, seed, **SMALL.get(name, ("", {}))[1])
+    system: Any = decoder(name, seed, **SMALL.get(name, ("", {}))[1])
     system.network = system.initial_model(split)
     pipeline = served(system, split, "" if condition == NO_CACHE else condition)
     if condition != NO_CACHE:
         return pipeline.recommend
-    embedding = pipeline.retriever.network.item_embedding
+    embedding: Any = pipeline.retriever.network.item_embedding
 
     def answer(requests: Sequence[Request]) -> object:
         embedding.fused_from = ()  # what is kept is no longer valid

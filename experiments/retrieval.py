@@ -5,11 +5,12 @@ HNSW is left to the notebook, with fewer items: to build it over a million takes
 
 from collections.abc import Iterator
 from time import process_time
+from typing import Any
 
 import faiss
 import numpy as np
 
-from mmrec_helpers.lessons.search import item_vectors, user_vectors
+from mmrec_helpers.lessons.faster import item_vectors, user_vectors
 
 DIM, QUERIES, K, TRAINED = 128, 200, 100, 50_000
 """Of the vectors; number of queries; items to retrieve; items from which an index of lists learns them."""
@@ -30,7 +31,7 @@ def recall(found: np.ndarray, exact: np.ndarray) -> float:
 
 
 def rows(num_items: int) -> Iterator[dict[str, str | float]]:
-    """The exact search and, for each index and number of lists, recall and speed against it; single queries on one thread."""
+    """The exact search; for each index and number of lists, recall and speed against it. Single queries, one thread."""
     faiss.omp_set_num_threads(1)
     rng = np.random.default_rng(0)
     items = item_vectors(num_items, DIM, rng)
@@ -41,7 +42,7 @@ def rows(num_items: int) -> Iterator[dict[str, str | float]]:
     yield {"index": "exact", "CPU ms": reference, "recall@100": 1.0, "speed": 1.0, "MB": items.nbytes / 1e6}
     for name, storage in {"lists": "Flat", "lists, 8 bits": "SQ8"}.items():
         start, lists = process_time(), int(np.sqrt(num_items))
-        index = faiss.index_factory(DIM, f"IVF{lists},{storage}", faiss.METRIC_INNER_PRODUCT)
+        index: Any = faiss.index_factory(DIM, f"IVF{lists},{storage}", faiss.METRIC_INNER_PRODUCT)
         index.train(items[:TRAINED])
         index.add(items)
         built, size = process_time() - start, len(faiss.serialize_index(index)) / 1e6

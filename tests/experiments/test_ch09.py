@@ -5,8 +5,6 @@ from dataclasses import replace
 import faiss
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
 from experiments import ch04, ch09
 from experiments.cells import TIMING, Cell
@@ -33,18 +31,6 @@ def test_each_small_decoder_has_a_control_with_the_same_hyperparameters(monkeypa
     for name in ch09.SMALL:
         assert full[name] == full[name + ch09.DISTILLED]
         assert full[name]["num_layers"] == 1
-
-
-def test_a_student_like_its_teacher_has_no_divergence_and_its_gradient_is_the_difference_of_probabilities():
-    student = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    teacher, targets = torch.randn(5, 7, generator=torch.Generator().manual_seed(1)), torch.tensor([1, 7, 3, 3, 2])
-    same = ch09.distillation_loss(student, student.detach(), targets)
-    assert torch.allclose(same, (1 - ch09.WEIGHT) * F.cross_entropy(student, targets - 1))
-    ch09.distillation_loss(student, teacher, targets).backward()
-    t, w = ch09.TEMPERATURE, ch09.WEIGHT
-    hard = student.softmax(1) - F.one_hot(targets - 1, 7)
-    soft = t * ((student / t).softmax(1) - (teacher / t).softmax(1))
-    assert torch.allclose(student.grad, ((1 - w) * hard + w * soft) / 5, atol=1e-6)
 
 
 def test_a_condition_changes_the_copy_that_is_served(fitted):

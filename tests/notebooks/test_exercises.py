@@ -622,6 +622,40 @@ MISTAKES = {
         "lambda a, b, q: norm.sf(abs(b - (a + b) * q) / ((a + b) * q * (1 - q)) ** 0.5)",
         "two-sided|no reason to doubt",
     ),
+    "check_recall": ("lambda found, exact: (found == exact).mean()", "compare sets"),
+    "check_int8_product": (  # one scale for all rows of w
+        """
+        def int8_product(x, w):
+            scales = abs(x).max(axis=1, keepdims=True) / 127, abs(w).max() / 127
+            qx, qw = (np.rint(own / s).astype(np.int32) for own, s in zip((x, w), scales))
+            return scales[0] * scales[1] * (qx @ qw.T)
+        """,
+        "one large row must not cost the others theirs",
+    ),
+    "check_soft_loss": (  # without the factor
+        """
+        def soft_loss(student, teacher, temperature):
+            z = [scores / temperature for scores in (student, teacher)]
+            z = [own - own.max(axis=1, keepdims=True) for own in z]
+            logs = [own - np.log(np.exp(own).sum(axis=1, keepdims=True)) for own in z]
+            return (np.exp(logs[1]) * (logs[1] - logs[0])).sum(axis=1).mean()
+        """,
+        "factor of temperature squared",
+    ),
+    "check_inverted_lists": (  # positions in the visited lists
+        """
+        def inverted_lists(items, centres):
+            nearest = ((items[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+
+            def search(query, nprobe, k):
+                some = np.flatnonzero(np.isin(nearest, np.argsort(-centres @ query)[:nprobe]))
+                some = some[np.argsort(nearest[some], kind="stable")]
+                return np.argsort(-items[some] @ query)[:k], len(centres) + len(some)
+
+            return search
+        """,
+        "by their numbers in the catalogue",
+    ),
     "check_cuped": (  # x is centred in each arm
         """
         def cuped(y, x, in_b):
