@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mmrec_helpers.lessons.faster import distillation_loss, item_vectors, user_vectors
+from mmrec_helpers.lessons.faster import distillation_loss, item_vectors, quantised, user_vectors
 
 
 def tenth_nearest(x):
@@ -20,6 +20,15 @@ def test_items_are_clustered_and_queries_are_no_items():
     assert np.array_equal(items, item_vectors(500, 64, np.random.default_rng(0)))
     assert tenth_nearest(items) > 1.3 * tenth_nearest(np.random.default_rng(0).normal(size=items.shape))
     assert not (queries[:, None] == items).all(2).any()
+
+
+def test_a_number_is_off_by_half_a_step_of_its_own_row_at_most():
+    x = np.random.default_rng(0).normal(size=(4, 50)) * [[1], [1], [1], [100]]
+    for bits, steps in ((8, 127), (3, 3)):
+        integers, scale = quantised(x, bits)
+        assert integers.dtype == np.int8
+        assert np.array_equal(abs(integers).max(1), [steps] * 4)
+        assert (abs(scale * integers - x) <= scale / 2 + 1e-12).all()
 
 
 def test_a_student_like_its_teacher_has_no_divergence_and_its_gradient_is_the_difference_of_probabilities():
