@@ -14,6 +14,7 @@ from claims import NOT_RECORDED
 from classroom import TESTS, exercises, mistake, title_of
 from docutils import nodes
 from ledger import VERDICTS, Judged, judge, measure, printed_text, runs_in, with_intervals
+from pages import mend_pages
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util.docutils import SphinxDirective, SphinxRole
@@ -40,6 +41,12 @@ def drop_thebe(
     """Leave out Thebe: the book does not use it, it names a content network, and declared twice it is an error."""
     scripts = context.get("script_files", [])
     context["script_files"] = [script for script in scripts if "thebe" not in f"{script} {script.attributes}".lower()]
+
+
+def finish(app: Sphinx, failure: Exception | None) -> None:
+    """Make the built pages accessible."""
+    if failure is None and app.builder.format == "html":
+        mend_pages(Path(app.outdir))
 
 
 class StudyTime(SphinxRole):
@@ -300,6 +307,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     """Register with Sphinx."""
     app.connect("config-inited", follow_repository)
     app.connect("html-page-context", drop_thebe, priority=900)  # after whoever adds scripts
+    app.connect("build-finished", finish)
     app.add_role("study-time", StudyTime())
     app.add_directive("course-plan", CoursePlan)
     app.add_directive("exercise-table", ExerciseTable)

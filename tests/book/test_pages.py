@@ -17,6 +17,14 @@ CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 THEMES = ("light", "dark")
 WIDTHS = (1280, 390)
 PUBLIC = bool(yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"])
+# Theme, width, and the pages on which axe-core looks at them: what it reports hardly depends on either.
+SAMPLE = ("book/intro", "book/claims", "book/references", "search", "notebooks/03d_sampled_evaluation")
+VIEWS = {("light", 1280): PAGES, ("dark", 1280): SAMPLE, ("light", 390): SAMPLE}
+VIOLATIONS = """async () => {
+  document.querySelectorAll("details").forEach((fold) => (fold.open = true));
+  const { violations } = await axe.run(document, { resultTypes: ["violations"] });
+  return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 120)}`));
+}"""
 OVERFLOW = """() => {
   const root = document.documentElement, wide = [...document.querySelectorAll("article *")];
   const out = wide.filter((element) => element.getBoundingClientRect().right > innerWidth + 1).slice(0, 5);
@@ -171,6 +179,17 @@ class TestEveryPage:
     @pytest.mark.parametrize("width", WIDTHS)
     def test_does_not_scroll_sideways(self, visit, width):
         assert visit.overflow[width] == []
+
+
+@pytest.mark.parametrize(("theme", "width", "page"), [(*view, page) for view, pages in VIEWS.items() for page in pages])
+def test_axe_finds_no_violation(axe, contexts, address, theme, width, page):
+    tab = contexts[theme].new_page()
+    tab.set_viewport_size({"width": width, "height": 900})
+    tab.goto(f"{address}/{page}.html")
+    tab.evaluate("() => window.MathJax?.startup?.promise.then(() => null)")
+    tab.evaluate(axe)
+    assert tab.evaluate(VIOLATIONS) == []
+    tab.close()
 
 
 @pytest.mark.parametrize("theme", THEMES)
