@@ -1,10 +1,11 @@
-"""What is changed in the built pages, because the theme, pandas and docutils write it so that a screen reader stumbles.
-
-Each rule is one that axe-core reports; the page tests run it.
-"""
+"""What is changed in the built pages: what axe-core reports of the theme, pandas and docutils, and what only weighs."""
 
 import re
 from pathlib import Path
+
+from PIL import Image
+
+HEAVY = 50_000  # bytes of an image
 
 RULES = (
     # The label hides what stands there: "Show a solution".
@@ -19,9 +20,13 @@ RULES = (
     # The title in the sidebar lies in no landmark.
     (r'(<div class="bd-sidebar-primary bd-sidebar")>', r'\1 role="complementary" aria-label="Book">'),
     # The corner of a table with row labels is not a header.
-    (r'<th(?: class="head[^"]*")?>(?:<p></p>)?</th>', "<td></td>"),
+    (r'<th( class="[^"]*")?\s*>(?:<p></p>|&nbsp;)?</th>', r"<td\1></td>"),
     # A role that was withdrawn.
     (r' role="doc-biblioentry"', ' role="listitem"'),
+    # 1.5 MB of icons as a script, and the fonts of logos: the theme's style sheet has the icons, and asks for a font
+    # when a page shows one of it.
+    (r'<script src="[^"]*/fontawesome/[^"]*/all\.min\.js[^>]*></script>\n?', ""),
+    (r'<link rel="preload" as="font"[^>]*/fa-(?:brands|regular)-[^>]*>\n?', ""),
 )
 """Pattern and replacement. A rule leaves alone what it has changed."""
 
@@ -33,9 +38,21 @@ def accessible(html: str) -> str:
     return html
 
 
+def lighten(image: Path) -> None:
+    """Replace a PNG by a WebP of the same pixels, with half of its bytes."""
+    with Image.open(image) as opened:
+        opened.save(image.with_suffix(".webp"), lossless=True)
+    image.unlink()
+
+
 def mend_pages(folder: Path) -> None:
-    """Apply the rules to each page below a folder."""
+    """Apply the rules to each page below a folder, and lighten the heavy images in its ``_images``."""
+    heavy = [path for path in (folder / "_images").glob("*.png") if path.stat().st_size > HEAVY]
+    for path in heavy:
+        lighten(path)
+    light = {f"_images/{path.name}": f"_images/{path.stem}.webp" for path in heavy}
     for path in folder.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
-        if (changed := accessible(text)) != text:
+        changed = re.sub(r"_images/[\w.-]+", lambda name: light.get(name[0], name[0]), accessible(text))
+        if changed != text:
             path.write_text(changed, encoding="utf-8")
