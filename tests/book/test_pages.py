@@ -179,6 +179,9 @@ class TestEveryPage:
     def test_reports_no_error(self, visit):
         assert visit.complaints == []
 
+    def test_formulas_are_set(self, visit):
+        assert visit.unset == []
+
     def test_has_the_theme_asked_for(self, visit, theme):
         assert visit.theme == theme
 
@@ -259,6 +262,15 @@ class TestEveryChapter:
             assert not source.is_visible()
             fold.locator("summary").first.click()
             assert source.is_visible()
+
+
+@pytest.mark.parametrize("page", ["notebooks/01a_data_exploration", "notebooks/04a_gpt2_from_scratch"], scope="class")
+def test_on_paper_nothing_is_left_to_click_or_cut_off(tab):
+    tab.emulate_media(media="print")
+    tab.set_viewport_size({"width": 680, "height": 960})  # A4 within its margins
+    clicked = ".bd-sidebar-primary, .bd-sidebar-secondary, .prev-next-footer, button, .headerlink, details.hide"
+    assert not any(element.is_visible() for element in tab.locator(clicked).all())
+    assert tab.evaluate(OVERFLOW) == []
 
 
 def test_search_finds_a_word_of_chapter_1(contexts, address):
