@@ -1,6 +1,7 @@
 """What is changed in the built pages: what axe-core reports of the theme, pandas and docutils, and what only weighs."""
 
 import re
+from html import escape
 from pathlib import Path
 
 from PIL import Image
@@ -29,6 +30,33 @@ RULES = (
     (r'<link rel="preload" as="font"[^>]*/fa-(?:brands|regular)-[^>]*>\n?', ""),
 )
 """Pattern and replacement. A rule leaves alone what it has changed."""
+
+
+def preview(title: str, text: str, base: str, name: str) -> str:
+    """What a link to a page shows elsewhere: title, first words and picture.
+
+    Args:
+        title: of the page.
+        text: its first paragraph.
+        base: the site's address; while it is empty, the picture's is relative, which few services follow.
+        name: the page's file, relative to it.
+    """
+    words = " ".join(text.split())
+    short = words if len(words) <= 200 else words[:200].rpartition(" ")[0] + " …"
+    image = "_static/preview.png"
+    tags = {"title": title, "description": short, "type": "article", "image:alt": "A history of items and the next one"}
+    tags["image"] = base + image if base else "../" * name.count("/") + image
+    if base:
+        tags["url"] = base + name
+    lines = [f'<meta property="og:{key}" content="{escape(value)}" />' for key, value in tags.items()]
+    return "\n".join([f'<meta name="description" content="{escape(short)}" />', *lines])
+
+
+def sitemap(base: str, names: list[str]) -> str:
+    """The list of pages for search engines; ``names`` are relative to ``base``."""
+    rows = "".join(f"<url><loc>{escape(base + name)}</loc></url>\n" for name in sorted(names))
+    schema = "http://www.sitemaps.org/schemas/sitemap/0.9"
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="{schema}">\n{rows}</urlset>\n'
 
 
 def accessible(html: str) -> str:

@@ -1,8 +1,12 @@
 """What is changed in built pages: each rule meets what it is for, and changes nothing twice."""
 
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
-from pages import accessible, mend_pages
+from book_extension import finish
+from pages import accessible, mend_pages, preview, sitemap
 from PIL import Image
 
 CHANGES = {
@@ -44,3 +48,33 @@ def test_a_heavy_image_gets_lighter_and_keeps_its_pixels(tmp_path):
     assert page.read_text() == '<img src="_images/heavy.webp"><img src="_images/light.png">'
     assert sorted(path.name for path in (tmp_path / "_images").iterdir()) == ["heavy.webp", "light.png"]
     assert (np.asarray(Image.open(tmp_path / "_images" / "heavy.webp")) == pixels).all()
+
+
+def test_a_link_to_a_page_shows_title_first_words_and_picture(root):
+    tags = preview('Masks & "heads"', "word " * 100, "https://example.org/book/", "notebooks/04a.html")
+    assert '<meta property="og:title" content="Masks &amp; &quot;heads&quot;" />' in tags
+    assert '<meta property="og:image" content="https://example.org/book/_static/preview.png" />' in tags
+    assert '<meta property="og:url" content="https://example.org/book/notebooks/04a.html" />' in tags
+    assert f'<meta property="og:description" content="{"word " * 39}word …" />' in tags
+    with Image.open(root / "book" / "assets" / "preview.png") as picture:
+        assert picture.size == (1200, 630)
+    hidden = preview("Masks", "Short.", "", "notebooks/04a.html")
+    assert 'content="../_static/preview.png"' in hidden
+    assert "og:url" not in hidden
+
+
+def test_a_sitemap_lists_the_pages_of_a_public_book(tmp_path):
+    found = ElementTree.fromstring(sitemap("https://example.org/book/", ["b.html", "a.html?x&y"]))
+    places = [place.text for place in found.iter("{http://www.sitemaps.org/schemas/sitemap/0.9}loc")]
+    assert places == ["https://example.org/book/a.html?x&y", "https://example.org/book/b.html"]
+    app = SimpleNamespace(
+        builder=SimpleNamespace(format="html", get_target_uri=lambda name: f"{name}.html"),
+        env=SimpleNamespace(found_docs={"intro"}),
+        config=SimpleNamespace(html_baseurl=""),
+        outdir=tmp_path,
+    )
+    finish(app, None)
+    assert list(tmp_path.iterdir()) == []  # no address, no list
+    app.config.html_baseurl = "https://example.org/book"
+    finish(app, None)
+    assert "https://example.org/book/intro.html" in (tmp_path / "sitemap.xml").read_text()
