@@ -186,6 +186,13 @@ def classroom() -> None:
     run(PYTHON, "tools/classroom.py", Path(folder).expanduser(), os.environ.get("ONLY", ""))
 
 
+def release() -> None:
+    """Write the built book, wheel and sdist with their checksums to _build/release: [TO=folder]."""
+    setup()
+    folder = os.environ.get("TO") or BUILD / "release"
+    run(PYTHON, "tools/release.py", INDEX.parent, Path(folder).expanduser())
+
+
 def lab() -> None:
     """Open JupyterLab on the notebooks."""
     setup()
@@ -260,6 +267,7 @@ TASKS = {
         export,
         data,
         classroom,
+        release,
         lab,
         serve,
         results,
