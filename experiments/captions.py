@@ -173,7 +173,7 @@ def photo_llava(seed: int, checkpoint: Path | None = None) -> tuple[Captioner, l
     """
     for name in (ENCODER, LLM):
         require_model(name)
-    encoder, llm = load_encoder(ENCODER), load_language_model(LLM, torch.bfloat16)
+    encoder, llm = load_encoder(ENCODER), load_language_model(LLM)
     sources = [photographs(source) for source in TRAINED_ON]
     texts = [[own[0] for own in source.captions] for source in sources]
     identity = digest(seed, GRID, BATCH_SIZE, LR, WARMUP, ENCODER, LLM, texts)

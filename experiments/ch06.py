@@ -40,6 +40,7 @@ from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.lessons.preferences import direct_preferences, preference_steps
 from mmrec_helpers.llm.replies import Replies
 from mmrec_helpers.llm.summaries import ItemSummaries, describe, summarise_items
+from mmrec_helpers.recommenders.features import shuffled_items
 from mmrec_helpers.recommenders.gru4rec import GRU4Rec
 from mmrec_helpers.recommenders.mllm_msr import MLLMMSR
 from mmrec_helpers.recommenders.reranker import Reranker
@@ -89,8 +90,17 @@ RERANKED = {
 INPUTS = {"GRU4Rec on descriptions": ("words",), "GRU4Rec on features": ("image",),
           "GRU4Rec on both": ("words", "image")}  # fmt: skip
 """GRU4Rec by what it is given of the images, as in the paper's Table 1: descriptions as vectors, features, or both."""
-OF_POSTERS = {"GRU4Rec on captions": ("captions",), "GRU4Rec on captions and features": ("captions", "image")}
-"""The same by what a model of photographs writes, see ``experiments.captions``; pocket-vlm has seen drawings alone."""
+SHUFFLED = "shuffled "
+OF_POSTERS = {
+    "GRU4Rec on captions": ("captions",),
+    "GRU4Rec on captions and features": ("captions", "image"),
+    "GRU4Rec on shuffled descriptions": (SHUFFLED + "words",),
+    "GRU4Rec on shuffled features": (SHUFFLED + "image",),
+}
+"""The same by what a model of photographs writes, see ``experiments.captions``; pocket-vlm has seen drawings alone.
+Shuffled among the items an input names each of them, and says nothing of it: the control."""
+BESIDE_POSTERS = ("popularity", "GRU4Rec")
+"""Systems that see no image, with the same candidates."""
 TEXT_ENCODERS = {"words": "pocket-sbert", "captions": "minilm"}
 """Of the descriptions, and of the captions of photographs."""
 FIDELITY = "fidelity"
@@ -122,6 +132,8 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
     for data, seed in [(POCKET, seed) for seed in SEEDS] + [("movielens", 0)]:
         for name in INPUTS if data == POCKET else INPUTS | OF_POSTERS:
             cells += cells_of({name: chosen["GRU4Rec_F, both"]}, name, data=data, seed=seed, split=LEAVE_ONE_OUT)
+    for name in BESIDE_POSTERS:
+        cells += cells_of(chosen, name, data="movielens", split=LEAVE_ONE_OUT)
     cells += captions.plan(STUDY)
     return cells + [
         Cell(study=STUDY, data=POCKET, seed=seed, protocol=FIDELITY, system=name) for seed in SEEDS for name in WRITERS
@@ -216,7 +228,9 @@ def item_texts(seed: int) -> ItemSummaries:
 
 @cache
 def image_input(data: str, seed: int, kind: str) -> np.ndarray:
-    """(I + 1, F) the images' features, or vectors of what a model writes about them."""
+    """(I + 1, F) the images' features, or vectors of what a model writes about them; shuffled if the kind says so."""
+    if kind.startswith(SHUFFLED):
+        return shuffled_items(image_input(data, seed, kind.removeprefix(SHUFFLED)), np.random.default_rng(0))
     dataset = benchmark_data(data, seed)
     if kind == "image":
         encoder = ch03.IMAGE_ENCODERS.get(data, load_settings().models["clip"])

@@ -1,9 +1,11 @@
 """Chapter 6's cells: what is planned, and small runs of each kind on the tiny shop."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from experiments import ch03, ch06
 from experiments.cells import Cell
@@ -125,12 +127,25 @@ def test_texts_of_the_variants(tiny):
 
 @pytest.mark.parametrize("system", ch06.INPUTS | ch06.OF_POSTERS)
 def test_inputs_of_gru4rec(tiny, monkeypatch, system):
-    sizes = {"words": 3, "image": 5, "captions": 7}
+    sizes = {"words": 3, "image": 5, "captions": 7} | {ch06.SHUFFLED + "words": 3, ch06.SHUFFLED + "image": 5}
     monkeypatch.setattr(ch06, "image_input", lambda data, seed, kind: np.ones((tiny.num_items + 1, sizes[kind])))
     cell = Cell(study="ch06", data=POCKET, split="leave-one-out", part="test", protocol=ch06.PROTOCOL, system=system)
     gru4rec = ch06.build(cell)
     assert not gru4rec.use_ids
     assert gru4rec.features.shape[1] == sum(sizes[kind] for kind in (ch06.INPUTS | ch06.OF_POSTERS)[system])
+
+
+def test_a_shuffled_input_is_that_of_other_items(tiny, monkeypatch):
+    vectors = np.arange(tiny.num_items + 1, dtype=np.float32)[:, None].repeat(2, 1)
+    monkeypatch.setattr(ch06, "describe", lambda dataset, model: [""] * len(vectors))
+    monkeypatch.setattr(ch06, "embed_texts", lambda texts, encoder: SimpleNamespace(vectors=torch.from_numpy(vectors)))
+    ch06.image_input.cache_clear()
+    own, shuffled = (ch06.image_input(POCKET, 0, kind) for kind in ("words", ch06.SHUFFLED + "words"))
+    ch06.image_input.cache_clear()
+    assert (own == vectors).all()
+    assert (shuffled[0] == own[0]).all()
+    assert sorted(shuffled[:, 0]) == sorted(own[:, 0])
+    assert (shuffled != own).any(axis=1).mean() > 0.9
 
 
 @pytest.mark.parametrize("system", ch06.WRITERS)
