@@ -26,6 +26,7 @@ from mmrec_helpers.data.images import to_rgb
 from mmrec_helpers.display.cards import data_uri, item_card, plain, static_view, titled_rows
 from mmrec_helpers.encoders.features import embed_texts, encode_images
 from mmrec_helpers.encoders.models import Encoder, load_encoder
+from mmrec_helpers.evaluation.audit import audit_text
 from mmrec_helpers.evaluation.protocols import training_counts
 from mmrec_helpers.pocket_shop.shop import PIXELS, load_shop
 from mmrec_helpers.recommenders.base import RECORD, load_recommender
@@ -44,6 +45,12 @@ FOUND = 8
 OVERLAPS = (0.0, 0.25, 0.5, 0.75, 1.0)
 MATRIX_CATEGORIES, MATRIX_ITEMS = ("mug", "t-shirt"), 4
 """Categories of the matrix, and items of each."""
+TABLES = {
+    "two systems": "system,HR@5,MRR@5\nours,0.780,0.600\nbaseline,0.310,0.330",
+    "rounding": "system,HR@5,MAP@5\nours,0.455,0.456\nbaseline,0.455,0.457",
+    "two cut-offs": "system,HR@5,NDCG@5,HR@10,NDCG@10\nours,0.412,0.301,0.536,0.341\nbaseline,0.350,0.260,0.420,0.320",
+}
+"""Small invented tables for the audit."""
 
 
 # Models ---------------------------------------------------------------------------------------------------------------
@@ -148,6 +155,7 @@ def items_data(split: Split) -> dict[str, Any]:
         "byPopularity": ((-training_counts(split)[1:]).argsort(kind="stable") + 1).tolist(),
         "history": first_history(split),
         "columns": SHEET_COLUMNS,
+        "tables": TABLES,
         "listed": LISTED,
     }
 
@@ -243,6 +251,15 @@ def matrix_view(matrix: Mapping[str, Any], encoder: Encoder) -> str:
     return static_view(panels, "probability of each description, given an image").data
 
 
+def audit_view() -> str:
+    """The audits of the tables."""
+    panels = {
+        name: f"<pre>{plain(text)}</pre>{audit_text(text)[['verdict', 'distance']].to_html()}"
+        for name, text in TABLES.items()
+    }
+    return static_view(panels, "audits of small tables").data
+
+
 # All ------------------------------------------------------------------------------------------------------------------
 
 
@@ -267,6 +284,7 @@ def main(folder: Path) -> None:
         "recommend": list_view(dataset, system, first_history(split)),
         "search": search_view(dataset, images, encoder),
         "matrix": matrix_view(matrix, encoder),
+        "audit": audit_view(),
     }
     (folder / "static" / "live").mkdir(parents=True, exist_ok=True)
     for name, values in data.items():

@@ -12,9 +12,13 @@ from torch.nn.functional import normalize
 
 from mmrec_helpers.encoders.features import embed_texts, encode_images
 from mmrec_helpers.encoders.models import load_encoder
+from mmrec_helpers.evaluation.audit import audit_table, audit_text, read_table
+from mmrec_helpers.lessons.audit import outcomes_of, smallest_contradiction, value_ranges
 from mmrec_helpers.pocket_shop.shop import load_shop
 
 PAGE = "book/live.html"
+SCROLL = "(name) => document.querySelectorAll(`[id^=live-${name}]`).forEach((part) => part.scrollIntoView())"
+NAMES = ("recommend", "search", "matrix", "audit")
 ATOL = 1e-4
 ROUNDED = 0.0005 + ATOL  # of a number that is shown with three decimals
 TEXTS = [
@@ -52,8 +56,8 @@ def tab(browser, html):
         tab.on("request", lambda request: tab.requested.append(request.url))
         tab.on("pageerror", lambda error: tab.errors.append(str(error)))
         tab.goto((html / PAGE).as_uri())
-        for name in ("recommend", "search", "matrix"):
-            tab.locator(f"#live-{name}-static, #live-{name}").locator("visible=true").first.scroll_into_view_if_needed()
+        for name in NAMES:
+            tab.evaluate(SCROLL, name)
             tab.locator(f"#live-{name} .live-status").wait_for()
         yield tab
         assert all(url.startswith(("file:", "data:")) for url in tab.requested)
@@ -189,10 +193,54 @@ def test_the_matrix_is_that_of_python(tab, encoder, html, at):
     np.testing.assert_allclose(np.reshape(shown, expected.shape), expected, atol=0.005 + ATOL)
 
 
+def random_tables(num):
+    """Tables in CSV of random numbers, of means of random ranks, and of such means with small errors."""
+    rng = np.random.default_rng(0)
+    names = [f"{metric}@{cutoff}" for metric in ("HR", "NDCG", "MRR", "MAP", "R", "P") for cutoff in (1, 5, 10, 20)]
+    for _ in range(num):
+        columns = rng.choice([*names, "MRR", "NDCG"], size=rng.integers(1, 6), replace=False)
+        ranks = outcomes_of(40, 1, 1)
+        users = rng.integers(0, 41, 50)
+        means = np.array([value_ranges(name, ranks)[0, users].mean() for name in columns])
+        rows = rng.random(len(columns)), means, np.clip(means + rng.normal(size=len(columns)) / 500, 0, 1)
+        lines = [",".join([f"system {at}", *(f"{value:.3f}" for value in row)]) for at, row in enumerate(rows)]
+        yield "\n".join([",".join(["system", *columns]), *lines])
+
+
+def test_audits_are_those_of_python(tab):
+    tables = [*live.TABLES.values(), *random_tables(20)]
+    verdicts = set()
+    for text, rows in zip(tables, tab.evaluate("(tables) => tables.map(audit)", tables), strict=True):
+        shares, unit = read_table(text)
+        for row, expected in zip(rows, audit_table(shares, unit).itertuples(), strict=True):
+            assert (row["system"], row["verdict"]) == (expected.Index, expected.verdict), text
+            assert abs(row["distance"] - expected.distance) < ATOL
+            given = shares[expected.Index]
+            part = smallest_contradiction(given, outcomes_of(longest(given), 1, 1), unit)
+            assert row["contradiction"] == pytest.approx(part)
+            verdicts.add(row["verdict"])
+    assert verdicts == {"possible", "weak", "contradiction"}
+
+
+def longest(row):
+    return max([1, *(int(name.partition("@")[2]) for name in row if "@" in name)])
+
+
+def test_a_wrong_table_is_refused_with_its_place(tab):
+    tab.get_by_role("textbox", name="Table").fill("system,HR@5\nours,28.9")
+    tab.get_by_role("button", name="Audit", exact=True).click()
+    assert "Row 2, HR@5: 28.9 is more than 1" in tab.locator("#live-audit .live-status").inner_text()
+    assert tab.locator("#live-audit td").count() == 0
+    tab.get_by_role("button", name="two systems").click()
+    shown = [row.all_inner_texts() for row in (line.locator("td") for line in tab.locator("#live-audit tr").all()[1:])]
+    expected = audit_text(live.TABLES["two systems"])
+    assert [cells[:2] for cells in shown] == [[row.verdict, f"{row.distance:.1f}"] for row in expected.itertuples()]
+
+
 def test_without_scripts_there_are_static_views(browser, html):
     with browser.new_context(java_script_enabled=False) as context:
         tab = context.new_page()
         tab.goto((html / PAGE).as_uri())
-        for name in ("recommend", "search", "matrix"):
+        for name in NAMES:
             assert tab.locator(f"#live-{name}-static .static-view").is_visible()
             assert not tab.locator(f"#live-{name}").is_visible()

@@ -199,6 +199,35 @@ function matrixFigure({ tower, matrix }) {
   show();
 }
 
+// Figure 4: a table, and its audit -------------------------------------------------------------------------------------
+
+function auditFigure({ tables }) {
+  const input = make("textarea", { rows: 5, spellcheck: "false" });
+  const report = status(), table = make("table", { class: "live-matrix live-audit" });
+
+  function show() {
+    const start = performance.now();
+    try {
+      const rows = audit(input.value), wrong = rows.filter((row) => row.verdict === "contradiction").length;
+      const heads = ["System", "Verdict", "Distance", "Numbers that cannot hold together"];
+      const together = (row) => Object.entries(row.contradiction).map(([name, value]) => `${name} = ${+value.toFixed(6)}`).join(", ");
+      const cells = (row) => [row.verdict, row.distance.toFixed(1), together(row)].map((text) => make("td", {}, text));
+      table.replaceChildren(make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text))),
+        ...rows.map((row) => make("tr", {}, make("th", { scope: "row" }, row.system), ...cells(row))));
+      report.textContent = `${rows.length} rows, ${wrong} with a contradiction. Computed in ${(performance.now() - start).toFixed(0)} ms.`;
+    } catch (error) {
+      table.replaceChildren();
+      report.textContent = error.message;
+    }
+  }
+
+  const examples = Object.entries(tables).map(([name, text]) => button(name, () => ((input.value = text), show())));
+  input.value = Object.values(tables)[0];
+  replaceStaticView("audit", field("Table in CSV ", input),
+    make("div", { class: "live-controls" }, button("Audit", show), ...examples), report, table);
+  show();
+}
+
 // Start ----------------------------------------------------------------------------------------------------------------
 
 /** Build a figure when it comes near the window, so that the page itself opens at once. */
@@ -218,4 +247,5 @@ const loadClip = () => (clip ??= unpack(LIVE_CLIP));
 document.addEventListener("DOMContentLoaded", () => { // the data of these two come last
   whenNear("search", () => searchFigure(items, loadClip()));
   whenNear("matrix", () => matrixFigure(loadClip()));
+  whenNear("audit", () => auditFigure(items));
 });
