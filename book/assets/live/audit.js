@@ -27,15 +27,16 @@ function valueRanges(name, k) {
  * Units of the last digit by which all lists miss a row, at least: the smallest t with A w <= b + t, where w are shares
  * of users with each rank. That is the value of a game in which one side chooses w and the other a constraint.
  */
-function distance(row, unit) {
-  const names = Object.keys(row), k = longest(names), lines = [];
-  for (const name of names) {
+function distance(row, unit, k) {
+  const lines = [];
+  for (const name of Object.keys(row)) {
     const ranges = valueRanges(name, k);
     lines.push(ranges.map(([low]) => (low - row[name]) / unit), ranges.map(([, high]) => (row[name] - high) / unit));
   }
-  return valueOfGame(lines);
+  return Math.max(0, valueOfGame(lines)); // below 0 where a metric of the whole ranking leaves room
 }
 
+/** The longest list that a row describes: its largest cut-off. */
 const longest = (names) => Math.max(1, ...names.map((name) => Number(name.split("@")[1] ?? 1)));
 
 /** Value of a matrix game whose columns are chosen by the side that minimises: by the simplex method, Bland's rule. */
@@ -71,11 +72,11 @@ function valueOfGame(lines) {
 
 /** The fewest numbers of a row that no lists can have; none if the row is possible. */
 function smallestContradiction(row, unit) {
-  if (distance(row, unit) <= POSSIBLE) return {};
-  const names = Object.keys(row), all = 2 ** names.length - 1;
+  const names = Object.keys(row), k = longest(names), all = 2 ** names.length - 1;
+  if (distance(row, unit, k) <= POSSIBLE) return {};
   const parts = Array.from({ length: all }, (_, k) => names.filter((_, at) => ((all - k) >> (names.length - 1 - at)) & 1));
   parts.sort((a, b) => a.length - b.length);
-  const found = parts.find((part) => distance(Object.fromEntries(part.map((name) => [name, row[name]])), unit) > POSSIBLE);
+  const found = parts.find((part) => distance(Object.fromEntries(part.map((name) => [name, row[name]])), unit, k) > POSSIBLE);
   return Object.fromEntries(found.map((name) => [name, row[name]]));
 }
 
@@ -92,7 +93,7 @@ function audit(text) {
   if (new Set(cells.flat().map((cell) => cell.percent)).size > 1) throw new Error("Percentages and shares in one table: write all in one way.");
   const unit = Math.min(...cells.flat().map((cell) => cell.unit));
   return cells.map((shares, at) => {
-    const row = Object.fromEntries(shares.map(({ share }, column) => [metrics[column], share])), missed = distance(row, unit);
+    const row = Object.fromEntries(shares.map(({ share }, column) => [metrics[column], share])), missed = distance(row, unit, longest(metrics));
     const verdict = missed <= POSSIBLE ? "possible" : missed <= WEAK ? "weak" : "contradiction";
     return { system: lines[at][0], verdict, distance: missed, contradiction: smallestContradiction(row, unit) };
   });
