@@ -66,10 +66,13 @@ VARIANTS: dict[str, Settings] = {
     **{f"history of {length}": {"max_len": length} for length in (3, 6, 12)},
     **{f"summary of {length} tokens": {"preference_len": length} for length in (10, 20, 80)},
     **{f"{number} negatives": {"num_negatives": number} for number in (3, 5)},
+    "second training": {"seed": 1},
+    "third training": {"seed": 2},
     "1,200 users": {"max_users": 1_200},
     "all users": {"max_users": 0},
 }
-"""Rows of the paper's Table 3 and Fig. 4, a control, and sweeps: Figs. 5 and 6, negatives, users of the training."""
+"""Rows of the paper's Table 3 and Fig. 4, a control, and sweeps: Figs. 5 and 6, negatives, users of the training. Two
+more trainings of MLLM-MSR start from other weights and learn from other users, also TRAINED."""
 ON_EACH_SHOP = (FAMILY, ZERO_SHOT, TEXT_ONLY, NO_RECURRENCE, NO_IMAGES)
 """Systems on three shops, and on the first shop's split in time; all others are on the first shop."""
 BASELINES = ("popularity", "item-kNN", "GRU4Rec", "SASRec", "GRU4Rec_F, both", "SASRec_F, both")
@@ -214,10 +217,10 @@ def build(cell: Cell) -> Recommender:
         features = np.concatenate([image_input(cell.data, cell.seed, kind) for kind in kinds], axis=1)
         return GRU4Rec(features=features, use_ids=False, seed=cell.seed, name=cell.system, **cell.hyperparameters)
     texts = item_texts(cell.seed)
-    own: Settings = {"max_users": TRAINED} | VARIANTS[cell.system] | cell.hyperparameters
+    own: Settings = {"max_users": TRAINED, "seed": cell.seed} | VARIANTS[cell.system] | cell.hyperparameters
     history = texts.texts if cell.system in (TEXT_ONLY, NO_IMAGES) else texts.fused
     candidates = texts.texts if cell.system == TEXT_ONLY else texts.images
-    return MLLMMSR(history_texts=history, candidate_texts=candidates, seed=cell.seed, name=cell.system, **own)
+    return MLLMMSR(history_texts=history, candidate_texts=candidates, name=cell.system, **own)
 
 
 @cache

@@ -114,6 +114,14 @@ def test_full_ranking_is_planned_for_retrievers_and_rankers_on_one_shop(monkeypa
     assert {cell.fit for cell in cells} <= others
 
 
+def test_another_training_has_another_seed_on_the_same_shop(tiny):
+    cells = [Cell(study="ch06", data=POCKET, split="leave-one-out", part="test", protocol=ch06.PROTOCOL, system=name,
+                  hyperparameters=ch06.VARIANTS[name]) for name in (ch06.FAMILY, "second training")]  # fmt: skip
+    one, other = map(ch06.build, cells)
+    assert (one.seed, other.seed) == (0, 1)
+    assert one.history_texts == other.history_texts
+
+
 def test_texts_of_the_variants(tiny):
     texts = ch06.item_texts(0)
     cell = Cell(study="ch06", data=POCKET, split="leave-one-out", part="test", protocol=ch06.PROTOCOL, system="MSR_T")
