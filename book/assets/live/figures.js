@@ -184,8 +184,8 @@ function matrixFigure({ tower, matrix }) {
     const matched = rows.map((row, image) => row[image]);
     const loss = -matched.reduce((sum, p) => sum + Math.log(p), 0) / size;
     const hits = rows.filter((row, image) => largest(row, 1)[0] === image).length;
-    report.textContent = `Overlap ${matrix.overlaps[at].toFixed(2)}, temperature ${tau.toFixed(3)}: for ${hits} of ${size} images their own description is the most probable; InfoNCE loss ${loss.toFixed(3)}.`;
-    const caption = make("caption", {}, "P(description | image)");
+    report.textContent = `Overlap ${matrix.overlaps[at].toFixed(2)}, temperature ${tau.toFixed(3)}: for ${hits} of ${size} images their own description is the most probable; loss ${loss.toFixed(3)}.`;
+    const caption = make("caption", {}, "p(description | image)");
     const head = make("tr", {}, make("td"), ...rows.map((_, text) => make("th", { scope: "col", "aria-label": `Description ${text + 1}` }, String(text + 1))));
     table.replaceChildren(caption, head, ...rows.map((row, image) => make("tr", {},
       make("th", { scope: "row" }, make("img", { src: matrix.pictures[image], alt: `Image ${image + 1}: ${matrix.titles[image]}` })),
@@ -209,7 +209,7 @@ function auditFigure({ tables }) {
     const start = performance.now();
     try {
       const rows = audit(input.value), wrong = rows.filter((row) => row.verdict === "contradiction").length;
-      const heads = ["System", "Verdict", "Distance", "Numbers that cannot hold together"];
+      const heads = ["System", "Verdict", "Distance", "Smallest contradiction"];
       const together = (row) => Object.entries(row.contradiction).map(([name, value]) => `${name} = ${+value.toFixed(6)}`).join(", ");
       const cells = (row) => [row.verdict, row.distance.toFixed(1), together(row)].map((text) => make("td", {}, text));
       table.replaceChildren(make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text))),
