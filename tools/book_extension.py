@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from claims import NOT_RECORDED
 from classroom import TESTS, exercises, mistake, title_of
 from docutils import nodes
 from ledger import VERDICTS, Judged, judge, measure, printed_text, runs_in, with_intervals
+from pages import mend_pages, preview, sitemap
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util.docutils import SphinxDirective, SphinxRole
@@ -40,6 +41,34 @@ def drop_thebe(
     """Leave out Thebe: the book does not use it, it names a content network, and declared twice it is an error."""
     scripts = context.get("script_files", [])
     context["script_files"] = [script for script in scripts if "thebe" not in f"{script} {script.attributes}".lower()]
+
+
+def add_preview(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Add what a link to the page shows elsewhere."""
+    if doctree is None:
+        return
+    first = next((node.astext() for node in doctree.findall(nodes.paragraph)), "")
+    context["metatags"] += preview(
+        unescape(re.sub("<[^>]*>", "", context["title"])), first, address(app), f"{pagename}.html"
+    )
+
+
+def address(app: Sphinx) -> str:
+    """Where the book lies, ending in a slash; empty if it has no public address."""
+    base = app.config.html_baseurl
+    return base.rstrip("/") + "/" if base else ""
+
+
+def finish(app: Sphinx, failure: Exception | None) -> None:
+    """Make the built pages accessible, and list them for search engines if they have a public address."""
+    if failure is not None or app.builder.format != "html":
+        return
+    mend_pages(Path(app.outdir))
+    if base := address(app):
+        names = [app.builder.get_target_uri(name) for name in app.env.found_docs]
+        (Path(app.outdir) / "sitemap.xml").write_text(sitemap(base, names), encoding="utf-8")
 
 
 class StudyTime(SphinxRole):
@@ -300,6 +329,8 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     """Register with Sphinx."""
     app.connect("config-inited", follow_repository)
     app.connect("html-page-context", drop_thebe, priority=900)  # after whoever adds scripts
+    app.connect("html-page-context", add_preview)
+    app.connect("build-finished", finish)
     app.add_role("study-time", StudyTime())
     app.add_directive("course-plan", CoursePlan)
     app.add_directive("exercise-table", ExerciseTable)

@@ -16,6 +16,7 @@ BUILD = ROOT / "_build"
 INDEX = BUILD / "html" / "index.html"
 CACHE = BUILD / ".jupyter_cache"  # of executed notebooks
 STAMP = BUILD / "executed-with.txt"  # what they were executed with
+LIVE = BUILD / "live"  # what the page that computes in the browser consists of, beside its scripts
 SITE = BUILD / "gpu" / "site"  # what `make gpu` installs
 # What a reader may ask notebooks to run on.
 CHOICES = ("MMREC_PROFILE", "MMREC_DATA", "MMREC_MODELS")
@@ -92,11 +93,15 @@ def extra(name: str) -> list[str]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][name]
 
 
+def package() -> list[Path]:
+    """The files of the package."""
+    return [path for path in ROOT.glob("mmrec_helpers/**/*") if path.is_file() and path.suffix != ".pyc"]
+
+
 def executed_with() -> str:
     """What executions depend on beside the notebooks' own code: the package, the records, the lock, and the choices."""
-    package = [path for path in ROOT.glob("mmrec_helpers/**/*") if path.is_file() and path.suffix != ".pyc"]
     recorded = [path for path in ROOT.glob("book/results/*") if path.name != "notebooks.json"]
-    key = digest([*package, *recorded, ROOT / "requirements.lock"])
+    key = digest([*package(), *recorded, ROOT / "requirements.lock"])
     key += "".join(f"\n{name}={os.environ.get(name, '')}" for name in CHOICES)
     return key
 
@@ -125,7 +130,11 @@ def book() -> None:
 
 
 def build_html(*options: str | Path) -> None:
-    """Render the book; a warning is an error."""
+    """Render the book, with the models of its live page; a warning is an error."""
+    made_from, key = LIVE / "made-from.txt", digest([*package(), ROOT / "tools" / "live.py"])
+    if not made_from.exists() or made_from.read_text() != key:
+        run(PYTHON, "tools/live.py", LIVE)
+        made_from.write_text(key)
     jupyter_book = "from jupyter_book.cli.main import main; main()"  # the module does nothing under `python -m`
     run(PYTHON, "-c", jupyter_book, "build", ".", "-W", "-n", "--keep-going", "--quiet", *options)
 
@@ -184,6 +193,13 @@ def classroom() -> None:
     run(*PIP, "--constraint", "requirements.lock", *extra("classroom"))
     folder = os.environ.get("TO") or BUILD / "classroom"
     run(PYTHON, "tools/classroom.py", Path(folder).expanduser(), os.environ.get("ONLY", ""))
+
+
+def release() -> None:
+    """Write the built book, wheel and sdist with their checksums to _build/release: [TO=folder]."""
+    setup()
+    folder = os.environ.get("TO") or BUILD / "release"
+    run(PYTHON, "tools/release.py", INDEX.parent, Path(folder).expanduser())
 
 
 def lab() -> None:
@@ -260,6 +276,7 @@ TASKS = {
         export,
         data,
         classroom,
+        release,
         lab,
         serve,
         results,

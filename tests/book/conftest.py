@@ -1,15 +1,20 @@
-"""The rendered book, a server for it on this machine only, and a headless browser."""
+"""The rendered book, a server for it on this machine only, a headless browser, and axe-core for its pages."""
 
+import base64
 import functools
+import hashlib
 import http
 import http.server
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 from pathlib import Path
 
 import pytest
+
+from mmrec_helpers.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -18,6 +23,8 @@ BROWSERS += ("/Applications/Chromium.app/Contents/MacOS/Chromium",)
 # The browser itself must be quiet too: no updates, no reports, no start page.
 FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
 FLAGS += ["--disable-sync", "--no-first-run"]
+AXE = "4.14.1"  # under the MPL 2.0: fetched for the tests, no part of the book
+AXE_SHA512 = "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +70,23 @@ def browser():
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def axe():
+    """The script of axe-core, which checks a loaded page; npm fetches it once into the book's cache."""
+    folder = load_settings().cache / "npm"
+    path = folder / f"axe-core-{AXE}.tgz"
+    if not path.exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip(f"no npm, and {path} does not exist: install Node.js to check the pages with axe-core")
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [npm, "pack", "--silent", "--fetch-retries=1", f"axe-core@{AXE}"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"npm cannot fetch axe-core {AXE}: {done.stderr.strip()[-500:]}")
+    found = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
+    assert found == AXE_SHA512, f"{path} is not the file that was published: delete it"
+    with tarfile.open(path) as archive:
+        return archive.extractfile("package/axe.min.js").read().decode()

@@ -42,6 +42,7 @@ async () => {
   return {
     theme: document.documentElement.dataset.theme,
     headings: [...document.querySelectorAll("h1")].filter((heading) => heading.checkVisibility()).map((heading) => heading.innerText.trim()),
+    unset: [...document.querySelectorAll("mjx-merror")].map((formula) => formula.textContent),
     silent: images.filter((image) => !image.alt.trim()).map(name),
     broken: images.filter((image) => !image.naturalWidth).map(name),
     glassy: images.filter((image) => image.closest("article") && image.naturalWidth && !opaque(image)).map(name),

@@ -1,5 +1,7 @@
 """The built book in a browser: no other host, no errors, readable in each theme and width, folds and search work."""
 
+import gzip
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
@@ -17,6 +19,16 @@ CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 THEMES = ("light", "dark")
 WIDTHS = (1280, 390)
 PUBLIC = bool(yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"])
+# Theme, width, and the pages on which axe-core looks at them: what it reports hardly depends on either.
+SAMPLE = ("book/intro", "book/claims", "book/references", "search", "notebooks/03d_sampled_evaluation")
+VIEWS = {("light", 1280): PAGES, ("dark", 1280): SAMPLE, ("light", 390): SAMPLE}
+VIOLATIONS = """async () => {
+  document.querySelectorAll("details").forEach((fold) => (fold.open = true));
+  const { violations } = await axe.run(document, { resultTypes: ["violations"] });
+  return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 120)}`));
+}"""
+MOST_BYTES = 1_500_000  # of a page with all that it loads, as a web server sends it: what is text is compressed
+TEXTS = {".html", ".css", ".js", ".svg", ".json"}
 OVERFLOW = """() => {
   const root = document.documentElement, wide = [...document.querySelectorAll("article *")];
   const out = wide.filter((element) => element.getBoundingClientRect().right > innerWidth + 1).slice(0, 5);
@@ -92,7 +104,7 @@ class Visit:
     """A page in one theme: what it asked for, what it complained of, and the survey of it."""
 
     def __init__(self, context, address, page):
-        self.elsewhere, self.complaints, self.overflow = [], [], {}
+        self.elsewhere, self.complaints, self.overflow, self.files = [], [], {}, set()
         tab = context.new_page()
         tab.on("request", lambda request: self.request(request.url, address))
         tab.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
@@ -108,6 +120,20 @@ class Visit:
     def request(self, url, address):
         if not url.startswith((address, "data:", "blob:")):
             self.elsewhere.append(url)
+        elif url.startswith(address):
+            self.files.add(unquote(urlsplit(url).path).lstrip("/"))
+
+
+@pytest.fixture(scope="module")
+def weight(html):
+    """Bytes of a built file as it is sent."""
+
+    @cache
+    def weigh(name):
+        content = (html / name).read_bytes()
+        return len(gzip.compress(content, 6) if Path(name).suffix in TEXTS else content)
+
+    return weigh
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +179,9 @@ class TestEveryPage:
     def test_reports_no_error(self, visit):
         assert visit.complaints == []
 
+    def test_formulas_are_set(self, visit):
+        assert visit.unset == []
+
     def test_has_the_theme_asked_for(self, visit, theme):
         assert visit.theme == theme
 
@@ -168,9 +197,23 @@ class TestEveryPage:
     def test_text_stands_out(self, visit):
         assert visit.faint == []
 
+    def test_is_light(self, visit, weight):
+        assert sum(map(weight, visit.files)) < MOST_BYTES, sorted(visit.files, key=weight)[-5:]
+
     @pytest.mark.parametrize("width", WIDTHS)
     def test_does_not_scroll_sideways(self, visit, width):
         assert visit.overflow[width] == []
+
+
+@pytest.mark.parametrize(("theme", "width", "page"), [(*view, page) for view, pages in VIEWS.items() for page in pages])
+def test_axe_finds_no_violation(axe, contexts, address, theme, width, page):
+    tab = contexts[theme].new_page()
+    tab.set_viewport_size({"width": width, "height": 900})
+    tab.goto(f"{address}/{page}.html")
+    tab.evaluate("() => window.MathJax?.startup?.promise.then(() => null)")
+    tab.evaluate(axe)
+    assert tab.evaluate(VIOLATIONS) == []
+    tab.close()
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -221,8 +264,29 @@ class TestEveryChapter:
             assert source.is_visible()
 
 
+@pytest.mark.parametrize("page", ["notebooks/01a_data_exploration", "notebooks/04a_gpt2_from_scratch"], scope="class")
+def test_on_paper_nothing_is_left_to_click_or_cut_off(tab):
+    tab.emulate_media(media="print")
+    tab.set_viewport_size({"width": 680, "height": 960})  # A4 within its margins
+    clicked = ".bd-sidebar-primary, .bd-sidebar-secondary, .prev-next-footer, button, .headerlink, details.hide"
+    assert not any(element.is_visible() for element in tab.locator(clicked).all())
+    assert tab.evaluate(OVERFLOW) == []
+
+
 def test_search_finds_a_word_of_chapter_1(contexts, address):
     tab = contexts["light"].new_page()
     tab.goto(f"{address}/search.html?q=leakage")
     tab.locator("#search-results a[href*='01b_splits_and_leakage']").first.wait_for(timeout=10_000)
     tab.close()
+
+
+def test_search_finds_each_term_of_the_glossary(contexts, address, soup):
+    terms = {f"#{term['id']}": term.get_text() for term in soup("book/glossary.html").select("dl.glossary dt")}
+    assert len(terms) > 100
+    tab = contexts["light"].new_page()
+    tab.goto(f"{address}/search.html?q=leakage")
+    tab.locator("#search-results a").first.wait_for(timeout=10_000)  # the index is there
+    ask = "(term) => Search._performSearch(...Search._parseQuery(term)).map(([page, , anchor]) => [page, anchor])"
+    found = {anchor: tab.evaluate(ask, term.rstrip("#")) for anchor, term in terms.items()}
+    tab.close()
+    assert [terms[anchor] for anchor, hits in found.items() if ["book/glossary", anchor] not in hits] == []
