@@ -585,8 +585,8 @@ MISTAKES = {
     "check_between_shops": (  # all of the scatter, also what the users explain
         """
         def between_shops(means, errors):
-            users, tau = np.mean(errors**2), means.std(ddof=1)
-            return means.mean(), tau, np.sqrt((tau**2 + users) / len(means))
+            users, rest = np.mean(errors**2), means.std(ddof=1)
+            return means.mean(), rest, np.sqrt((rest**2 + users) / len(means))
         """,
         "take off what the users explain",
     ),
