@@ -743,6 +743,37 @@ def test_a_ranker_of_a_retrievers_items_gains_behind_popularity_and_loses_behind
     assert np.round(gaps, 3).tolist() == [[0.016, 0.009, 0.024], [0.011, 0.005, 0.017], [-0.010, -0.020, 0.001]]
 
 
+def test_a_second_shop_changes_the_ablations_of_chapter_6(runs_of):
+    """Notebook 06f, below the tables of the shops and of the trainings."""
+    tested = {"data": POCKET, "split": LEAVE_ONE_OUT, "part": "test", "protocol": ch06.PROTOCOL}
+    runs = runs_of("ch06", **tested, seed=1)
+    second = {name: compare(runs, name, "MLLM-MSR", "AUC") for name in ("MSR_NR", "MSR_T", "TALLRec", "zero-shot")}
+    rounded = {name: gap[["mean", "ci_low", "ci_high"]].round(3).tolist() for name, gap in second.items()}
+    assert rounded["MSR_NR"] == [0.078, 0.059, 0.096]
+    assert rounded["MSR_T"] == [0.057, 0.038, 0.075]
+    assert rounded["TALLRec"] == [-0.022, -0.047, 0.003]
+    assert rounded["zero-shot"] == [-0.057, -0.078, -0.034]
+    words = compare(runs, "GRU4Rec on descriptions", "GRU4Rec on features", "AUC")
+    assert words[["mean", "ci_low", "ci_high"]].round(3).tolist() == [0.016, 0.007, 0.026]
+    own = {run.system: run.metric("AUC").mean() for run in runs_of("ch06", **tested, seed=0)}
+    trainings = [own[name] for name in ("MLLM-MSR", "second training", "third training")]
+    assert np.round(trainings, 3).tolist() == [0.695, 0.681, 0.627]
+    assert max(run.metric("AUC").mean() for run in runs if run.system == "MLLM-MSR") < min(trainings)
+
+
+def test_descriptions_of_posters_are_item_numbers(runs_of):
+    """Notebook 06f, below the tables of the posters."""
+    runs = runs_of("ch06", data="movielens", part="test")
+    own = {run.system.removeprefix("GRU4Rec on "): run.metric("AUC") for run in runs}
+    means = {name: round(float(values.mean()), 3) for name, values in own.items()}
+    assert [means[name] for name in ("descriptions", "captions", "features")] == [0.727, 0.733, 0.626]
+    assert [means[name] for name in ("popularity", "GRU4Rec", "shuffled descriptions")] == [0.723, 0.885, 0.721]
+    gaps = {kind: mean_interval(own[kind] - own[f"shuffled {kind}"]) for kind in ("descriptions", "features")}
+    assert np.round(gaps["descriptions"], 3).tolist() == [0.006, -0.011, 0.022]
+    assert np.round(gaps["features"], 3).tolist() == [-0.086, -0.116, -0.055]
+    assert all(len(values) == 610 for values in own.values())
+
+
 def test_every_fold_has_the_same_order_of_systems_in_chapter_6(runs_of):
     for fold in ch06.FOLDS:
         own = {run.system: run.metric("AUC").mean() for run in runs_of("ch06", data=POCKET, split=fold, part="test")}

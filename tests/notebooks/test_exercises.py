@@ -563,6 +563,33 @@ MISTAKES = {
         """,
         "draw whole rows",
     ),
+    "check_cider_of_words": (  # words of a set, each counted once
+        """
+        def cider_of_words(texts, references):
+            images = [{*" ".join(own).split()} for own in references]
+
+            def vector(text):
+                counts = {w: sum(w in own for own in images) for w in text.split()}
+                weigh = {w: np.log(len(texts) / max(n, 1)) for w, n in counts.items()}
+                length = np.linalg.norm([*weigh.values()]) or 1.0
+                return {w: value / length for w, value in weigh.items()}
+
+            def cosine(one, other):
+                return sum(value * other.get(w, 0.0) for w, value in one.items())
+
+            rows = zip(map(vector, texts), references)
+            return np.array([np.mean([cosine(v, vector(r)) for r in own]) for v, own in rows])
+        """,
+        "as often as they occur",
+    ),
+    "check_between_shops": (  # all of the scatter, also what the users explain
+        """
+        def between_shops(means, errors):
+            users, rest = np.mean(errors**2), means.std(ddof=1)
+            return means.mean(), rest, np.sqrt((rest**2 + users) / len(means))
+        """,
+        "take off what the users explain",
+    ),
     "check_users_needed": (
         "lambda differences, effect: int(1.96 * np.std(differences, ddof=1) / effect)",
         "the width falls with the root",
