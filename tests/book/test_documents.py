@@ -4,6 +4,8 @@ import re
 
 import yaml
 
+from notebooks import WIDGET_VIEW
+
 NUM_CHAPTERS = 9
 
 
@@ -49,6 +51,12 @@ def test_each_chapter_has_a_page_with_its_notebooks_and_exercises(root):
         assert named <= set(re.findall(r"Exercise (\d\.\d+):", cells))
         goals = re.findall(r"^- .*exercise \d.*$", text, re.MULTILINE)
         assert 3 <= len(goals) == text.count("\n- ") <= 5
+
+
+def test_what_make_book_executed_is_rendered_with_static_views(root):
+    """Stored outputs lack the views of widgets; what was just executed has them, and they are dead on a page."""
+    config = yaml.safe_load((root / "_config.yml").read_text())["sphinx"]["config"]
+    assert ["html", WIDGET_VIEW, None] in config["nb_mime_priority_overrides"]
 
 
 def test_the_map_marks_the_path_of_six_steps(root):
