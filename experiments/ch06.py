@@ -12,6 +12,7 @@ from experiments import captions, ch03
 from experiments.cells import Cell
 from experiments.datasets import (
     LEAVE_ONE_OUT,
+    NEXT_DAY,
     NUM_FOLDS,
     POCKET,
     SEEDS,
@@ -19,6 +20,7 @@ from experiments.datasets import (
     benchmark_data,
     benchmark_split,
     open_data,
+    require_model,
     stamp_of,
 )
 from experiments.record import recorded
@@ -106,6 +108,16 @@ BESIDE_POSTERS = ("popularity", "GRU4Rec")
 """Systems that see no image, with the same candidates."""
 TEXT_ENCODERS = {"words": "pocket-sbert", "captions": "minilm"}
 """Of the descriptions, and of the captions of photographs."""
+REAL = {"microlens": LEAVE_ONE_OUT, "hm-week": NEXT_DAY}
+"""Real data -> split. Of MicroLens there are titles; of hm-week titles, and captions of the photographs, see
+``experiments.captions``."""
+ON_REAL_DATA = (FAMILY, ZERO_SHOT, TEXT_ONLY)
+REAL_BASELINES = ("popularity", "item-kNN", "GRU4Rec", "SASRec")
+REAL_EVALUATED = 250
+"""Users that are tested on real data."""
+_REAL: Settings = {"llm": "smollm2", "writer": "smollm2", "lr": 1e-3, "max_len": 12}
+REAL_SETTINGS = {"microlens": _REAL | {"max_users": 95}, "hm-week": _REAL | {"max_users": 165}}
+"""Of a larger language model, without a search. The users of the training have about 500 positives."""
 FIDELITY = "fidelity"
 WRITERS = ("recurrent", "direct", "another user's", "counted", "counted, last 6")
 """Whence preferences come that are compared with the true tastes."""
@@ -138,6 +150,10 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
     for name in BESIDE_POSTERS:
         cells += cells_of(chosen, name, data="movielens", split=LEAVE_ONE_OUT)
     cells += captions.plan(STUDY)
+    for data, split in REAL.items():
+        real: dict[str, Settings | None] = {name: REAL_SETTINGS[data] for name in ON_REAL_DATA}
+        for name in (*ON_REAL_DATA, *REAL_BASELINES):
+            cells += cells_of(chosen | real, name, data=data, split=split)
     return cells + [
         Cell(study=STUDY, data=POCKET, seed=seed, protocol=FIDELITY, system=name) for seed in SEEDS for name in WRITERS
     ]
@@ -171,16 +187,17 @@ def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
     elif first.system == captions.SYSTEM:
         yield from captions.run(cells, checkpoint)
     else:
-        split = with_fewer_users(benchmark_split(first.data, first.seed, first.split), first.seed)
+        number = REAL_EVALUATED if first.data in REAL else EVALUATED
+        split = with_fewer_users(benchmark_split(first.data, first.seed, first.split), first.seed, number)
         yield from run_system(partial(build, first), cells, checkpoint, under=partial(under, first, split), split=split)
 
 
-def with_fewer_users(split: Split, seed: int) -> Split:
-    """The split with EVALUATED users to validate and to test, the same for every system; all train."""
+def with_fewer_users(split: Split, seed: int, number: int) -> Split:
+    """The split with a number of users to validate and to test, the same for every system; all train."""
     users, part = split.dataset.interactions["user"].to_numpy(), split.part.copy()
-    for number in (PARTS.index("valid"), PARTS.index("test")):
-        kept = np.random.default_rng(seed).permutation(np.unique(users[part == number]))[:EVALUATED]
-        part[(part == number) & ~np.isin(users, kept)] = PARTS.index("unused")
+    for held_out in (PARTS.index("valid"), PARTS.index("test")):
+        kept = np.random.default_rng(seed).permutation(np.unique(users[part == held_out]))[:number]
+        part[(part == held_out) & ~np.isin(users, kept)] = PARTS.index("unused")
     return replace(split, part=part)
 
 
@@ -216,7 +233,7 @@ def build(cell: Cell) -> Recommender:
     if kinds := (INPUTS | OF_POSTERS).get(cell.system):
         features = np.concatenate([image_input(cell.data, cell.seed, kind) for kind in kinds], axis=1)
         return GRU4Rec(features=features, use_ids=False, seed=cell.seed, name=cell.system, **cell.hyperparameters)
-    texts = item_texts(cell.seed)
+    texts = real_texts(cell.data) if cell.data in REAL else item_texts(cell.seed)
     own: Settings = {"max_users": TRAINED, "seed": cell.seed} | VARIANTS[cell.system] | cell.hyperparameters
     history = texts.texts if cell.system in (TEXT_ONLY, NO_IMAGES) else texts.fused
     candidates = texts.texts if cell.system == TEXT_ONLY else texts.images
@@ -227,6 +244,19 @@ def build(cell: Cell) -> Recommender:
 def item_texts(seed: int) -> ItemSummaries:
     """What models write about the items of a shop."""
     return summarise_items(benchmark_data(POCKET, seed), "pocket-lm", "pocket-vlm")
+
+
+@cache
+def real_texts(data: str) -> ItemSummaries:
+    """Titles, and captions of the photographs where there are any; a model would not summarise a title."""
+    for name in ("smollm2", *((captions.ENCODER,) if data == "hm-week" else ())):
+        require_model(name)
+    dataset = benchmark_data(data, 0)
+    titles = [title or "" for title in dataset.column("title")]
+    if data != "hm-week":
+        return ItemSummaries(titles, [], titles)
+    images = captions.item_captions(dataset)
+    return ItemSummaries(titles, images, [", ".join(filter(None, pair)) for pair in zip(titles, images, strict=True)])
 
 
 @cache

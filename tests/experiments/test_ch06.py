@@ -43,7 +43,8 @@ def validated(system, lr, number):
 def test_plan_follows_the_search(monkeypatch):
     monkeypatch.setattr(ch06, "baseline_settings", lambda runs: {name: {} for name in ch06.BASELINES})
     first = ch06.plan([])
-    assert {cell.part for cell in first if cell.system in ch06.TUNED} == {"valid"}
+    searched = [cell for cell in first if cell.system in ch06.TUNED and cell.data == POCKET]
+    assert {cell.part for cell in searched} == {"valid"}
     runs = [validated(name, lr, -abs(np.log2(lr / 4e-3))) for name in ch06.TUNED for lr in (2e-3, 4e-3, 8e-3)]
     whole = [cell for cell in ch06.plan(runs) if cell.part == "test" and cell.seed == 0]
     on_first = [cell for cell in whole if cell.split == "leave-one-out" and cell.data == POCKET]
@@ -54,11 +55,11 @@ def test_plan_follows_the_search(monkeypatch):
 
 def test_fewer_users_are_tested_and_all_train(tiny):
     split = tiny.leave_one_out()
-    fewer = ch06.with_fewer_users(split, seed=0)
+    fewer = ch06.with_fewer_users(split, 0, 5)
     assert (fewer.part[split.part == PARTS.index("train")] == PARTS.index("train")).all()
     for part in ("valid", "test"):
         assert len(fewer.queries(part)) == 5
-    again = ch06.with_fewer_users(split, seed=0)
+    again = ch06.with_fewer_users(split, 0, 5)
     assert (again.part == fewer.part).all()
 
 
@@ -75,6 +76,25 @@ def test_a_baseline_learns_from_the_users_of_mllm_msr_and_ranks_for_all(tiny, mo
     assert {*seen[0].interactions("train")["user"]} == {*msr.positives(split)[0].tolist()}
     ((_, run),) = ch06.run([cell], tmp_path / "training.pt")
     assert (run.system, len(run.users)) == (cell.system, 5)
+
+
+@pytest.mark.parametrize("data", ch06.REAL)
+def test_on_real_data_titles_and_captions_stand_in_the_prompt(tiny, monkeypatch, tmp_path, data):
+    captions = ["", *(f"caption {item}" for item in range(1, tiny.num_items + 1))]
+    monkeypatch.setattr(ch06.captions, "item_captions", lambda dataset: captions)
+    monkeypatch.setattr(ch06, "require_model", lambda name: None)
+    monkeypatch.setattr(ch06, "REAL_EVALUATED", 3)
+    ch06.real_texts.cache_clear()
+    settings = ch06.REAL_SETTINGS[data] | {"llm": "pocket-instruct", "writer": "pocket-instruct", "max_users": 2}
+    cell = Cell(study="ch06", data=data, split=ch06.REAL[data], part="test", protocol=ch06.PROTOCOL, system="MLLM-MSR",
+                hyperparameters=settings)  # fmt: skip
+    system, title = ch06.build(cell), tiny.column("title")[1]
+    shown = data == "hm-week"
+    assert system.history_texts[1] == (f"{title}, caption 1" if shown else title)
+    assert system.candidate_texts == (captions if shown else [])
+    ((_, run),) = ch06.run([cell], tmp_path / "training.pt")
+    assert (len(run.users), run.stamp["cost"]["parameters"] > 0) == (3, True)
+    ch06.real_texts.cache_clear()
 
 
 @pytest.mark.parametrize("system", ["MLLM-MSR", "TALLRec", "zero-shot"])
