@@ -34,6 +34,12 @@ class Encoder:
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name, self.device = folder, name, load_settings().device
 
+    def try_out(self, texts: bool = False) -> None:
+        """Encode one image, or one text: some damage shows only in use."""
+        vectors = self.texts(["?"])[0] if texts else self.images([Image.new("RGB", (9, 9))])
+        if not vectors.isfinite().all():
+            raise ValueError("its vectors are not finite")
+
     def images(self, images: list[Image.Image]) -> torch.Tensor:
         """(B, D) vectors of B images in RGB."""
         raise ValueError(f"{self.name} encodes no images; there are {CHOICES}")
@@ -103,9 +109,9 @@ class _DualEncoder(_TransformersEncoder):
     def __init__(self, folder: Path, name: str) -> None:
         super().__init__(folder, name)
         self.max_len = self.model.config.text_config.max_position_embeddings
-        with usable(folder):  # some damage to the tokenizer or the processor shows only in use
-            self.images([Image.new("RGB", (9, 9))])
-            self.texts(["?"])
+        with usable(folder):
+            self.try_out()
+            self.try_out(texts=True)
 
     @cached_property
     def processor(self) -> "BaseImageProcessor":
@@ -144,7 +150,7 @@ class _SentenceEncoder(_TransformersEncoder):
         with usable(folder):
             limits = (self.tokenizer.model_max_length, self.model.config.max_position_embeddings)
             self.max_len = config.get("max_seq_length") or min(limits)
-            self.texts(["?"])
+            self.try_out(texts=True)
 
     @torch.inference_mode()
     def texts(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -178,9 +184,14 @@ class _TimmEncoder(Encoder):
             model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
             if missing := set(model.state_dict()) - set(stored):  # timm leaves them random
                 raise ValueError(f"the weights lack {min(missing)}")
+            given = read_json(folder / "config.json").get("pretrained_cfg", {})
+            for key in ("mean", "std"):
+                if key in given and not (isinstance(given[key], list) and len(given[key]) == 3):
+                    raise ValueError(f"{key} is not one number a colour")  # timm would take its default
             config = timm.data.resolve_model_data_config(model)
             self.transform = timm.data.create_transform(**config, is_training=False)
-        self.model = model.to(self.device)
+            self.model = model.to(self.device)
+            self.try_out()
 
     def random_model(self) -> torch.nn.Module:
         import timm

@@ -599,6 +599,30 @@ def test_damage_of_a_tokenizer_is_named_when_an_encoder_is_loaded(tmp_path, name
         load_encoder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("pocket-clip", {"image_std": 0}),
+        ("pocket-siglip", {"image_std": [0.5, 0, 0.5]}),
+        ("pocket-resnet", {"std": [0.5, 0, 0.5]}),
+        ("pocket-resnet", {"mean": 3}),
+        ("pocket-resnet", {"mean": [0.5, 0.5]}),
+        ("pocket-resnet", {"std": []}),
+        ("pocket-resnet", {"input_size": [3, 64, 0]}),
+        ("pocket-resnet", {"input_size": [3, -1, 64]}),
+        ("pocket-resnet", {"crop_pct": -1}),
+    ],
+)
+def test_damage_of_what_images_are_normalised_by_is_named(tmp_path, name, change):
+    copytree(checkpoints.WEIGHTS / name, tmp_path, dirs_exist_ok=True)
+    path = next(path for path in (tmp_path / "preprocessor_config.json", tmp_path / "config.json") if path.exists())
+    content = json.loads(path.read_text())
+    content.get("pretrained_cfg", content).update(change)  # timm's are within config.json
+    write(path, content)
+    with pytest.raises(ValueError, match=f"^{tmp_path} has no usable encoder .*fetch it again"):
+        load_encoder(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["x" * 5_000, "a/" + "x" * 5_000, "~nobody-of-this-name/model", "a\0b"])
 def test_a_name_that_cannot_be_is_refused(name, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
