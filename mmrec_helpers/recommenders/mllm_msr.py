@@ -291,8 +291,7 @@ class MLLMMSR(BaseRecommender):
             prefix, is_short = self.prefix(profile)
             encoder, suffixes = llm.after(prefix), [self.suffixes[item] for item in candidates[row]]
             self.num_truncated += is_short
-            order = np.argsort([len(suffix) for suffix in suffixes], kind="stable")
-            for part in np.split(order, range(TOGETHER, len(order), TOGETHER)):
+            for part in similar([len(suffix) for suffix in suffixes]):
                 hidden = last_hidden(encoder, [suffixes[column] for column in part], self.embed)
                 scores[row, part] = log_odds(llm, hidden, *self.answers).cpu().numpy()
             self.num_unanswered += self.probability(hidden[:1]) < MIN_PROBABILITY
@@ -302,3 +301,13 @@ class MLLMMSR(BaseRecommender):
         """Of yes and no together, at (1, D) a hidden state."""
         yes, no = self.answers
         return float(self.language_model.logits(hidden).float().softmax(1)[0, [*yes, *no]].sum())
+
+
+def similar(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows from the shortest to the longest, in parts of TOGETHER at most, so that little of a part is padding."""
+    parts: list[list[int]] = []
+    for row in np.argsort(lengths, kind="stable").tolist():
+        if not parts or len(parts[-1]) == TOGETHER or lengths[row] > 1.5 * lengths[parts[-1][0]] + 8:
+            parts.append([])
+        parts[-1].append(row)
+    return parts

@@ -215,6 +215,14 @@ def test_only_candidates_are_asked_and_their_prefix_once(fitted, planted, monkey
     assert len(rows) == (7 + 6) * len(queries)
 
 
+def test_candidates_of_similar_lengths_are_processed_together():
+    lengths = [30, 9, 200, 31, 12, 12, 1_700]
+    parts = mllm_msr.similar(lengths)
+    assert parts == [[1, 4, 5], [0, 3], [2], [6]]
+    assert [len(part) for part in mllm_msr.similar([5] * 150)] == [64, 64, 22]
+    assert mllm_msr.similar([]) == []
+
+
 def test_the_catalogue_is_ranked_by_a_reranker(fitted, make, planted):
     two = Reranker(Popularity(), make(), top=6).fit(planted)
     queries = planted.queries("test")
