@@ -669,6 +669,23 @@ MISTAKES = {
         """,
         "factor of temperature squared",
     ),
+    "check_ring_all_reduce": (  # whole vectors go around
+        """
+        def ring_all_reduce(vectors):
+            n, dim = np.shape(vectors)
+            return sum(np.roll(vectors, turn, axis=0) for turn in range(n)), (n - 1) * dim
+        """,
+        "whole vectors were sent",
+    ),
+    "check_machines": (  # the load is divided by the shards
+        """
+        def machines(items, dim, rate, ms, memory, cores):
+            shards = int(np.ceil(4 * dim * items / (1e9 * memory)))
+            seconds = ms / 1000 * items / shards / 1e6
+            return shards, int(np.ceil(rate / shards * seconds / (0.5 * cores)))
+        """,
+        "not in one of them",
+    ),
     "check_inverted_lists": (  # positions in the visited lists
         """
         def inverted_lists(items, centres):
