@@ -142,18 +142,42 @@ def test_setup_cell_without_package_and_address_says_what_to_do(monkeypatch):
         exec(tool.SETUP_CELL.format(url=""), {})
 
 
-def test_setup_cell_on_colab_holds_preinstalled_packages(monkeypatch, tmp_path):
+@pytest.fixture
+def colab(monkeypatch, tmp_path):
+    """A machine without the package and the book, on which nothing is really fetched: the commands that it gets."""
     calls = []
+
+    def fetch(command):
+        calls.append(command)
+        if command[0] == "git":
+            (command[-1] / "notebooks").mkdir(parents=True)
+
     without_helpers(monkeypatch)
     monkeypatch.setattr(subprocess, "check_output", lambda command, **options: calls.append(command) or "numpy==1.0\n")
-    monkeypatch.setattr(subprocess, "check_call", calls.append)
+    monkeypatch.setattr(subprocess, "check_call", fetch)
     monkeypatch.chdir(tmp_path)
+    return calls
+
+
+def test_setup_cell_on_colab_holds_preinstalled_packages_and_goes_to_the_records(colab, tmp_path):
     exec(tool.SETUP_CELL.format(url="https://example.org/book"), {})
-    listing, install = calls
+    clone, listing, install = colab
+    book = tmp_path / "mmrec-book"
+    assert clone == ["git", "clone", "-q", "--depth", "1", "https://example.org/book", book]
     assert listing[1:] == ["-m", "pip", "list", "--format=freeze"]
-    assert install[1:-2] == ["-m", "pip", "install", "-q", "-c"]
-    assert install[-1] == "mmrec-helpers @ git+https://example.org/book"
-    assert install[-2].read_text() == "numpy==1.0\n"
+    assert install[1:] == ["-m", "pip", "install", "-q", "-c", book / "held.txt", book]
+    assert (book / "held.txt").read_text() == "numpy==1.0\n"
+    assert Path.cwd() == book / "notebooks"
+
+
+def test_setup_cell_goes_to_the_records_after_a_restart_too_and_stays_there(colab, tmp_path, monkeypatch):
+    exec(tool.SETUP_CELL.format(url="https://example.org/book"), {})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: "installed")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # a kernel that was restarted, and a cell that is run again
+        exec(tool.SETUP_CELL.format(url="https://example.org/book"), {})
+        assert Path.cwd() == tmp_path / "mmrec-book" / "notebooks"
+    assert len(colab) == 3
 
 
 # The rules -------------------------------------------------------------------------------------------------------

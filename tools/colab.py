@@ -1,0 +1,136 @@
+"""Run notebooks as Colab would: in Python 3.12 with Colab's preinstalled versions, and nothing of the book but its text.
+
+The environment is made once, from ``tools/colab.txt``. A notebook lies alone in a folder; its setup cell, with the
+address of this clone, fetches the last commit and installs the package. No preinstalled version may change.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+
+import nbformat
+
+import notebooks
+from mmrec_helpers.settings import load_settings
+
+ROOT = Path(__file__).resolve().parent.parent
+PINS = Path(__file__).with_name("colab.txt")
+WEEKS = 10
+"""Weeks after which every notebook has run, if a tenth of them runs each week."""
+PROGRAM = "import sys; raise SystemExit(f'{sys.version_info[0]}.{sys.version_info[1]}' != sys.argv[1])"
+
+
+def interpreter(wanted: str = "3.12") -> str:
+    """Colab's Python: COLAB_PYTHON, or what this machine calls it; if it has none, this one."""
+    for name in (os.environ.get("COLAB_PYTHON"), f"python{wanted}"):
+        program = name and shutil.which(name)
+        if program and not subprocess.run([program, "-c", PROGRAM, wanted], capture_output=True).returncode:
+            return program
+    print(f"No Python {wanted}: COLAB_PYTHON can name one. This is not Colab's: {sys.version.split()[0]}")
+    return sys.executable
+
+
+def versions(python: Path) -> dict[str, str]:
+    """Package -> version, of an environment."""
+    listing = subprocess.check_output([python, "-m", "pip", "list", "--format=json"], text=True, env=environment())
+    return {row["name"]: row["version"] for row in json.loads(listing)}
+
+
+def environment() -> dict[str, str]:
+    """This process' environment, without what would let a notebook find the book, and with a cache of its own."""
+    own = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return own | {"MMREC_CACHE": str(load_settings().cache / "colab" / "cache")}
+
+
+def prepare(home: Path, program: str) -> tuple[Path, dict[str, str]]:
+    """The environment's Python and its preinstalled versions; made if it is missing, and cleared of what came later."""
+    python, record = home / "bin" / "python", home / "preinstalled.json"
+    if not record.exists() or record.stat().st_mtime < PINS.stat().st_mtime:
+        print(f"Installing {PINS.name} into {home} (some GB, minutes) ...", flush=True)
+        subprocess.run([program, "-m", "venv", "--clear", home], check=True)
+        command = [python, "-m", "pip", "--disable-pip-version-check", "install", "-q", "-r", PINS]
+        subprocess.run(command, check=True, env=environment())
+        record.write_text(json.dumps(versions(python), indent=1))
+    held = json.loads(record.read_text())
+    if added := sorted(set(versions(python)) - set(held)):
+        subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", *added], check=True, env=environment())
+    if moved := changes(held, versions(python)):
+        raise SystemExit(f"{home} is not as it was installed, delete it: {', '.join(moved)}")
+    return python, held
+
+
+def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """Packages of ``before`` that are gone or have another version."""
+    return [
+        f"{name} {version} -> {after.get(name, 'none')}"
+        for name, version in before.items()
+        if after.get(name) != version
+    ]
+
+
+def on_colab(path: Path, folder: Path, address: str) -> Path:
+    """A copy of a notebook, whose setup cell has an address of the book."""
+    nb = notebooks.read(path)
+    for cell in nb.cells:
+        if notebooks.role(cell) == "setup":
+            cell.source = notebooks.SETUP_CELL.format(url=address)
+    notebooks.write(nb, folder / path.name)
+    return folder / path.name
+
+
+def printed(nb: nbformat.NotebookNode) -> list[str]:
+    """What each code cell prints, but for those whose output is of a machine or an hour."""
+    cells = [cell for cell in nb.cells if cell.cell_type == "code"]
+    cells = [cell for cell in cells if "nbval-ignore-output" not in cell.metadata.get("tags", [])]
+    return ["".join(out.text for out in cell.outputs if out.get("name") == "stdout") for cell in cells]
+
+
+def this_week(paths: list[Path]) -> list[Path]:
+    """A tenth of the notebooks, by the number of the week."""
+    return paths[date.today().toordinal() // 7 % WEEKS :: WEEKS]
+
+
+def run(python: Path, paths: Iterable[Path], folder: Path, address: str) -> list[str]:
+    """Execute notebooks one after the other in one folder, as in one session of Colab: those that failed."""
+    failed = []
+    for path in paths:
+        copy = on_colab(path, folder, address)
+        command = [python, "-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", copy.name]
+        command += ["--ExecutePreprocessor.timeout=900", "--log-level=ERROR"]
+        done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
+        if done.returncode:
+            failed.append(path.stem)
+            print(f"{path.stem}: failed\n{done.stderr[-3000:]}", flush=True)
+            continue
+        pairs = list(zip(printed(notebooks.read(path)), printed(notebooks.read(copy)), strict=True))
+        same = sum(stored == made for stored, made in pairs)
+        print(f"{path.stem}: ok, {same} of {len(pairs)} cells print what is stored", flush=True)
+    return failed
+
+
+def main(only: str = "") -> None:
+    """Run the notebooks whose names begin with ``only``; without it, this week's.
+
+    Raises:
+        SystemExit: a notebook failed, or the setup cell changed a preinstalled version.
+    """
+    program = interpreter()
+    python, held = prepare(load_settings().cache / "colab" / "environment", program)
+    with tempfile.TemporaryDirectory() as folder:
+        failed = run(python, notebooks.paths(only) if only else this_week(notebooks.paths()), Path(folder), ROOT.as_uri())
+    after = versions(python)
+    moved = changes(held, after)
+    added = ", ".join(f"{name} {version}" for name, version in after.items() if name not in held)
+    print(f"{len(held)} packages were preinstalled, {len(moved)} changed; installed beside them: {added}")
+    if moved or failed:
+        raise SystemExit(f"changed: {', '.join(moved) or 'none'}; failed: {', '.join(failed) or 'none'}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
