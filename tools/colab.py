@@ -123,7 +123,9 @@ def main(only: str = "") -> None:
     program = interpreter()
     python, held = prepare(load_settings().cache / "colab" / "environment", program)
     with tempfile.TemporaryDirectory() as folder:
-        failed = run(python, notebooks.paths(only) if only else this_week(notebooks.paths()), Path(folder), ROOT.as_uri())
+        failed = run(
+            python, notebooks.paths(only) if only else this_week(notebooks.paths()), Path(folder), ROOT.as_uri()
+        )
     after = versions(python)
     moved = changes(held, after)
     added = ", ".join(f"{name} {version}" for name, version in after.items() if name not in held)
