@@ -30,9 +30,7 @@ class _PatchingLoader(Loader):
             import torch  # takes seconds: not before torchvision is imported
 
             for name in ("nms", "qnms"):
-                torch.library.define(
-                    f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-                )
+                torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou) -> Tensor")
             for name in [name for name in sys.modules if name.startswith("torchvision.")]:
                 del sys.modules[name]  # half imported
             self.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""Run notebooks as Colab would: in Python 3.12 with Colab's preinstalled versions, and nothing of the book but its text.
+"""Run notebooks as on Colab: in Python 3.12, with Colab's preinstalled versions, and without the rest of the book.
 
 The environment is made once, from ``tools/colab.txt``. A notebook lies alone in a folder; its setup cell, with the
 address of this clone, fetches the last commit and installs the package. No preinstalled version may change.
