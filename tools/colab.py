@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
@@ -74,14 +75,13 @@ def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
     ]
 
 
-def on_colab(path: Path, folder: Path, address: str) -> Path:
-    """A copy of a notebook, whose setup cell has an address of the book."""
+def on_colab(path: Path, address: str) -> nbformat.NotebookNode:
+    """A notebook whose setup cell has an address of the book."""
     nb = notebooks.read(path)
     for cell in nb.cells:
         if notebooks.role(cell) == "setup":
             cell.source = notebooks.SETUP_CELL.format(url=address)
-    notebooks.write(nb, folder / path.name)
-    return folder / path.name
+    return nb
 
 
 def printed(nb: nbformat.NotebookNode) -> list[str]:
@@ -97,20 +97,32 @@ def this_week(paths: list[Path]) -> list[Path]:
 
 
 def run(python: Path, paths: Iterable[Path], folder: Path, address: str) -> list[str]:
-    """Execute notebooks one after the other in one folder, as in one session of Colab: those that failed."""
+    """Execute notebooks one after the other in one folder, as in one session of Colab: those that failed.
+
+    The kernel is that of the environment; what talks to it is this process, as on Colab it is no part of the image.
+    """
+    from nbclient import NotebookClient
+
+    kernel = folder / "jupyter" / "kernels" / "colab"
+    kernel.mkdir(parents=True)
+    command = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (kernel / "kernel.json").write_text(json.dumps({"argv": command, "display_name": "Colab", "language": "python"}))
+    os.environ["JUPYTER_PATH"] = str(folder / "jupyter")
     failed = []
     for path in paths:
-        copy = on_colab(path, folder, address)
-        command = [python, "-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", copy.name]
-        command += ["--ExecutePreprocessor.timeout=900", "--log-level=ERROR"]
-        done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
-        if done.returncode:
+        nb, start = on_colab(path, address), time.monotonic()
+        stored = printed(nb)
+        client = NotebookClient(nb, timeout=900, kernel_name="colab", resources={"metadata": {"path": str(folder)}})
+        try:
+            client.execute(env=environment())
+        except Exception as error:  # of a cell, of its time, or of a kernel that died
             failed.append(path.stem)
-            print(f"{path.stem}: failed\n{done.stderr[-3000:]}", flush=True)
+            print(f"{path.stem}: {type(error).__name__}\n{str(error)[-2000:]}", flush=True)
             continue
-        pairs = list(zip(printed(notebooks.read(path)), printed(notebooks.read(copy)), strict=True))
-        same = sum(stored == made for stored, made in pairs)
-        print(f"{path.stem}: ok, {same} of {len(pairs)} cells print what is stored", flush=True)
+        pairs = list(zip(stored, printed(nb), strict=True))
+        same = sum(before == after for before, after in pairs)
+        seconds = time.monotonic() - start
+        print(f"{path.stem}: ok in {seconds:.0f} s, {same} of {len(pairs)} cells print what is stored", flush=True)
     return failed
 
 
