@@ -52,13 +52,15 @@ def environment() -> dict[str, str]:
 def prepare(home: Path, program: str) -> tuple[Path, dict[str, str]]:
     """The environment's Python and its preinstalled versions; made if it is missing, and cleared of what came later."""
     python, record = home / "bin" / "python", home / "preinstalled.json"
-    if not record.exists() or record.stat().st_mtime < PINS.stat().st_mtime:
+    known = json.loads(record.read_text()) if record.exists() else {}
+    if known.get("pins") != PINS.read_text():
         print(f"Installing {PINS.name} into {home} (some GB, minutes) ...", flush=True)
         subprocess.run([program, "-m", "venv", "--clear", home], check=True)
-        command = [python, "-m", "pip", "--disable-pip-version-check", "install", "-q", "-r", PINS]
+        command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q", "-r", str(PINS)]
         subprocess.run(command, check=True, env=environment())
-        record.write_text(json.dumps(versions(python), indent=1))
-    held = json.loads(record.read_text())
+        known = {"pins": PINS.read_text(), "versions": versions(python)}
+        record.write_text(json.dumps(known, indent=1))
+    held = known["versions"]
     if added := sorted(set(versions(python)) - set(held)):
         subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", *added], check=True, env=environment())
     if moved := changes(held, versions(python)):
@@ -104,7 +106,7 @@ def run(python: Path, paths: Iterable[Path], folder: Path, address: str) -> list
     from nbclient import NotebookClient
 
     kernel = folder / "jupyter" / "kernels" / "colab"
-    kernel.mkdir(parents=True)
+    kernel.mkdir(parents=True, exist_ok=True)
     command = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     (kernel / "kernel.json").write_text(json.dumps({"argv": command, "display_name": "Colab", "language": "python"}))
     os.environ["JUPYTER_PATH"] = str(folder / "jupyter")

@@ -158,7 +158,7 @@ def test_only_what_is_missing_is_installed_and_the_rest_is_named(monkeypatch, tm
 
 
 def test_a_training_step_of_the_gpu_profile_fits_into_a_t4():
-    """By what a step holds for as many items as the profile has: half of 14 GB, as temporary tensors come on top."""
+    """By what a step holds for as many items as the profile has: a tenth of 14 GB, as temporary tensors come on top."""
     num_items, rng = SIZES["gpu"][0], np.random.default_rng(0)
     items = rng.integers(1, num_items + 1, (130, 60))
     items[-1, -1] = num_items
@@ -169,4 +169,4 @@ def test_a_training_step_of_the_gpu_profile_fits_into_a_t4():
     for system in (SASRec(), MMGPT2Rec(features=features, dims=(128, 128))):
         windows = system.prepare(split)
         memory = step_memory(system.network, lambda: system.loss_of(windows, 0))  # noqa: B023, called at once
-        assert 1e8 < sum(memory.values()) < 7e9, (system.name, memory)
+        assert 1e7 < sum(memory.values()) < 1.4e9, (system.name, memory)

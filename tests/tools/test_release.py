@@ -82,7 +82,7 @@ def test_the_wheel_installs_into_an_empty_folder_and_works_alone_with_its_weight
 
 def test_a_reader_can_ask_for_what_a_chapter_needs_beside_the_package(root):
     extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {"book", "real", "serve", "scale"} <= set(extras)
+    assert {"book", "real", "serve"} <= set(extras)
 
 
 def test_what_cannot_be_released_is_said(html, tmp_path):
