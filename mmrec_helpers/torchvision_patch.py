@@ -1,8 +1,8 @@
-"""Let torchvision be imported beside a torch that it was not built for, such as a CPU build on a machine without a GPU.
+"""Let torchvision be imported beside a torch that it was not built for, and transformers 4 read what 5 has written.
 
-torchvision's compiled operators cannot be loaded then, and its import fails at the two that it describes. They are
-declared here without an implementation: transforms and networks do not use them. A matching torchvision is imported as
-it is.
+torchvision's compiled operators cannot be loaded beside another torch, and its import fails at the two that it
+describes. They are declared without an implementation: transforms and networks do not use them. In transformers 4,
+which Colab has had, the class of the pocket models' tokenizers has another name.
 """
 
 import sys
@@ -11,11 +11,9 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
-MISSING = "operator torchvision::nms does not exist"
-
 
 class _PatchingLoader(Loader):
-    """Import torchvision; where its operators are missing, declare them and import it again."""
+    """Import torchvision, again if its operators had to be declared; or transformers."""
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
@@ -27,31 +25,31 @@ class _PatchingLoader(Loader):
         try:
             self.loader.exec_module(module)
         except RuntimeError as error:
-            if str(error) != MISSING:
+            if str(error) != "operator torchvision::nms does not exist":
                 raise
             import torch  # takes seconds: not before torchvision is imported
 
             for name in ("nms", "qnms"):
-                schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-                torch.library.define(f"torchvision::{name}", schema)
+                torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou) -> Tensor")
             for name in [name for name in sys.modules if name.startswith("torchvision.")]:
                 del sys.modules[name]  # half imported
             self.loader.exec_module(module)
+        if module.__name__ == "transformers" and module.__version__.startswith("4."):
+            transformers = sys.modules["transformers"]  # a lazy module has taken its place
+            vars(transformers)["TokenizersBackend"] = transformers.PreTrainedTokenizerFast
 
 
 class _Finder(MetaPathFinder):
-    """Finds torchvision where Python would, and wraps its loader."""
+    """Finds torchvision and transformers where Python would, and wraps their loader."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(fullname, path) if fullname == "torchvision" else None
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: object = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path) if fullname in ("torchvision", "transformers") else None
         if spec and spec.loader:
             spec.loader = _PatchingLoader(spec.loader)
         return spec
 
 
 def patch_torchvision() -> None:
-    """Have torchvision patched when it is imported; the package calls this when it is imported itself."""
+    """Have the two patched when they are imported; the package calls this when it is imported itself."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

@@ -24,3 +24,13 @@ def test_another_fault_of_torchvision_is_raised(monkeypatch, tmp_path):
 
 def test_other_modules_are_found_as_ever():
     assert type(importlib.util.find_spec("numpy").loader).__module__ != "mmrec_helpers.torchvision_patch"
+
+
+@pytest.mark.parametrize(("version", "patched"), [("4.57.3", True), ("5.23.0", False)])
+def test_transformers_4_knows_the_tokenizers_that_5_has_written(monkeypatch, tmp_path, version, patched):
+    (tmp_path / "transformers.py").write_text(f"__version__ = '{version}'\nPreTrainedTokenizerFast = 'fast'")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "transformers", raising=False)
+    module = importlib.import_module("transformers")
+    assert getattr(module, "TokenizersBackend", None) == ("fast" if patched else None)
+    monkeypatch.delitem(sys.modules, "transformers")

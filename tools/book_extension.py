@@ -24,15 +24,20 @@ from mmrec_helpers.evaluation.published import PUBLISHED
 from mmrec_helpers.evaluation.runs import load_runs
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
-COLAB = "https://colab.research.google.com"
+LAUNCHERS = {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org"}
+"""Public services that open a notebook of a repository; a JupyterHub is an institution's own, see _config.yml."""
 
 
 def follow_repository(app: Sphinx, config: Config) -> None:
     """Show repository and launch buttons only where there is a repository to point to."""
     options = config.html_theme_options
-    public = bool(options.get("repository_url"))
-    options["use_repository_button"] = options["use_issues_button"] = public
-    options["launch_buttons"]["colab_url"] = COLAB if public else ""
+    url, buttons = options.get("repository_url") or "", options["launch_buttons"]
+    options["use_repository_button"] = options["use_issues_button"] = bool(url)
+    buttons |= {name: service if url else "" for name, service in LAUNCHERS.items()}
+    if "//github.com/" not in url:  # Colab opens no other repositories
+        buttons["colab_url"] = ""
+    if not url:
+        buttons["jupyterhub_url"] = ""
 
 
 def drop_thebe(

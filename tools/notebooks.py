@@ -38,23 +38,25 @@ IN_FORM = ("01", "02", "03", "04", "05", "06", "07", "08", "09")
 
 SETUP_CELL = """\
 # Setup: the same cell opens every notebook. Where the helper package is missing, as on
-# Colab, it installs it and holds every preinstalled package at its version.
+# Colab, it fetches the book and installs it; preinstalled packages keep their versions.
 import importlib.util
+import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-REPOSITORY = "{url}"
+REPOSITORY, BOOK = "{url}", Path("mmrec-book").resolve()
 if importlib.util.find_spec("mmrec_helpers") is None:
     if not REPOSITORY:
         raise SystemExit("mmrec_helpers is missing: run `make setup` in the book")
-    pip = [sys.executable, "-m", "pip"]
-    held = subprocess.check_output([*pip, "list", "--format=freeze"], text=True)
-    constraints = Path(tempfile.mkdtemp()) / "held.txt"
-    constraints.write_text(held)
-    package = f"mmrec-helpers @ git+{{REPOSITORY}}"
-    subprocess.check_call([*pip, "install", "-q", "-c", constraints, package])
+    if not BOOK.exists():
+        subprocess.check_call(["git", "clone", "-q", "--depth", "1", REPOSITORY, BOOK])
+    pip, held = [sys.executable, "-m", "pip"], BOOK / "held.txt"
+    versions = subprocess.check_output([*pip, "list", "--format=freeze"], text=True)
+    held.write_text(versions)
+    subprocess.check_call([*pip, "install", "-q", "-c", held, BOOK])
+if BOOK.exists():  # recorded runs are read from a folder beside the notebooks'
+    os.chdir(BOOK / "notebooks")
 
 from mmrec_helpers.settings import diagnose, load_settings
 

@@ -195,6 +195,20 @@ def classroom() -> None:
     run(PYTHON, "tools/classroom.py", Path(folder).expanduser(), os.environ.get("ONLY", ""))
 
 
+def slides() -> None:
+    """Write slides of three lectures, for teachers: [TO=folder]."""
+    setup()
+    folder = os.environ.get("TO") or BUILD / "slides"
+    run(PYTHON, "tools/slides.py", Path(folder).expanduser())
+
+
+def colab() -> None:
+    """Run notebooks of the last commit with Colab's packages (some GB), this week's tenth or some: [ONLY=01a]."""
+    setup()
+    os.environ.update(EXECUTION)
+    run(PYTHON, "tools/colab.py", os.environ.get("ONLY", ""))
+
+
 def release() -> None:
     """Write the built book, wheel and sdist with their checksums to _build/release: [TO=folder]."""
     setup()
@@ -276,6 +290,8 @@ TASKS = {
         export,
         data,
         classroom,
+        slides,
+        colab,
         release,
         lab,
         serve,

@@ -122,4 +122,6 @@ def static_view(panels: Mapping[str, str | HTML], name: str) -> HTML:
 
 def show_widget(widget: ipywidgets.Widget, static: HTML) -> None:
     """Show a widget where a kernel runs, and its static view on a rendered page."""
-    display({**widget._repr_mimebundle_(), "text/html": static.data}, raw=True)
+    if hasattr(widget, "_ipython_display_"):  # ipywidgets 7, which Colab has: no page is rendered there
+        return widget._ipython_display_()
+    return display({**widget._repr_mimebundle_(), "text/html": static.data}, raw=True)

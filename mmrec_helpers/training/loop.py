@@ -198,10 +198,10 @@ class _Training:
         self.model, self.config, self.checkpoint, self.identity = model, config, checkpoint, identity
         self.device = next(model.parameters()).device
         self.optimizer, self.schedule = config.optimizer(model)
-        # bfloat16 has the range of float32; float16, for GPUs without it, needs a scaled loss against underflow
-        bfloat16 = self.device.type == "cpu" or torch.cuda.is_bf16_supported()
-        self.dtype = torch.bfloat16 if bfloat16 else torch.float16
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.mixed_precision and not bfloat16)
+        # bfloat16 has the range of float32; GPUs before compute capability 8 emulate it: float16, with a scaled loss
+        emulated = self.device.type == "cuda" and torch.cuda.get_device_capability(self.device)[0] < 8
+        self.dtype = torch.float16 if emulated else torch.bfloat16
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.mixed_precision and emulated)
         self.parts: dict[str, _Stateful] = {
             "model": model,
             "optimizer": self.optimizer,

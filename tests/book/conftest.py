@@ -1,20 +1,16 @@
 """The rendered book, a server for it on this machine only, a headless browser, and axe-core for its pages."""
 
-import base64
 import functools
-import hashlib
 import http
 import http.server
 import shutil
 import subprocess
 import sys
-import tarfile
 import threading
 from pathlib import Path
 
 import pytest
-
-from mmrec_helpers.settings import load_settings
+from npm import npm_files
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -75,18 +71,7 @@ def browser():
 @pytest.fixture(scope="session")
 def axe():
     """The script of axe-core, which checks a loaded page; npm fetches it once into the book's cache."""
-    folder = load_settings().cache / "npm"
-    path = folder / f"axe-core-{AXE}.tgz"
-    if not path.exists():
-        npm = shutil.which("npm")
-        if npm is None:
-            pytest.skip(f"no npm, and {path} does not exist: install Node.js to check the pages with axe-core")
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [npm, "pack", "--silent", "--fetch-retries=1", f"axe-core@{AXE}"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"npm cannot fetch axe-core {AXE}: {done.stderr.strip()[-500:]}")
-    found = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
-    assert found == AXE_SHA512, f"{path} is not the file that was published: delete it"
-    with tarfile.open(path) as archive:
-        return archive.extractfile("package/axe.min.js").read().decode()
+    try:
+        return npm_files("axe-core", AXE, AXE_SHA512, ("axe.min.js",))[0].decode()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from types import SimpleNamespace
 
 import ipywidgets
 import numpy as np
@@ -90,3 +91,10 @@ def test_a_widget_is_shown_with_its_static_view(monkeypatch):
     assert raw
     assert bundle["text/html"] == "<p>static</p>"
     assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_a_widget_of_ipywidgets_7_is_shown_as_it_shows_itself(monkeypatch):
+    shown = []
+    monkeypatch.setattr(cards, "display", lambda *arguments, **options: shown.append("static view"))
+    cards.show_widget(SimpleNamespace(_ipython_display_=lambda: shown.append("widget")), HTML("<p>static</p>"))
+    assert shown == ["widget"]

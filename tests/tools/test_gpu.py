@@ -8,8 +8,15 @@ import sys
 import time
 
 import gpu
+import numpy as np
 import psutil
 import pytest
+from small_data import rec_dataset
+
+from mmrec_helpers.pocket_shop.shop import SIZES
+from mmrec_helpers.recommenders.mmgpt2rec import MMGPT2Rec
+from mmrec_helpers.recommenders.sasrec import SASRec
+from mmrec_helpers.training.loop import step_memory
 
 CODE = "import pathlib, tasks; tasks.BUILD = pathlib.Path({build!r}); import gpu; gpu.main()"
 SLEEPER = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
@@ -148,3 +155,18 @@ def test_only_what_is_missing_is_installed_and_the_rest_is_named(monkeypatch, tm
     assert gpu.version_of("carried-one") == "1.0"
     assert gpu.version_of("numpy") != "1.0"
     assert "absent>=3" in capfd.readouterr().out
+
+
+def test_a_training_step_of_the_gpu_profile_fits_into_a_t4():
+    """By what a step holds for as many items as the profile has: a tenth of 14 GB, as temporary tensors come on top."""
+    num_items, rng = SIZES["gpu"][0], np.random.default_rng(0)
+    items = rng.integers(1, num_items + 1, (130, 60))
+    items[-1, -1] = num_items
+    rows = [(user, int(item), time) for user, own in enumerate(items) for time, item in enumerate(own)]
+    split = rec_dataset(rows, image=[None] * num_items).leave_one_out()
+    features = rng.standard_normal((num_items + 1, 256)).astype(np.float32)
+    features[0] = 0
+    for system in (SASRec(), MMGPT2Rec(features=features, dims=(128, 128))):
+        windows = system.prepare(split)
+        memory = step_memory(system.network, lambda: system.loss_of(windows, 0))  # noqa: B023, called at once
+        assert 1e7 < sum(memory.values()) < 1.4e9, (system.name, memory)

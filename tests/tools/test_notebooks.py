@@ -2,12 +2,14 @@
 
 import importlib.util
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import book_extension
 import nbformat
 import pytest
+import yaml
 from jupyter_cache import get_cache
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -142,18 +144,42 @@ def test_setup_cell_without_package_and_address_says_what_to_do(monkeypatch):
         exec(tool.SETUP_CELL.format(url=""), {})
 
 
-def test_setup_cell_on_colab_holds_preinstalled_packages(monkeypatch, tmp_path):
+@pytest.fixture
+def colab(monkeypatch, tmp_path):
+    """A machine without the package and the book, on which nothing is really fetched: the commands that it gets."""
     calls = []
+
+    def fetch(command):
+        calls.append(command)
+        if command[0] == "git":
+            (command[-1] / "notebooks").mkdir(parents=True)
+
     without_helpers(monkeypatch)
     monkeypatch.setattr(subprocess, "check_output", lambda command, **options: calls.append(command) or "numpy==1.0\n")
-    monkeypatch.setattr(subprocess, "check_call", calls.append)
+    monkeypatch.setattr(subprocess, "check_call", fetch)
     monkeypatch.chdir(tmp_path)
+    return calls
+
+
+def test_setup_cell_on_colab_holds_preinstalled_packages_and_goes_to_the_records(colab, tmp_path):
     exec(tool.SETUP_CELL.format(url="https://example.org/book"), {})
-    listing, install = calls
+    clone, listing, install = colab
+    book = tmp_path / "mmrec-book"
+    assert clone == ["git", "clone", "-q", "--depth", "1", "https://example.org/book", book]
     assert listing[1:] == ["-m", "pip", "list", "--format=freeze"]
-    assert install[1:-2] == ["-m", "pip", "install", "-q", "-c"]
-    assert install[-1] == "mmrec-helpers @ git+https://example.org/book"
-    assert install[-2].read_text() == "numpy==1.0\n"
+    assert install[1:] == ["-m", "pip", "install", "-q", "-c", book / "held.txt", book]
+    assert (book / "held.txt").read_text() == "numpy==1.0\n"
+    assert Path.cwd() == book / "notebooks"
+
+
+def test_setup_cell_goes_to_the_records_after_a_restart_too_and_stays_there(colab, tmp_path, monkeypatch):
+    exec(tool.SETUP_CELL.format(url="https://example.org/book"), {})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: "installed")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # a kernel that was restarted, and a cell that is run again
+        exec(tool.SETUP_CELL.format(url="https://example.org/book"), {})
+        assert Path.cwd() == tmp_path / "mmrec-book" / "notebooks"
+    assert len(colab) == 3
 
 
 # The rules -------------------------------------------------------------------------------------------------------
@@ -305,15 +331,51 @@ def test_what_is_held_to_the_form_exists(beginning):
 # The launch buttons ----------------------------------------------------------------------------------------------
 
 
+GITHUB = "https://github.com/example/book"
+HUB = "https://hub.example.org"
+
+
 @pytest.mark.parametrize(
-    ("url", "colab"), [("", ""), ("https://example.org/book", "https://colab.research.google.com")]
+    ("url", "buttons"),
+    [
+        ("", {"colab_url": "", "binderhub_url": "", "jupyterhub_url": ""}),
+        (GITHUB, book_extension.LAUNCHERS | {"jupyterhub_url": HUB}),
+        ("https://example.org/book", book_extension.LAUNCHERS | {"colab_url": "", "jupyterhub_url": HUB}),
+    ],
 )
-def test_buttons_follow_the_address(url, colab):
-    config = SimpleNamespace(html_theme_options={"repository_url": url, "launch_buttons": {"thebe": False}})
-    book_extension.follow_repository(app=None, config=config)
-    options = config.html_theme_options
-    assert options["launch_buttons"]["colab_url"] == colab
+def test_buttons_follow_the_address(url, buttons):
+    options = {"repository_url": url, "launch_buttons": {"thebe": False, "jupyterhub_url": HUB}}
+    book_extension.follow_repository(app=None, config=SimpleNamespace(html_theme_options=options))
+    assert options["launch_buttons"] == {"thebe": False} | buttons
     assert options["use_repository_button"] is options["use_issues_button"] is bool(url)
+
+
+def test_a_built_page_has_the_buttons_of_its_address(tmp_path):
+    """A book of two pages, configured as this one, but for what other pages need. (Without one: test_pages.py.)"""
+    config = yaml.safe_load((tool.ROOT / "_config.yml").read_text())
+    config["repository"]["url"], config["launch_buttons"]["jupyterhub_url"] = GITHUB, HUB
+    config["sphinx"]["local_extensions"] = {"book_extension": str(tool.ROOT / "tools")}
+    config["sphinx"]["config"] |= {"html_static_path": [], "html_css_files": []}
+    config["html"]["favicon"], config["bibtex_bibfiles"] = "", ["none.bib"]
+    (tmp_path / "none.bib").write_text("")
+    (tmp_path / "_config.yml").write_text(yaml.safe_dump(config))
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: intro\nchapters:\n- file: notebooks/01a\n")
+    (tmp_path / "intro.md").write_text("# Intro\n\nText.\n")
+    (tmp_path / "notebooks").mkdir()
+    nb = new_notebook(cells=[new_markdown_cell("# Title\n\nText."), new_code_cell("1")], metadata=REAL_METADATA)
+    nbformat.write(nb, tmp_path / "notebooks" / "01a.ipynb")
+    build = ["-c", "from jupyter_book.cli.main import main; main()", "build", tmp_path, "-W", "-n", "--quiet"]
+    done = subprocess.run([sys.executable, *build], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[:3000]
+    pages = [(tmp_path / "_build" / "html" / name).read_text() for name in ("notebooks/01a.html", "intro.html")]
+    path = "notebooks/01a.ipynb"
+    expected = [
+        f'href="https://colab.research.google.com/github/example/book/blob/main/{path}"',
+        f'href="https://mybinder.org/v2/gh/example/book/main?urlpath=lab/tree/{path}"',
+        f'href="{HUB}/hub/user-redirect/git-pull?repo=https%3A//github.com/example/book&urlpath=lab/tree/book/{path}',
+    ]
+    assert [link for link in expected if link not in pages[0]] == []
+    assert not any(link.split("?")[0] in pages[1] for link in expected)
 
 
 # The cache of `make book` ----------------------------------------------------------------------------------------

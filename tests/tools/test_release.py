@@ -3,6 +3,8 @@
 import hashlib
 import os
 import re
+import subprocess
+import sys
 import tarfile
 import tomllib
 import zipfile
@@ -44,6 +46,43 @@ def test_a_release_has_pages_wheel_sdist_and_checksums_and_is_the_same_again(htm
         assert "mmrec_helpers/settings.py" in wheel.namelist()
     with tarfile.open(first / names[1]) as sdist:
         assert any(name.endswith("/pyproject.toml") for name in sdist.getnames())
+
+
+ALONE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import mmrec_helpers
+from pathlib import Path
+from mmrec_helpers.encoders.checkpoints import WEIGHTS, find_checkpoint
+from mmrec_helpers.llm.language_models import load_language_model
+from mmrec_helpers.settings import diagnose, load_settings
+assert Path(mmrec_helpers.__file__).is_relative_to(sys.argv[1]), mmrec_helpers.__file__
+for folder in sorted(path for path in WEIGHTS.iterdir() if path.is_dir()):
+    assert find_checkpoint(folder.name).is_relative_to(sys.argv[1])
+print(load_language_model("pocket-lm").dim, diagnose(load_settings()))
+"""
+MOST_MB = 30
+"""Of the wheel: most of it are the weights of the pocket models."""
+
+
+def test_the_wheel_installs_into_an_empty_folder_and_works_alone_with_its_weights(tmp_path):
+    release.distributions(tmp_path, release.commit_time())
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.stat().st_size < MOST_MB * 1e6
+    target, elsewhere = tmp_path / "target", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--no-compile", "--target", target]
+    subprocess.run([*pip, wheel], check=True)
+    assert {path.name for path in target.iterdir() if not path.name.endswith(".dist-info")} == {"mmrec_helpers"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    call = [sys.executable, "-c", ALONE, target]
+    done = subprocess.run(call, cwd=elsewhere, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_a_reader_can_ask_for_what_a_chapter_needs_beside_the_package(root):
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {"book", "real", "serve"} <= set(extras)
 
 
 def test_what_cannot_be_released_is_said(html, tmp_path):

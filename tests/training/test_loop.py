@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from math import cos, pi
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mmrec_helpers.training import loop
 from mmrec_helpers.training.loop import TrainingConfig, batch_rows, step_memory, train
 
 ROWS, WIDTH = 60, 5
@@ -248,6 +250,46 @@ def test_half_precision_keeps_whole_weights():
     whole = network()
     train(whole, loss_of(whole), TrainingConfig(steps=60, warmup_steps=5, lr=0.02))
     assert score_of(model)() == pytest.approx(score_of(whole)(), abs=0.05)
+    assert score_of(model)() > score_of(network())() + 0.2
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "dtype"),
+    [
+        ("cuda", (7, 5), torch.float16),  # a T4 emulates bfloat16, which torch calls supported
+        ("cuda", (8, 0), torch.bfloat16),
+        ("cpu", None, torch.bfloat16),
+    ],
+)
+def test_half_precision_is_what_the_device_computes_in(monkeypatch, device, capability, dtype):
+    weight, scalers = SimpleNamespace(device=torch.device(device)), []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda device, enabled: scalers.append((device, enabled)))
+    config = SimpleNamespace(optimizer=lambda model: (None, None), mixed_precision=True)
+    run = loop._Training(SimpleNamespace(parameters=lambda: iter([weight])), config, None, "")
+    assert run.dtype == dtype
+    assert scalers == [(device, dtype == torch.float16)]
+
+
+class Float16Training(loop._Training):
+    """A training on the CPU as a GPU without bfloat16 does it."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.dtype = torch.float16
+        self.scaler = self.parts["scaler"] = torch.amp.GradScaler("cpu")
+
+
+def test_float16_with_a_scaled_loss_learns_as_in_whole_precision(monkeypatch):
+    config = TrainingConfig(steps=60, warmup_steps=5, lr=0.02, mixed_precision=True)
+    model, whole, dtypes = network(), network(), []
+    train(whole, loss_of(whole), replace(config, mixed_precision=False))
+    monkeypatch.setattr(loop, "_Training", Float16Training)
+    model[0].register_forward_hook(lambda layer, inputs, output: dtypes.append(output.dtype))
+    history = train(model, loss_of(model), config)
+    assert set(dtypes) == {torch.float16}
+    assert np.isfinite(history.losses).all()
+    assert score_of(model)() == pytest.approx(score_of(whole)(), abs=0.1)
     assert score_of(model)() > score_of(network())() + 0.2
 
 
