@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -377,3 +378,22 @@ def test_what_a_killed_process_had_confirmed_is_there_after_a_restart(start):
     kept = httpx.post(f"{address}/recommend", json=body, timeout=60).json()
     told = httpx.post(f"{address}/recommend", json={"history": ["id-3", "id-5"], "k": 24}, timeout=60).json()
     assert kept["items"] == told["items"]
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits the files of a running process")
+def test_on_a_full_disk_requests_are_answered_and_sessions_are_back_with_the_space(start):
+    process, address = start()
+
+    def items(**body):
+        answer = httpx.post(f"{address}/recommend", json={"k": 24} | body, timeout=60)
+        assert answer.status_code == 200
+        return answer.json()["items"]
+
+    items(history=["id-3"], session="a")
+    _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, hard))  # from now on no file of the process may grow
+    assert items(history=["id-5"], session="a") == items(history=["id-5"])
+    assert httpx.get(f"{address}/health").json() == {"status": "sessions are not kept"}
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    assert items(history=["id-5"], session="a") == items(history=["id-3", "id-5"])
+    assert httpx.get(f"{address}/health").json() == {"status": "ok"}
