@@ -223,9 +223,9 @@ def lab() -> None:
 
 
 def serve() -> None:
-    """Serve recommendations on this machine, with a model that is trained on first use: [PORT=8000]."""
+    """Serve recommendations, with a model that is trained on first use: [PORT=8000] [SESSIONS=redis://host:port]."""
     setup()
-    run(PYTHON, "tools/serve.py", os.environ.get("PORT") or "8000")
+    run(PYTHON, "tools/serve.py", os.environ.get("PORT") or "8000", os.environ.get("SESSIONS") or "")
 
 
 def results() -> None:

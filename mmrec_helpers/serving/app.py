@@ -3,13 +3,17 @@
 import asyncio
 import hmac
 import logging
-import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+import secrets
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import faiss
+import torch
+import uvicorn
 from fastapi import FastAPI, Header, HTTPException, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.requests import Request as HTTPRequest
@@ -20,9 +24,10 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from mmrec_helpers.serving import versions
 from mmrec_helpers.serving.batching import Batcher, Limits, Overloaded
-from mmrec_helpers.serving.pipeline import Answer, Pipeline, Request, UnknownName
-from mmrec_helpers.serving.sessions import Sessions
+from mmrec_helpers.serving.pipeline import Answer, Pipeline, Request, UnknownName, WorkerGone
+from mmrec_helpers.serving.sessions import RedisSessions, Sessions, SessionsLost
 
+Load = Callable[[Path, str], Pipeline]
 LATENCIES = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Upper bounds of the latency histogram, in seconds."""
 
@@ -52,11 +57,14 @@ class Service:
     Args:
         root: folder of the versions.
         limits: of the service.
+        sessions: URL of the Redis that keeps them; without one they are kept in a file of the folder.
+        load: makes a pipeline of a folder of versions and a name.
     """
 
-    def __init__(self, root: Path, limits: Limits) -> None:
-        self.root, self.limits, self.switching = root, limits, asyncio.Lock()
-        self.sessions = Sessions(root / "sessions.sqlite")
+    def __init__(self, root: Path, limits: Limits, sessions: str = "", load: Load = versions.load) -> None:
+        self.root, self.limits, self.load, self.switching = root, limits, load, asyncio.Lock()
+        self.sessions = RedisSessions(sessions) if sessions else Sessions(root / "sessions.sqlite")
+        self.status = "ok"
         self.current: tuple[Pipeline, Batcher] | None = None
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -71,7 +79,7 @@ class Service:
     async def start(self) -> None:
         """Serve the active version, if there is one."""
         if version := versions.active(self.root):
-            await self.serve(await asyncio.to_thread(versions.load, self.root, version))
+            await self.serve(await asyncio.to_thread(self.load, self.root, version))
 
     async def serve(self, pipeline: Pipeline) -> None:
         """Answer new requests by this version; what the one before accepted, that one still answers."""
@@ -83,12 +91,13 @@ class Service:
         before, self.current = self.current, (pipeline, Batcher(answer, self.limits))
         if before:
             await before[1].stop()
+            before[0].close()
 
     async def switch(self, version: str | None) -> str:
         """Activate a version, None is the previous one, and serve it; if it is damaged, nothing changes."""
         async with self.switching:
             target = versions.previous(self.root) if version is None else version
-            pipeline = await asyncio.to_thread(versions.load, self.root, target)
+            pipeline = await asyncio.to_thread(self.load, self.root, target)
             versions.activate(self.root, target, rollback=version is None)
             await self.serve(pipeline)
         return target
@@ -97,15 +106,16 @@ class Service:
         """Answer what was accepted, then end."""
         if self.current:
             await self.current[1].stop()
-        self.sessions.db.close()
+            self.current[0].close()
+        self.sessions.close()
 
     def whole_history(self, body: Body, numbers: Mapping[str, int]) -> tuple[int, ...]:
         """The items of a session, the new ones included; the new ones alone if the store fails."""
         try:
-            names = self.sessions.add(body.session, body.history)
-        except sqlite3.Error:
+            names, self.status = self.sessions.add(body.session, body.history), "ok"
+        except SessionsLost:
             self.lost.inc()
-            names = body.history
+            names, self.status = body.history, "sessions are not kept"
         return tuple(numbers[name] for name in names if name in numbers)  # another version may have other items
 
     async def recommend(self, body: Body) -> dict[str, Any]:
@@ -129,7 +139,7 @@ class Service:
             self.answers.labels("none: overloaded").inc()
             raise HTTPException(429, "too many requests wait; try again", {"Retry-After": "1"}) from error
         except Exception as error:
-            fallback = "timeout" if isinstance(error, TimeoutError) else "error"
+            fallback = {TimeoutError: "timeout", WorkerGone: "worker gone"}.get(type(error), "error")
             if fallback == "error":
                 logging.getLogger(__name__).exception("version %s failed", pipeline.version)
             answer = pipeline.catalogue.most_popular(request)
@@ -138,16 +148,20 @@ class Service:
         return {"version": pipeline.version, "fallback": fallback, "items": items}
 
 
-def create_app(root: Path, token: str = "", limits: Limits | None = None) -> FastAPI:
+def create_app(
+    root: Path, token: str = "", limits: Limits | None = None, sessions: str = "", load: Load = versions.load
+) -> FastAPI:
     """The service of the versions in a folder; it begins with the active one.
 
     Args:
         root: folder of the versions.
         token: that a request to switch must bear; without one nobody can switch over HTTP.
         limits: of the service.
+        sessions: URL of the Redis that keeps them; without one they are kept in a file of the folder.
+        load: makes a pipeline of a folder of versions and a name.
     """
     limits = limits or Limits()
-    service = Service(root, limits)
+    service = Service(root, limits, sessions, load)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -173,8 +187,8 @@ def create_app(root: Path, token: str = "", limits: Limits | None = None) -> Fas
 
     @app.get("/health")
     async def health() -> dict[str, str]:
-        """Whether the process answers."""
-        return {"status": "ok"}
+        """Whether the process answers, and whether the last request with a session was kept."""
+        return {"status": service.status}
 
     @app.get("/ready")
     async def ready() -> dict[str, str]:
@@ -199,3 +213,17 @@ def create_app(root: Path, token: str = "", limits: Limits | None = None) -> Fas
             raise HTTPException(422, str(error)) from error
 
     return app
+
+
+def run(root: Path, port: int, sessions: str = "") -> None:
+    """Serve a folder on this machine alone until a signal comes; the arguments are those of ``create_app``."""
+    token = secrets.token_urlsafe(16)
+    print(f"Versions lie in {root}", f"Switch with the header Authorization: Bearer {token}", sep="\n", flush=True)
+    torch.set_num_threads(1)  # a batch is small, and the other cores parse and validate
+    faiss.omp_set_num_threads(1)
+    app = create_app(root, token, sessions=sessions)
+    uvicorn.run(app, port=port, access_log=False, server_header=False, timeout_graceful_shutdown=10)
+
+
+if __name__ == "__main__":  # python -m mmrec_helpers.serving.app FOLDER PORT
+    run(Path(sys.argv[1]), int(sys.argv[2]))

@@ -22,6 +22,10 @@ class UnknownName(ValueError):
     """A request names an item or category that the shop does not have; the message is for the client."""
 
 
+class WorkerGone(Exception):
+    """A process that computes a stage has died or hangs; it is started again."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What a client asks for, in item numbers.
@@ -137,8 +141,7 @@ class Pipeline:
         """The answers to some requests, ranked in one batch; the answer to one does not depend on the others."""
         queries = queries_of(requests)
         candidates, scores = self.retrieve(queries, requests)
-        if self.ranker is not None:
-            scores = self.ranker.score(queries, candidates)
+        scores = self.rank(queries, candidates, scores)
         scores = np.where(candidates > 0, scores, -np.inf)
         order = np.argsort(-scores, axis=1, kind="stable")
         items, scores = (np.take_along_axis(values, order, axis=1) for values in (candidates, scores))
@@ -162,6 +165,13 @@ class Pipeline:
         items[(items[:, :, None] == queries.histories[:, None]).any(2)] = 0
         order = np.argsort(items == 0, axis=1, kind="stable")[:, :RETRIEVED]
         return np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+    def rank(self, queries: Queries, candidates: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """(N, RETRIEVED) scores of the ranker; those of the retriever if there is none."""
+        return scores if self.ranker is None else self.ranker.score(queries, candidates)
+
+    def close(self) -> None:
+        """End what computes beside this process: here nothing."""
 
     @torch.no_grad()
     def query_vectors(self, queries: Queries) -> np.ndarray:

@@ -58,20 +58,29 @@ def load(root: Path, version: str) -> Pipeline:
         FileNotFoundError: there is no such version.
         ValueError: the name is not allowed, or the version is damaged.
     """
+    catalogue, retriever = load_catalogue(root, version), load_recommender(root / version / RETRIEVER)
+    if not isinstance(retriever, SequentialRecommender):
+        raise ValueError(f"the retriever of version {version} has no embedding of a history: {retriever.name}")
+    ranker = load_recommender(root / version / RANKER) if (root / version / RANKER).exists() else None
+    pipeline = Pipeline(catalogue, retriever, ranker, version)
+    pipeline.recommend([catalogue.request([], 1, "")])
+    return pipeline
+
+
+def load_catalogue(root: Path, version: str) -> Catalogue:
+    """The catalogue of a version, all of whose files are as they were published.
+
+    Raises:
+        FileNotFoundError: there is no such version.
+        ValueError: the name is not allowed, or the version is damaged.
+    """
     folder = _folder(root, version)
     if not (folder / CATALOGUE).exists():
         raise FileNotFoundError(f"there is no version {version}")
     if damaged(folder):
         raise ValueError(f"{folder} is damaged: delete it, and publish the version again")
     frame = pd.read_parquet(folder / CATALOGUE)
-    catalogue = Catalogue(**{name: np.array(frame[name].tolist()) for name in frame})
-    retriever = load_recommender(folder / RETRIEVER)
-    if not isinstance(retriever, SequentialRecommender):
-        raise ValueError(f"the retriever of version {version} has no embedding of a history: {retriever.name}")
-    ranker = load_recommender(folder / RANKER) if (folder / RANKER).exists() else None
-    pipeline = Pipeline(catalogue, retriever, ranker, version)
-    pipeline.recommend([catalogue.request([], 1, "")])
-    return pipeline
+    return Catalogue(**{name: np.array(frame[name].tolist()) for name in frame})
 
 
 def active(root: Path) -> str | None:

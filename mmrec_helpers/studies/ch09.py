@@ -4,11 +4,13 @@ import asyncio
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time, sleep
 from typing import Any
 
 import pandas as pd
@@ -61,7 +63,7 @@ class Client:
 def served(root: Path, **options: Any) -> Iterator[Client]:  # noqa: ANN401
     """A client of the service of a folder of versions, which runs in a thread, on a free port of this machine alone."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(create_app(root, **options), log_level="error"))
+        server = uvicorn.Server(uvicorn.Config(create_app(root, **options), log_level="error", log_config=None))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
@@ -69,6 +71,30 @@ def served(root: Path, **options: Any) -> Iterator[Client]:  # noqa: ANN401
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextmanager
+def started(root: Path) -> Iterator[tuple[Client, float]]:
+    """A client of the service as a process of its own, and the seconds until it was ready.
+
+    Raises:
+        RuntimeError: the process has ended before it was ready.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    command, start = [sys.executable, "-m", "mmrec_helpers.serving.app", str(root), str(port)], perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            sleep(0.02)
+        else:
+            raise RuntimeError("the service has not started")
+        yield Client(port), perf_counter() - start
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def summary(log: pd.DataFrame) -> dict[str, float]:

@@ -686,6 +686,44 @@ MISTAKES = {
         """,
         "not in one of them",
     ),
+    "check_stability_index": (  # bins of equal width
+        """
+        def stability_index(reference, window, bins):
+            edges = np.linspace(reference.min(), reference.max(), bins + 1)[1:-1]
+            p, q = (
+                np.bincount(np.searchsorted(edges, own, side="right"), minlength=bins) / len(own)
+                for own in (reference, window)
+            )
+            p, q = np.maximum(p, 1e-4), np.maximum(q, 1e-4)
+            return ((q - p) * np.log(q / p)).sum()
+        """,
+        "bins at the quantiles of the reference",
+    ),
+    "check_circuit_breaker": (  # the count starts anew when the pause ends
+        """
+        def circuit_breaker(call, failures, pause):
+            in_a_row, closed_from = 0, -np.inf
+
+            def ask(now):
+                nonlocal in_a_row, closed_from
+                if now < closed_from:
+                    return None
+                if in_a_row >= failures:
+                    in_a_row = 0
+                try:
+                    answer = call()
+                except Exception:
+                    in_a_row += 1
+                    if in_a_row >= failures:
+                        closed_from = now + pause
+                    return None
+                in_a_row = 0
+                return answer
+
+            return ask
+        """,
+        "one trial after the pause",
+    ),
     "check_inverted_lists": (  # positions in the visited lists
         """
         def inverted_lists(items, centres):

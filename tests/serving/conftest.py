@@ -1,6 +1,10 @@
 """A small shop with two fitted systems, and a folder with two versions of a model."""
 
+import shutil
+import signal
 import socket
+import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -55,3 +59,41 @@ def unused_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+class RedisServer:
+    """A real redis-server on a free port of this machine, which writes each command to its file before it answers."""
+
+    def __init__(self, port, folder):
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self.command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+        self.command += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        self.process = None
+
+    def start(self):
+        import redis
+
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
+        until = time.time() + 60
+        while time.time() < until:
+            try:
+                with redis.Redis.from_url(self.url) as db:
+                    return db.ping()
+            except redis.RedisError:
+                time.sleep(0.02)
+        raise TimeoutError("redis-server does not answer")
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def redis_server(unused_port, tmp_path_factory):
+    pytest.importorskip("redis", reason="the client of Redis is not installed: pip install redis")
+    if not shutil.which("redis-server"):
+        pytest.skip("there is no redis-server on this machine")
+    server = RedisServer(unused_port, tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()

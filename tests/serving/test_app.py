@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from loopback import serve
 
 from mmrec_helpers.recommenders.base import ARRAYS
-from mmrec_helpers.serving import versions
+from mmrec_helpers.serving import sessions, versions
 from mmrec_helpers.serving.batching import Limits
 from mmrec_helpers.serving.pipeline import Pipeline
 
@@ -102,6 +103,28 @@ def test_where_the_store_fails_requests_are_answered_without_their_session(folde
         answer = client.post("/recommend", json=BODY | {"session": "a"})
         assert answer.json() == client.post("/recommend", json=BODY).json()
         assert "session_errors_total 1.0" in client.get("/metrics").text
+        assert client.get("/health").json() == {"status": "sessions are not kept"}
+
+
+def test_while_redis_is_gone_requests_are_answered_without_their_session(folder, redis_server, monkeypatch):
+    monkeypatch.setattr(sessions, "RETRY", 0.0)
+    whole = ["id-3", "id-7", "id-5"]
+    with serve(folder, limits=PATIENT, sessions=redis_server.url) as client:
+
+        def items(history, **more):
+            answer = client.post("/recommend", json={"k": 24, "history": history} | more)
+            assert answer.status_code == 200
+            return answer.json()["items"]
+
+        items(whole[:2], session="a")
+        redis_server.kill()
+        assert items(whole[2:], session="a") == items(whole[2:])  # by what the request brings along
+        assert client.get("/health").json() == {"status": "sessions are not kept"}
+        redis_server.start()
+        assert items(whole[2:], session="a") == items(whole)  # what was sent meanwhile is lost, the rest is back
+        assert client.get("/health").json() == {"status": "ok"}
+        assert "session_errors_total 1.0" in client.get("/metrics").text
+    assert not (folder / "sessions.sqlite").exists()
 
 
 # Limits and hostile requests --------------------------------------------------------------------------------------
@@ -315,3 +338,62 @@ def test_sigterm_answers_what_was_accepted(folder, unused_port):
     assert process.wait(60) in (0, -signal.SIGTERM)
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{address}/health")
+
+
+KEPT = {"history": ["id-3"], "k": 24, "session": "a"}
+
+
+@pytest.fixture
+def start(folder, unused_port):
+    """Starts a service of the folder, and waits until it is ready."""
+    started = []
+
+    def start():
+        command = [sys.executable, "-m", "mmrec_helpers.serving.app", str(folder), str(unused_port)]
+        started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        address, until = f"http://127.0.0.1:{unused_port}", time.time() + 120
+        while time.time() < until:
+            try:
+                if httpx.get(f"{address}/ready").status_code == 200:
+                    break
+            except httpx.ConnectError:
+                time.sleep(0.05)
+        return started[-1], address
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_what_a_killed_process_had_confirmed_is_there_after_a_restart(start):
+    process, address = start()
+    assert httpx.post(f"{address}/recommend", json=KEPT, timeout=60).status_code == 200
+    process.kill()
+    process.wait()
+    with pytest.raises(httpx.ConnectError):
+        httpx.post(f"{address}/recommend", json=KEPT)
+    process, address = start()
+    body = KEPT | {"history": ["id-5"]}
+    kept = httpx.post(f"{address}/recommend", json=body, timeout=60).json()
+    told = httpx.post(f"{address}/recommend", json={"history": ["id-3", "id-5"], "k": 24}, timeout=60).json()
+    assert kept["items"] == told["items"]
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits the files of a running process")
+def test_on_a_full_disk_requests_are_answered_and_sessions_are_back_with_the_space(start):
+    process, address = start()
+
+    def items(**body):
+        answer = httpx.post(f"{address}/recommend", json={"k": 24} | body, timeout=60)
+        assert answer.status_code == 200
+        return answer.json()["items"]
+
+    items(history=["id-3"], session="a")
+    _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, hard))  # from now on no file of the process may grow
+    assert items(history=["id-5"], session="a") == items(history=["id-5"])
+    assert httpx.get(f"{address}/health").json() == {"status": "sessions are not kept"}
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    assert items(history=["id-5"], session="a") == items(history=["id-3", "id-5"])
+    assert httpx.get(f"{address}/health").json() == {"status": "ok"}

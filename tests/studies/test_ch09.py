@@ -5,7 +5,7 @@ import asyncio
 import pandas as pd
 import pytest
 
-from mmrec_helpers.studies.ch09 import Client, cpu_ms, summary
+from mmrec_helpers.studies.ch09 import Client, cpu_ms, started, summary
 
 
 async def talk(num_answers):
@@ -48,3 +48,12 @@ def test_a_summary_counts_outcomes_and_has_both_sides_of_littles_law():
 
 def test_cpu_time_counts_work_and_not_waiting():
     assert cpu_ms(lambda: sum(range(100_000)), 5) > 0
+
+
+def test_a_service_as_a_process_answers_and_one_that_cannot_start_is_an_error(tmp_path):
+    with started(tmp_path) as (client, seconds):
+        assert asyncio.run(client.ask("/health")) == (200, b'{"status":"ok"}')
+        assert seconds > 0
+    (tmp_path / "activated.json").write_text("no list")
+    with pytest.raises(RuntimeError, match="has not started"), started(tmp_path):
+        pass

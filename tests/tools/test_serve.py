@@ -4,7 +4,7 @@ import numpy as np
 import serve
 from small_data import rec_dataset
 
-from mmrec_helpers.serving import versions
+from mmrec_helpers.serving import app, versions
 
 
 def test_a_first_version_is_trained_once(monkeypatch, tmp_path, capsys):
@@ -19,8 +19,8 @@ def test_a_first_version_is_trained_once(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MMREC_CACHE", str(tmp_path))
     monkeypatch.setattr(serve, "EPOCHS", 1)
     monkeypatch.setattr(serve, "load_data_for_training", load)
-    monkeypatch.setattr(serve.torch, "set_num_threads", lambda number: None)
-    monkeypatch.setattr(serve.uvicorn, "run", lambda app, **options: served.append(options))
+    monkeypatch.setattr(app.torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(app.uvicorn, "run", lambda _, **options: served.append(options))
     serve.main(8001)
     serve.main(8002)
     assert loaded == ["pocket"]
