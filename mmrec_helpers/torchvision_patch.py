@@ -1,8 +1,7 @@
 """Let torchvision be imported beside a torch that it was not built for, and transformers 4 read what 5 has written.
 
-torchvision's compiled operators cannot be loaded beside another torch, and its import fails at the two that it
-describes. They are declared without an implementation: transforms and networks do not use them. In transformers 4,
-which Colab has had, the class of the pocket models' tokenizers has another name.
+torchvision's import fails beside another torch at the two compiled operators that it describes. They are declared, not
+implemented: transforms and networks do not use them. transformers 4 has another name and form of our tokenizers.
 """
 
 import sys
@@ -35,8 +34,9 @@ class _PatchingLoader(Loader):
                 del sys.modules[name]  # half imported
             self.loader.exec_module(module)
         if module.__name__ == "transformers" and module.__version__.startswith("4."):
-            transformers = sys.modules["transformers"]  # a lazy module has taken its place
-            vars(transformers)["TokenizersBackend"] = transformers.PreTrainedTokenizerFast
+            fast = sys.modules["transformers"].PreTrainedTokenizerFast  # a lazy module has taken its place
+            own = {"__init__": lambda self, *args, extra_special_tokens=(), **more: fast.__init__(self, *args, **more)}
+            vars(sys.modules["transformers"])["TokenizersBackend"] = type("TokenizersBackend", (fast,), own)
 
 
 class _Finder(MetaPathFinder):

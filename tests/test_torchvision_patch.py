@@ -28,9 +28,14 @@ def test_other_modules_are_found_as_ever():
 
 @pytest.mark.parametrize(("version", "patched"), [("4.57.3", True), ("5.23.0", False)])
 def test_transformers_4_knows_the_tokenizers_that_5_has_written(monkeypatch, tmp_path, version, patched):
-    (tmp_path / "transformers.py").write_text(f"__version__ = '{version}'\nPreTrainedTokenizerFast = 'fast'")
+    fast = "class PreTrainedTokenizerFast:\n    def __init__(self, **options):\n        self.options = options"
+    (tmp_path / "transformers.py").write_text(f"__version__ = '{version}'\n{fast}")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "transformers", raising=False)
     module = importlib.import_module("transformers")
-    assert getattr(module, "TokenizersBackend", None) == ("fast" if patched else None)
+    assert hasattr(module, "TokenizersBackend") is patched
+    if patched:  # a list, which 4 takes for a mapping, of tokens that are in tokenizer.json, too
+        tokenizer = module.TokenizersBackend(extra_special_tokens=["<|user|>"], pad_token="<pad>")
+        assert tokenizer.options == {"pad_token": "<pad>"}
+        assert isinstance(tokenizer, module.PreTrainedTokenizerFast)
     monkeypatch.delitem(sys.modules, "transformers")
