@@ -288,6 +288,7 @@ def test_search_finds_each_term_of_the_glossary(contexts, address, soup):
     tab.goto(f"{address}/search.html?q=leakage")
     tab.locator("#search-results a").first.wait_for(timeout=10_000)  # the index is there
     ask = "(term) => Search._performSearch(...Search._parseQuery(term)).map(([page, , anchor]) => [page, anchor])"
-    found = {anchor: tab.evaluate(ask, term.rstrip("#").replace("’", "'")) for anchor, term in terms.items()}  # as typed
+    typed = {anchor: term.rstrip("#").replace("\N{RIGHT SINGLE QUOTATION MARK}", "'") for anchor, term in terms.items()}
+    found = {anchor: tab.evaluate(ask, term) for anchor, term in typed.items()}
     tab.close()
     assert [terms[anchor] for anchor, hits in found.items() if ["book/glossary", anchor] not in hits] == []
