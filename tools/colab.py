@@ -52,13 +52,14 @@ def environment() -> dict[str, str]:
 def prepare(home: Path, program: str) -> tuple[Path, dict[str, str]]:
     """The environment's Python and its preinstalled versions; made if it is missing, and cleared of what came later."""
     python, record = home / "bin" / "python", home / "preinstalled.json"
+    pins = PINS.read_text() + subprocess.check_output([program, "-c", "import sys; print(sys.version)"], text=True)
     known = json.loads(record.read_text()) if record.exists() else {}
-    if known.get("pins") != PINS.read_text():
+    if known.get("pins") != pins:
         print(f"Installing {PINS.name} into {home} (some GB, minutes) ...", flush=True)
         subprocess.run([program, "-m", "venv", "--clear", home], check=True)
         command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q", "-r", str(PINS)]
         subprocess.run(command, check=True, env=environment())
-        known = {"pins": PINS.read_text(), "versions": versions(python)}
+        known = {"pins": pins, "versions": versions(python)}
         record.write_text(json.dumps(known, indent=1))
     held = known["versions"]
     if added := sorted(set(versions(python)) - set(held)):
@@ -121,7 +122,7 @@ def run(python: Path, paths: Iterable[Path], folder: Path, address: str) -> list
             failed.append(path.stem)
             print(f"{path.stem}: {type(error).__name__}\n{str(error)[-2000:]}", flush=True)
             continue
-        pairs = list(zip(stored, printed(nb), strict=True))
+        pairs = [pair for pair in zip(stored, printed(nb), strict=True) if any(pair)]
         same = sum(before == after for before, after in pairs)
         seconds = time.monotonic() - start
         print(f"{path.stem}: ok in {seconds:.0f} s, {same} of {len(pairs)} cells print what is stored", flush=True)
@@ -132,14 +133,15 @@ def main(only: str = "") -> None:
     """Run the notebooks whose names begin with ``only``; without it, this week's.
 
     Raises:
-        SystemExit: a notebook failed, or the setup cell changed a preinstalled version.
+        SystemExit: no notebook has such a name, one failed, or the setup cell changed a preinstalled version.
     """
+    chosen = notebooks.paths(only) if only else this_week(notebooks.paths())
+    if not chosen:
+        raise SystemExit(f"no notebook's name begins with {only!r}")
     program = interpreter()
     python, held = prepare(load_settings().cache / "colab" / "environment", program)
     with tempfile.TemporaryDirectory() as folder:
-        failed = run(
-            python, notebooks.paths(only) if only else this_week(notebooks.paths()), Path(folder), ROOT.as_uri()
-        )
+        failed = run(python, chosen, Path(folder), ROOT.as_uri())
     after = versions(python)
     moved = changes(held, after)
     added = ", ".join(f"{name} {version}" for name, version in after.items() if name not in held)
