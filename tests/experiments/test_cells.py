@@ -128,7 +128,7 @@ def test_the_best_in_validation_is_tested_and_nothing_else(plans, study):
         best = max(valid, key=height).hyperparameters
         assert height(replace(valid[0], hyperparameters=best)) == 1  # the search has found the top
         for one in own:
-            if one.part != "valid":  # real data have more hyperparameters, and their own epochs; another LLM a rate, too
+            if one.part != "valid":  # real data have more, and epochs of their own; another LLM a rate, too
                 free = {"epochs", "lr"} if study == "ch06" else {"epochs"}
                 chosen = {name: value for name, value in best.items() if one.data == POCKET or name not in free}
                 assert one.hyperparameters.items() >= chosen.items()
