@@ -13,6 +13,7 @@ from importlib.metadata import version
 from math import inf
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import nbformat
 import yaml
@@ -203,15 +204,13 @@ def execute(only: str) -> None:
 
     Only the laptop profile's outputs on the Pocket Shop belong to the book. Others go to EXECUTED.
     """
-    from nbclient import NotebookClient
-
     settings = load_settings()
     of_the_book = settings == load_settings({"MMREC_CACHE": str(settings.cache)})  # all other choices are the defaults
     for path in paths(only):
         nb = read(path)
         generate(nb)
         start = time.time()
-        NotebookClient(nb, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
+        run(nb, path)
         seconds = time.time() - start
         tidy(nb)
         if of_the_book:
@@ -221,6 +220,26 @@ def execute(only: str) -> None:
             EXECUTED.mkdir(parents=True, exist_ok=True)
             write(nb, EXECUTED / path.name)
         print(f"{path.name}: {seconds / 60:.1f} min" + ("" if of_the_book else f", in {EXECUTED / path.name}"))
+
+
+def run(nb: NotebookNode, path: Path, **options: Any) -> None:  # noqa: ANN401
+    """Execute a notebook in a fresh kernel; in another one if an answer did not come, as kernels miss one now and then.
+
+    Args:
+        nb: gets the outputs.
+        path: of the notebook, beside which it runs.
+        options: of nbclient.
+    """
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellTimeoutError
+
+    options["timeout"] = yaml.safe_load((ROOT / "_config.yml").read_text())["execute"]["timeout"]
+    options["resources"] = {"metadata": {"path": str(path.parent)}}
+    try:
+        NotebookClient(nb, **options).execute()
+    except CellTimeoutError as error:
+        print(f"{path.name}: {str(error).partition(chr(10))[0]}; once more", flush=True)
+        NotebookClient(nb, **options).execute()
 
 
 def record(name: str, seconds: float) -> None:
@@ -268,19 +287,10 @@ def fill() -> None:
 
 def run_for_cache(path: Path) -> tuple[Path, NotebookNode, float, str]:
     """Execute a notebook in a fresh kernel: with its outputs, its seconds, and what stopped it and in which cell."""
-    from nbclient import NotebookClient
-
     nb, begun, start = read(path), [-1], time.time()
-    timeout = yaml.safe_load((ROOT / "_config.yml").read_text())["execute"]["timeout"]
-    client = NotebookClient(
-        nb,
-        timeout=timeout,
-        resources={"metadata": {"path": str(path.parent)}},
-        record_timing=False,  # times would be metadata of cells, by which the cache would not find them again
-        on_cell_start=lambda cell, cell_index: begun.append(cell_index),
-    )
     try:
-        client.execute()
+        # recorded times would be metadata of cells, by which the cache would not find them again
+        run(nb, path, record_timing=False, on_cell_start=lambda cell, cell_index: begun.append(cell_index))
     except Exception as error:  # of a cell, of its time, or of a kernel that died
         return path, nb, time.time() - start, f"{path.name}, cell {begun[-1]}: {type(error).__name__}\n{error}"
     return path, nb, time.time() - start, ""

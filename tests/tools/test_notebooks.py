@@ -466,3 +466,14 @@ def test_lessons_are_exported_anew_after_each_change(tmp_path):
     fresh = {module.name: code_of(module) for module in tmp_path.glob("*.py")}
     stored = {module.name: code_of(module) for module in tool.LESSONS.glob("*.py") if module.name != "__init__.py"}
     assert fresh == stored, "run `make export`"
+
+
+def test_a_notebook_whose_kernel_does_not_answer_is_run_once_more(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    (tmp_path / "_config.yml").write_text("execute: {timeout: 2}")
+    slow_once = f"import pathlib, time\nflag = pathlib.Path({str(tmp_path / 'flag')!r})\n"
+    slow_once += "known = flag.exists()\nflag.touch()\ntime.sleep(0 if known else 30)\nprint(known)"
+    nb = new_notebook(cells=[new_code_cell(slow_once)])
+    tool.run(nb, tmp_path / "slow.ipynb")
+    assert nb.cells[0].outputs[0].text == "True\n"
+    assert "slow.ipynb: " in capsys.readouterr().out
