@@ -237,7 +237,7 @@ def run(nb: NotebookNode, path: Path, **options: Any) -> None:  # noqa: ANN401
     options["resources"] = {"metadata": {"path": str(path.parent)}}
     try:
         NotebookClient(nb, **options).execute()
-    except CellTimeoutError as error:
+    except (CellTimeoutError, AssertionError) as error:  # the latter if a new kernel does not say what it is
         print(f"{path.name}: {str(error).partition(chr(10))[0]}; once more", flush=True)
         NotebookClient(nb, **options).execute()
 
