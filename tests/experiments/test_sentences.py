@@ -767,7 +767,7 @@ def test_other_shops_change_the_ablations_of_chapter_6(runs_of):
     assert reached[1] < min(trainings) < reached[2] < max(trainings)
 
 
-def test_descriptions_of_posters_are_item_numbers(runs_of):
+def test_descriptions_of_posters_are_as_good_when_they_are_shuffled(runs_of):
     """Notebook 06f, below the tables of the posters."""
     runs = runs_of("ch06", data="movielens", part="test")
     own = {run.system.removeprefix("GRU4Rec on "): run.metric("AUC") for run in runs}
