@@ -1,6 +1,7 @@
-"""Shared by the tests: the repository's root, and the real data."""
+"""Shared by the tests: the repository's root, the real data, a free port."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,11 @@ def real():
     if "MMREC_DATA_HOME" not in os.environ:
         pytest.skip("MMREC_DATA_HOME is not set: it names the folder of the real data sets")
     return Path(os.environ["MMREC_DATA_HOME"])
+
+
+@pytest.fixture
+def unused_port():
+    """A port of this machine."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

@@ -52,17 +52,10 @@ class Version(BaseModel):
 
 
 class Service:
-    """The active version with its batches, the switch to another one, and the metrics.
+    """The active version with its batches, the switch to another one, and the metrics; see ``create_app``."""
 
-    Args:
-        root: folder of the versions.
-        limits: of the service.
-        sessions: URL of the Redis that keeps them; without one they are kept in a file of the folder.
-        load: makes a pipeline of a folder of versions and a name.
-    """
-
-    def __init__(self, root: Path, limits: Limits, sessions: str = "", load: Load = versions.load) -> None:
-        self.root, self.limits, self.load, self.switching = root, limits, load, asyncio.Lock()
+    def __init__(self, root: Path, limits: Limits, sessions: str, load: Load, until: Pipeline | None) -> None:
+        self.root, self.limits, self.load, self.until, self.switching = root, limits, load, until, asyncio.Lock()
         self.sessions = RedisSessions(sessions) if sessions else Sessions(root / "sessions.sqlite")
         self.status = "ok"
         self.current: tuple[Pipeline, Batcher] | None = None
@@ -77,9 +70,11 @@ class Service:
         waiting.set_function(lambda: self.current[1].queue.qsize() if self.current else 0)
 
     async def start(self) -> None:
-        """Serve the active version, if there is one."""
+        """Serve the active version; what answers without one, if there is none."""
         if version := versions.active(self.root):
             await self.serve(await asyncio.to_thread(self.load, self.root, version))
+        elif self.until:
+            await self.serve(self.until)
 
     async def serve(self, pipeline: Pipeline) -> None:
         """Answer new requests by this version; what the one before accepted, that one still answers."""
@@ -149,7 +144,12 @@ class Service:
 
 
 def create_app(
-    root: Path, token: str = "", limits: Limits | None = None, sessions: str = "", load: Load = versions.load
+    root: Path,
+    token: str = "",
+    limits: Limits | None = None,
+    sessions: str = "",
+    load: Load = versions.load,
+    until: Pipeline | None = None,
 ) -> FastAPI:
     """The service of the versions in a folder; it begins with the active one.
 
@@ -159,9 +159,10 @@ def create_app(
         limits: of the service.
         sessions: URL of the Redis that keeps them; without one they are kept in a file of the folder.
         load: makes a pipeline of a folder of versions and a name.
+        until: answers as long as no version is active; without it the service answers 503 then.
     """
     limits = limits or Limits()
-    service = Service(root, limits, sessions, load)
+    service = Service(root, limits, sessions, load, until)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -215,13 +216,13 @@ def create_app(
     return app
 
 
-def run(root: Path, port: int, sessions: str = "") -> None:
+def run(root: Path, port: int, sessions: str = "", until: Pipeline | None = None, token: str = "") -> None:
     """Serve a folder on this machine alone until a signal comes; the arguments are those of ``create_app``."""
-    token = secrets.token_urlsafe(16)
+    token = token or secrets.token_urlsafe(16)
     print(f"Versions lie in {root}", f"Switch with the header Authorization: Bearer {token}", sep="\n", flush=True)
     torch.set_num_threads(1)  # a batch is small, and the other cores parse and validate
     faiss.omp_set_num_threads(1)
-    app = create_app(root, token, sessions=sessions)
+    app = create_app(root, token, sessions=sessions, until=until)
     uvicorn.run(app, port=port, access_log=False, server_header=False, timeout_graceful_shutdown=10)
 
 

@@ -1,10 +1,9 @@
 """The last items of each session, in SQLite or Redis: they survive a restart, and a version with other item numbers."""
 
 import sqlite3
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 
 LONGEST = 200
 """Items of a session that are kept."""
@@ -35,7 +34,7 @@ class Sessions:
                 "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, session TEXT, item TEXT, time REAL)"
             )
             self.db.execute("CREATE INDEX IF NOT EXISTS by_session ON events (session, number)")
-            self.db.execute("DELETE FROM events WHERE time < ?", (time.time() - 86_400 * DAYS,))
+            self.db.execute("DELETE FROM events WHERE time < ?", (time() - 86_400 * DAYS,))
 
     def add(self, session: str, items: Sequence[str]) -> list[str]:
         """Append items to a session, all or none; its last LONGEST items, oldest first.
@@ -55,7 +54,7 @@ class Sessions:
     def _add(self, session: str, items: Sequence[str]) -> list[str]:
         newest = "SELECT number, item FROM events WHERE session = ? ORDER BY number DESC LIMIT ?"
         with self.db:
-            rows = [(session, item, time.time()) for item in items]
+            rows = [(session, item, time()) for item in items]
             self.db.executemany("INSERT INTO events (session, item, time) VALUES (?, ?, ?)", rows)
             kept = self.db.execute(newest, (session, LONGEST)).fetchall()
             if len(kept) == LONGEST:

@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import socket
 import subprocess
 import time
 
@@ -52,13 +51,6 @@ def folder(tmp_path, catalogue, sasrec, knn):
     versions.publish(tmp_path, "two", catalogue, sasrec, knn)
     versions.activate(tmp_path, "one")
     return tmp_path
-
-
-@pytest.fixture
-def unused_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class RedisServer:

@@ -35,8 +35,8 @@ def test_only_the_last_items_are_kept(path, monkeypatch):
 
 def test_old_items_are_forgotten_at_the_next_start(path, monkeypatch):
     Sessions(path).add("a", ["x"])
-    later = module.time.time() + 31 * 86_400
-    monkeypatch.setattr(module.time, "time", lambda: later)
+    later = module.time() + 31 * 86_400
+    monkeypatch.setattr(module, "time", lambda: later)
     assert Sessions(path).add("a", ["y"]) == ["y"]
 
 
