@@ -1306,6 +1306,25 @@ WRONG |= {
     },
 }
 
+
+def non_inferior(decides=lambda low, mean: low, margin=lambda share, one, other: share * other.mean()):
+    """An answer to exercise 5.10."""
+
+    def answer(one, other, share):
+        d = one - other
+        low = d.mean() - 1.96 * d.std(ddof=1) / len(d) ** 0.5
+        return low, bool(decides(low, d.mean()) > -margin(share, one, other))
+
+    return answer
+
+
+CORRECT["check_non_inferior"] = non_inferior()
+WRONG["check_non_inferior"] = {
+    "the mean decides": non_inferior(decides=lambda low, mean: mean),
+    "an absolute margin": non_inferior(margin=lambda share, one, other: share),
+    "a share of the cheap system": non_inferior(margin=lambda share, one, other: share * one.mean()),
+}
+
 CHECKS = {check: (imports, cells) for imports, check, cells in (parameter.values for parameter in ALL)}
 
 
