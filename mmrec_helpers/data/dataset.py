@@ -73,7 +73,8 @@ class RecDataset:
         return len(self.interactions)
 
     def __repr__(self) -> str:
-        counts = f"{self.num_users:,} users, {self.num_items:,} items, {self.num_interactions:,} interactions"
+        numbers = {"user": self.num_users, "item": self.num_items, "interaction": self.num_interactions}
+        counts = ", ".join(f"{number:,} {what}" + "s" * (number != 1) for what, number in numbers.items())
         return f"RecDataset({self.name}: {counts})"
 
     # Items ------------------------------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ def small() -> RecDataset:
 def test_counts_and_name_are_in_the_representation(small):
     assert (small.num_users, small.num_items, small.num_interactions) == (3, 4, 6)
     assert repr(small) == "RecDataset(test: 3 users, 4 items, 6 interactions)"
+    assert repr(rec_dataset([(0, 1, 0)])).endswith(": 1 user, 1 item, 1 interaction)")
 
 
 def test_an_item_is_found_by_its_number(small):
