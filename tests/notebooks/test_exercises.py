@@ -1325,6 +1325,26 @@ WRONG["check_non_inferior"] = {
     "a share of the cheap system": non_inferior(margin=lambda share, one, other: share * one.mean()),
 }
 
+
+def within_groups(mean=lambda losses: np.concatenate(losses).mean()):
+    """An answer to exercise 2.2; ``mean`` is over the losses of each group's pairs."""
+
+    def answer(images, texts, groups, temperature):
+        logits = torch.nn.functional.normalize(images) @ torch.nn.functional.normalize(texts).T / temperature
+        losses = []
+        for rows in (np.flatnonzero(groups == group) for group in np.unique(groups)):
+            own = logits[rows][:, rows]
+            losses.append(-(own.log_softmax(1) + own.log_softmax(0)).diagonal().numpy() / 2)
+        return mean(losses)
+
+    return answer
+
+
+CORRECT["check_hard_info_nce"] = within_groups()
+WRONG["check_hard_info_nce"] = {
+    "each group counts the same": within_groups(lambda losses: np.mean([loss.mean() for loss in losses])),
+}
+
 CHECKS = {check: (imports, cells) for imports, check, cells in (parameter.values for parameter in ALL)}
 
 
