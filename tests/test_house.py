@@ -48,12 +48,12 @@ ACROSS = {
     "recommenders/test_mmgpt2rec_options.py": "a second file for mmgpt2rec.py, which has many options",
 }
 """Test of a room that is not of one of its modules -> what it is of."""
-MOST_LINES = 14_553
+MOST_LINES = 14_586
 """Of the package, lessons not counted: they are written by `make export`. It grew when recommenders learnt to be saved,
 tuning got one rule, real models came in, chapter 5 built I-LLMRec, chapter 6 MLLM-MSR, chapter 7 graphs, the fusion
 of words and patches, the shop's event log, Trans2D and MMSR, chapter 8 the audit of tables and the rule of the claims
-ledger, chapter 9 the service, its stages in processes, sessions in Redis and a client of it, and when files were
-checked as they are read. It may only fall, except for what a new chapter builds."""
+ledger, chapter 9 the service, its search, its stages in processes, sessions in Redis and a client of it, and when files
+were checked as they are read. It may only fall, except for what a new chapter builds."""
 
 
 @cache

@@ -42,6 +42,7 @@ class Body(BaseModel):
     history: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field([], max_length=200)
     k: int = Field(10, ge=1, le=100)
     category: str = Field("", max_length=64)
+    query: str = Field("", max_length=200)
     session: str = Field("", pattern="^[A-Za-z0-9_-]{0,64}$")
 
 
@@ -123,7 +124,7 @@ class Service:
             raise HTTPException(503, "no version is active")
         (pipeline, batcher), fallback = self.current, None
         try:
-            request = pipeline.catalogue.request(body.history, body.k, body.category)
+            request = pipeline.catalogue.request(body.history, body.k, body.category, body.query)
             if body.session and not batcher.is_full:  # a refused client sends the same items again
                 request = replace(request, history=self.whole_history(body, pipeline.catalogue.numbers))
             with self.latency.time():

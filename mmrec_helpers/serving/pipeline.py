@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 import faiss
 import numpy as np
 import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mmrec_helpers.data.dataset import Queries, Split
 from mmrec_helpers.recommenders.base import BaseRecommender
@@ -34,11 +36,13 @@ class Request:
         history: items that the user interacted with, oldest first; they are not recommended.
         k: maximum number of items in the answer.
         category: the only one to recommend; all if empty.
+        query: words that are searched for; only items whose texts have one of them are recommended.
     """
 
     history: tuple[int, ...] = ()
     k: int = 10
     category: str = ""
+    query: str = ""
 
 
 Answer = list[tuple[int, float]]
@@ -52,12 +56,14 @@ class Catalogue:
     Attributes:
         item_ids: (I + 1,) the shop's own names of the items.
         categories: (I + 1,) text, empty for items without one.
+        texts: (I + 1,) what a search reads: category, title and description.
         popularity: (I + 1,) number of training interactions.
         available: (I + 1,) bool; False for the padding.
     """
 
     item_ids: np.ndarray
     categories: np.ndarray
+    texts: np.ndarray
     popularity: np.ndarray
     available: np.ndarray
 
@@ -66,8 +72,10 @@ class Catalogue:
         """All items of a data set, each available, with the popularity of the training part."""
         num_rows = split.dataset.num_items + 1
         popularity = np.bincount(split.interactions("train")["item"], minlength=num_rows)
-        ids, categories = (np.array([text or "" for text in split.dataset.column(n)]) for n in ("item_id", "category"))
-        return cls(ids, categories, popularity, np.arange(num_rows) > 0)
+        names = ("item_id", "category", "title", "description")
+        ids, *fields = (np.array([text or "" for text in split.dataset.column(name)]) for name in names)
+        texts = np.array([" ".join(own) for own in zip(*fields, strict=True)])
+        return cls(ids, fields[0], texts, popularity, np.arange(num_rows) > 0)
 
     @cached_property
     def numbers(self) -> dict[str, int]:
@@ -80,7 +88,21 @@ class Catalogue:
         names = set(self.categories.tolist()) - {""}
         return {"": self.available} | {name: self.available & (self.categories == name) for name in names}
 
-    def request(self, history: Sequence[str], k: int, category: str) -> Request:
+    @cached_property
+    def words(self) -> tuple[TfidfVectorizer, Any]:
+        """TF-IDF of the items' texts, and its sparse (I + 1, V) rows."""
+        vectorizer = TfidfVectorizer(token_pattern=r"\w+").fit([*self.texts, "x"])  # a shop may have no words
+        return vectorizer, vectorizer.transform(self.texts)
+
+    def matches(self, request: Request) -> np.ndarray:
+        """(I + 1,) cosine similarities of items and query, without a query 1; 0 for items of other categories."""
+        mask = self.masks[request.category]
+        if not request.query:
+            return mask
+        vectorizer, rows = self.words
+        return mask * (rows @ vectorizer.transform([request.query]).T).toarray()[:, 0]
+
+    def request(self, history: Sequence[str], k: int, category: str, query: str = "") -> Request:
         """The request of a client who names items and category as the shop does.
 
         Raises:
@@ -90,7 +112,7 @@ class Catalogue:
             raise UnknownName(f"there is no item {unknown[0]!r}")
         if category not in self.masks:
             raise UnknownName(f"there is no category {category!r}")
-        return Request(tuple(self.numbers[name] for name in history), k, category)
+        return Request(tuple(self.numbers[name] for name in history), k, category, query.strip())
 
     @cached_property
     def by_popularity(self) -> list[int]:
@@ -98,8 +120,8 @@ class Catalogue:
         return (1 + np.argsort(-self.popularity[1:], kind="stable")).tolist()
 
     def most_popular(self, request: Request) -> Answer:
-        """The fallback: the items with the most training interactions that the filters leave."""
-        mask, seen = self.masks[request.category], set(request.history)
+        """The fallback: the items with the most training interactions that the filters and the search leave."""
+        mask, seen = self.matches(request), set(request.history)
         allowed = (item for item in self.by_popularity if mask[item] and item not in seen)
         return [(item, float(self.popularity[item])) for item in islice(allowed, request.k)]
 
@@ -109,7 +131,8 @@ class Pipeline:
 
     The score of a sequential recommender is an inner product, h . e_i + b_i = (h, 1) . (e_i, b_i), so an index of the
     vectors (e_i, b_i) finds the items with the highest scores. Filters are applied before ranking: unavailable items
-    and those of other categories are not searched, items of the history are dropped from what is found.
+    and those of other categories are not searched, items of the history are dropped from what is found. A request with
+    a query gets the items whose words match best, in the order of the same scores.
 
     Args:
         catalogue: of the items.
@@ -154,8 +177,15 @@ class Pipeline:
         num_found = RETRIEVED + queries.histories.shape[1]  # as many as the history can take away
         items = np.zeros((len(requests), num_found), np.int64)
         scores = np.zeros(items.shape, np.float32)
-        categories = np.array([request.category for request in requests])
-        for category in np.unique(categories).tolist():
+        for row, request in enumerate(requests):
+            if request.query:
+                match = self.catalogue.matches(request)
+                match[[*request.history]] = 0
+                best = np.argsort(-match, kind="stable")[: np.count_nonzero(match)][:RETRIEVED]
+                items[row, : len(best)] = best
+                scores[row, : len(best)] = self.index.reconstruct_batch(best - 1) @ vectors[row]
+        categories = np.array([None if request.query else request.category for request in requests])
+        for category in {request.category for request in requests if not request.query}:
             rows = np.flatnonzero(categories == category)
             bits = np.packbits(self.catalogue.masks[category][1:], bitorder="little")
             selector = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]  # wrapped at import

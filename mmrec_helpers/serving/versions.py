@@ -52,7 +52,7 @@ def publish(
 
 
 def load(root: Path, version: str) -> Pipeline:
-    """Read a version, and answer one request with it, so that it is warm.
+    """Read a version, and answer two requests with it, so that it is warm.
 
     Raises:
         FileNotFoundError: there is no such version.
@@ -63,7 +63,7 @@ def load(root: Path, version: str) -> Pipeline:
         raise ValueError(f"the retriever of version {version} has no embedding of a history: {retriever.name}")
     ranker = load_recommender(root / version / RANKER) if (root / version / RANKER).exists() else None
     pipeline = Pipeline(catalogue, retriever, ranker, version)
-    pipeline.recommend([catalogue.request([], 1, "")])
+    pipeline.recommend([catalogue.request([], 1, "", query) for query in ("", "x")])
     return pipeline
 
 
@@ -72,7 +72,7 @@ def load_catalogue(root: Path, version: str) -> Catalogue:
 
     Raises:
         FileNotFoundError: there is no such version.
-        ValueError: the name is not allowed, or the version is damaged.
+        ValueError: the name is not allowed, or the version is damaged or of another release of the book.
     """
     folder = _folder(root, version)
     if not (folder / CATALOGUE).exists():
@@ -80,6 +80,8 @@ def load_catalogue(root: Path, version: str) -> Catalogue:
     if damaged(folder):
         raise ValueError(f"{folder} is damaged: delete it, and publish the version again")
     frame = pd.read_parquet(folder / CATALOGUE)
+    if missing := {column.name for column in fields(Catalogue)} - {*frame}:
+        raise ValueError(f"{folder} has no {', '.join(sorted(missing))} of the items: delete it, and publish it again")
     return Catalogue(**{name: np.array(frame[name].tolist()) for name in frame})
 
 

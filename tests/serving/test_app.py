@@ -67,6 +67,14 @@ def test_an_answer_is_the_pipelines_by_the_names_of_the_shop(client, folder):
     assert sorted(int(mug["item"][3:]) % 3 for mug in mugs) == [0] * 8
 
 
+def test_a_search_is_answered_from_the_items_with_its_words(client):
+    answer = client.post("/recommend", json={"history": ["id-3"], "query": "Thing 5", "k": 1}).json()
+    assert answer["fallback"] is None
+    first, *rest = client.post("/recommend", json={"query": "5", "k": 100}).json()["items"]
+    assert (first["item"], rest) == ("id-5", [])
+    assert client.post("/recommend", json={"query": "sofa"}).json()["items"] == []
+
+
 def test_without_a_version_the_process_is_healthy_but_not_ready(tmp_path):
     with serve(tmp_path) as client:
         assert client.get("/health").json() == {"status": "ok"}
@@ -134,6 +142,7 @@ FAULTY = {
     "no object": "[]",
     "an unknown field": '{"user": "a"}',
     "k of zero": '{"k": 0}',
+    "a query of 201 letters": f'{{"query": "{"a" * 201}"}}',
     "k too large": '{"k": 101}',
     "k as text": '{"k": "5"}',
     "k is NaN": '{"k": NaN}',

@@ -1,6 +1,7 @@
 """pipeline.py: exact retrieval is the recommender's own ranking; filters; one answer whatever is asked beside it."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from mmrec_helpers.data.dataset import Queries
 from mmrec_helpers.recommenders.factorization import BPR
 from mmrec_helpers.recommenders.mmgpt2rec import MMGPT2Config, MMGPT2Rec
 from mmrec_helpers.serving import pipeline as module
-from mmrec_helpers.serving.pipeline import Catalogue, Pipeline, Request, UnknownName, check_served, queries_of
+from mmrec_helpers.serving.pipeline import Pipeline, Request, UnknownName, check_served, queries_of
 
 REQUESTS = [Request((3, 7), 5), Request((), 24), Request((1, 2, 3, 4), 3, "mug"), Request(tuple(range(1, 12)), 24)]
 
@@ -69,7 +70,7 @@ def test_an_answer_does_not_depend_on_the_other_requests(catalogue, retriever):
 def test_filters_hold_for_the_model_and_for_the_fallback(by, catalogue, retriever):
     available = catalogue.available.copy()
     available[[5, 6, 9]] = False
-    catalogue = Catalogue(catalogue.item_ids, catalogue.categories, catalogue.popularity, available)
+    catalogue = replace(catalogue, available=available)
     pipeline = Pipeline(catalogue, retriever)
     for request in REQUESTS:
         answer = pipeline.recommend([request])[0] if by == "model" else catalogue.most_popular(request)
@@ -78,6 +79,43 @@ def test_filters_hold_for_the_model_and_for_the_fallback(by, catalogue, retrieve
         left = {item for item in left if request.category in ("", catalogue.categories[item])}
         assert len(items) == len(set(items)) == min(request.k, len(left))
         assert set(items) <= left
+
+
+@pytest.mark.parametrize("by", ["model", "popularity"])
+def test_a_search_leaves_items_with_its_words(by, catalogue, retriever):
+    """The text of item 5 is of a category, thing 5 and about thing 5; words are whole words, in any case."""
+    pipeline, mugs = Pipeline(catalogue, retriever), np.flatnonzero(catalogue.categories == "mug")
+    one, other, outside = mugs[0], mugs[-1], np.flatnonzero(catalogue.categories != "mug")[-1]
+    cases = {
+        Request((), 5, "", str(one)): [one],
+        Request((), 5, "", f"{one} {other} {outside}"): [one, other, outside],
+        Request((), 5, "mug", f"{one} {other} {outside}"): [one, other],
+        Request((int(one),), 5, "", f"{one} {other}"): [other],
+        Request((), 24, "", "ABOUT!"): [*range(1, 25)],
+        Request((), 24, "", "MUG"): mugs,
+        Request((), 5, "", "thin"): [],
+        Request((), 5, "", "?"): [],
+    }
+    answers = pipeline.recommend([*cases]) if by == "model" else [*map(catalogue.most_popular, cases)]
+    for (request, wanted), answer in zip(cases.items(), answers, strict=True):
+        everything = Request(request.history, 24)
+        order = own_ranking(retriever, everything, catalogue) if by == "model" else catalogue.most_popular(everything)
+        assert [item for item, _ in answer] == [item for item, _ in order if item in wanted], request
+
+
+def test_a_search_takes_the_best_matches_first(catalogue, retriever, monkeypatch):
+    monkeypatch.setattr(module, "RETRIEVED", 2)
+    (answer,) = Pipeline(catalogue, retriever).recommend([Request((), 5, "", "thing 5 9")])
+    assert {item for item, _ in answer} == {5, 9}  # all 24 have one of the words
+
+
+def test_a_blank_query_is_none(catalogue):
+    assert catalogue.request([], 5, "", " \t") == Request((), 5)
+
+
+def test_a_shop_without_words_can_be_searched(catalogue, retriever):
+    wordless = replace(catalogue, texts=np.full(25, " "))
+    assert Pipeline(wordless, retriever).recommend([Request((), 3, "", "x")]) == [[]]
 
 
 def test_the_fallback_is_in_order_of_popularity(shop, catalogue):

@@ -2,6 +2,7 @@
 
 import copy
 
+import pandas as pd
 import pytest
 
 from mmrec_helpers.files import write_digests
@@ -32,6 +33,14 @@ def test_a_name_cannot_lead_out_of_the_folder(name, folder, catalogue, sasrec):
             call()
     assert versions.active(folder) == "one"
     assert {path.name for path in folder.iterdir()} == {"one", "two", versions.ACTIVATED}
+
+
+def test_a_version_of_an_older_release_is_refused_by_what_it_lacks(folder):
+    path = folder / "one" / versions.CATALOGUE
+    pd.read_parquet(path).drop(columns="texts").to_parquet(path)
+    write_digests(folder / "one")
+    with pytest.raises(ValueError, match="has no texts of the items: delete it, and publish it again"):
+        versions.load(folder, "one")
 
 
 def test_a_version_does_not_change(folder, catalogue, sasrec):
