@@ -1202,7 +1202,7 @@ class Cache:
         return self.memory[:, :, :, : None if self.mistake == "all of the memory" else end].unbind()
 
 
-def gated(per_item=True, alone=True, scalar=False, sums=False):
+def gated(per_item=True, alone=True, scalar=False, sums=False, of_text=False):
     """An answer to exercise 4.8.
 
     Args:
@@ -1210,6 +1210,7 @@ def gated(per_item=True, alone=True, scalar=False, sums=False):
         alone: a missing modality is recognised.
         scalar: one gate for all numbers of an item.
         sums: both gates are 1.
+        of_text: the gate is computed from the text alone.
     """
 
     class Gated(torch.nn.Module):
@@ -1219,7 +1220,8 @@ def gated(per_item=True, alone=True, scalar=False, sums=False):
             self.gate = torch.nn.Linear(text + image, 1 if scalar else dim)
 
         def forward(self, features):
-            gate = self.gate(torch.cat(features, 1) * per_item).sigmoid()
+            seen = [features[0], features[1] * (not of_text)]
+            gate = self.gate(torch.cat(seen, 1) * per_item).sigmoid()
             if alone:
                 has_text, has_image = (part.any(1, keepdim=True) for part in features)
                 gate = torch.where(has_image, gate * has_text, 1.0)
@@ -1291,6 +1293,7 @@ WRONG |= {
         "one gate for all items": gated(per_item=False),
         "a missing modality takes its share": gated(alone=False),
         "one number for each item": gated(scalar=True),
+        "a gate from the text alone": gated(of_text=True),
     },
     "check_corrected_loss": {
         "none": corrected_loss(lambda logits, q: logits),
