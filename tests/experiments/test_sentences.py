@@ -780,6 +780,27 @@ def test_descriptions_of_posters_are_as_good_when_they_are_shuffled(runs_of):
     assert all(len(values) == 610 for values in own.values())
 
 
+def test_on_real_histories_titles_are_ahead_of_summaries(runs_of):
+    """Notebook 06f, below the table of real histories."""
+    wanted = {
+        "microlens": {
+            "zero-shot": [0.525, 0.488, 0.563],
+            "MLLM-MSR": [0.515, 0.475, 0.552],
+            "TALLRec": [0.591, 0.554, 0.628],
+            ("TALLRec", "MLLM-MSR"): [0.076, 0.039, 0.113],
+            ("TALLRec", "item-kNN"): [0.005, -0.037, 0.048],
+        },
+        "hm-week": {("MLLM-MSR", "zero-shot"): [0.012, -0.026, 0.051]},
+    }
+    for data, rows in wanted.items():
+        own = {run.system: run.metric("AUC") for run in runs_of("ch06", data=data, protocol=ch06.PROTOCOL)}
+        assert all(len(values) == ch06.REAL_EVALUATED for values in own.values())
+        for key, numbers in rows.items():
+            values = own[key] if isinstance(key, str) else own[key[0]] - own[key[1]]
+            assert np.round(mean_interval(values), 3).tolist() == numbers, (data, key)
+    assert [round(float(own[name].mean()), 3) for name in ("popularity", "SASRec")] == [0.742, 0.801]
+
+
 def test_every_fold_has_the_same_order_of_systems_in_chapter_6(runs_of):
     for fold in ch06.FOLDS:
         own = {run.system: run.metric("AUC").mean() for run in runs_of("ch06", data=POCKET, split=fold, part="test")}
