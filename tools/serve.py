@@ -4,6 +4,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -22,23 +23,36 @@ FIRST = "first"
 
 
 class MostPopular(Pipeline):
-    """What needs no training: for every request the most popular items that the filters leave."""
+    """What needs no training: for every request the most popular items that filters and search leave."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue, self.version = catalogue, "popularity"
+        catalogue.most_popular(Request(query="x"))  # so that the first search is as fast as others
 
     def recommend(self, requests: Sequence[Request]) -> list[Answer]:
         """See ``Pipeline``."""
         return [self.catalogue.most_popular(request) for request in requests]
 
 
-def train_and_switch(split: Split, root: Path, port: int, token: str) -> None:
-    """Publish the first version unless it is there, and let the running service switch to it."""
-    if not (root / FIRST).exists():
-        versions.publish(root, FIRST, Catalogue.of(split), SASRec(epochs=EPOCHS, batch_size=256).fit(split))
-    starting = httpx.HTTPTransport(retries=8)  # a small training may be done before the service listens
-    with httpx.Client(transport=starting, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client:
-        client.post(f"http://127.0.0.1:{port}/version", json={"version": FIRST}).raise_for_status()
+def train_and_switch(split: Split, catalogue: Catalogue, root: Path, port: int, token: str) -> None:
+    """Publish the first version unless it is there, and let the running service switch to it.
+
+    Raises:
+        Exception: training or switch has failed; popularity goes on, and a line says so.
+    """
+    try:
+        if not (root / FIRST).exists():
+            model = SASRec(epochs=EPOCHS, batch_size=256).fit(split)
+            with suppress(FileExistsError):  # a service at another port was faster
+                versions.publish(root, FIRST, catalogue, model)
+        starting = httpx.HTTPTransport(retries=8)  # a small training may be done before the service listens
+        with httpx.Client(transport=starting, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client:
+            answer = client.post(f"http://127.0.0.1:{port}/version", json={"version": FIRST})
+        if answer.is_error:
+            raise RuntimeError(answer.json()["detail"])
+    except Exception as error:
+        print(f"Version {FIRST} cannot be served, popularity goes on: {error}", file=sys.stderr, flush=True)
+        raise
     print(f"Version {FIRST} answers now.", flush=True)
 
 
@@ -49,9 +63,11 @@ def main(port: int, sessions: str = "") -> None:
     if versions.active(root):
         return run(root, port, sessions)
     split = load_data_for_training(settings)[0].leave_one_out()
+    catalogue = Catalogue.of(split)
+    until = MostPopular(catalogue)
     print(f"Popularity answers until version {FIRST} is trained.")
-    threading.Thread(target=train_and_switch, args=(split, root, port, token), daemon=True).start()
-    run(root, port, sessions, MostPopular(Catalogue.of(split)), token)
+    threading.Thread(target=train_and_switch, args=(split, catalogue, root, port, token), daemon=True).start()
+    run(root, port, sessions, until, token)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ class Service:
         waiting.set_function(lambda: self.current[1].queue.qsize() if self.current else 0)
 
     async def start(self) -> None:
-        """Serve the active version; what answers without one, if there is none."""
+        """Serve the active version; if there is none, what answers until there is."""
         if version := versions.active(self.root):
             await self.serve(await asyncio.to_thread(self.load, self.root, version))
         elif self.until:
@@ -115,7 +115,7 @@ class Service:
         return tuple(numbers[name] for name in names if name in numbers)  # another version may have other items
 
     async def recommend(self, body: Body) -> dict[str, Any]:
-        """The version, the items with their scores, and why popularity answered: the model was too slow, or failed.
+        """The version, the items with their scores, and why popularity answered for it: it was too slow, or failed.
 
         Raises:
             HTTPException: no version is active, a name is unknown, or too many requests wait.
@@ -139,7 +139,8 @@ class Service:
             if fallback == "error":
                 logging.getLogger(__name__).exception("version %s failed", pipeline.version)
             answer = pipeline.catalogue.most_popular(request)
-        self.answers.labels(f"popularity: {fallback}" if fallback else "model").inc()
+        no_model = "no version" if pipeline is self.until else fallback
+        self.answers.labels(f"popularity: {no_model}" if no_model else "model").inc()
         items = [{"item": str(pipeline.catalogue.item_ids[item]), "score": score} for item, score in answer]
         return {"version": pipeline.version, "fallback": fallback, "items": items}
 

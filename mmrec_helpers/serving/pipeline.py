@@ -36,7 +36,7 @@ class Request:
         history: items that the user interacted with, oldest first; they are not recommended.
         k: maximum number of items in the answer.
         category: the only one to recommend; all if empty.
-        query: words that are searched for; only items whose texts have one of them are recommended.
+        query: words that are searched for; only the items that have the most of them are recommended.
     """
 
     history: tuple[int, ...] = ()
@@ -74,7 +74,7 @@ class Catalogue:
         popularity = np.bincount(split.interactions("train")["item"], minlength=num_rows)
         names = ("item_id", "category", "title", "description")
         ids, *fields = (np.array([text or "" for text in split.dataset.column(name)]) for name in names)
-        texts = np.array([" ".join(own) for own in zip(*fields, strict=True)])
+        texts = np.array([" ".join(own) for own in zip(*fields, strict=True)], object)  # of very different lengths
         return cls(ids, fields[0], texts, popularity, np.arange(num_rows) > 0)
 
     @cached_property
@@ -91,16 +91,20 @@ class Catalogue:
     @cached_property
     def words(self) -> tuple[TfidfVectorizer, Any]:
         """TF-IDF of the items' texts, and its sparse (I + 1, V) rows."""
-        vectorizer = TfidfVectorizer(token_pattern=r"\w+").fit([*self.texts, "x"])  # a shop may have no words
+        vectorizer = TfidfVectorizer(token_pattern=r"\w+", stop_words="english")
+        vectorizer.fit([*self.texts, "word"])  # a shop may have none
         return vectorizer, vectorizer.transform(self.texts)
 
     def matches(self, request: Request) -> np.ndarray:
-        """(I + 1,) cosine similarities of items and query, without a query 1; 0 for items of other categories."""
+        """(I + 1,) above 0 for items of the category; with a query, the similarity of those with most of its words."""
         mask = self.masks[request.category]
         if not request.query:
             return mask
         vectorizer, rows = self.words
-        return mask * (rows @ vectorizer.transform([request.query]).T).toarray()[:, 0]
+        mask = mask & ~np.isin(np.arange(len(mask)), request.history)
+        query = vectorizer.transform([request.query])
+        number = mask * (rows.sign() @ query.sign().T).toarray()[:, 0]
+        return np.where(number == number.max(), mask * (rows @ query.T).toarray()[:, 0], 0)
 
     def request(self, history: Sequence[str], k: int, category: str, query: str = "") -> Request:
         """The request of a client who names items and category as the shop does.
@@ -180,7 +184,6 @@ class Pipeline:
         for row, request in enumerate(requests):
             if request.query:
                 match = self.catalogue.matches(request)
-                match[[*request.history]] = 0
                 best = np.argsort(-match, kind="stable")[: np.count_nonzero(match)][:RETRIEVED]
                 items[row, : len(best)] = best
                 scores[row, : len(best)] = self.index.reconstruct_batch(best - 1) @ vectors[row]

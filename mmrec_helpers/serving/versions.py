@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from mmrec_helpers.files import atomic, damaged, write_digests
@@ -81,8 +80,8 @@ def load_catalogue(root: Path, version: str) -> Catalogue:
         raise ValueError(f"{folder} is damaged: delete it, and publish the version again")
     frame = pd.read_parquet(folder / CATALOGUE)
     if missing := {column.name for column in fields(Catalogue)} - {*frame}:
-        raise ValueError(f"{folder} has no {', '.join(sorted(missing))} of the items: delete it, and publish it again")
-    return Catalogue(**{name: np.array(frame[name].tolist()) for name in frame})
+        raise ValueError(f"{folder} has no {', '.join(missing)} of the items: delete it and {ACTIVATED}, publish again")
+    return Catalogue(**{name: frame[name].to_numpy() for name in frame})
 
 
 def active(root: Path) -> str | None:

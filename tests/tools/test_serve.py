@@ -11,6 +11,7 @@ import uvicorn
 from small_data import rec_dataset
 
 from mmrec_helpers.serving import app, versions
+from mmrec_helpers.serving.batching import Limits
 from mmrec_helpers.serving.pipeline import Request
 
 
@@ -28,13 +29,14 @@ def root(monkeypatch, tmp_path, dataset):
     monkeypatch.setattr(serve, "EPOCHS", 1)
     monkeypatch.setattr(serve, "load_data_for_training", lambda settings: (dataset, None))
     monkeypatch.setattr(app.torch, "set_num_threads", lambda number: None)
+    monkeypatch.setattr(app, "Limits", lambda: Limits(timeout=60))  # the cores are busy with the training
     return tmp_path / "serving" / "pocket"
 
 
 def wait_for(version, port):
     """The first answer of a version."""
     transport, body = httpx.HTTPTransport(retries=8), {"history": [], "k": 3}
-    with httpx.Client(transport=transport) as client:
+    with httpx.Client(transport=transport, timeout=60) as client:
         for _ in range(600):
             answer = client.post(f"http://127.0.0.1:{port}/recommend", json=body).json()
             if answer["version"] == version:
@@ -58,19 +60,23 @@ def test_popularity_answers_until_the_first_version_is_trained(monkeypatch, root
 
     monkeypatch.setattr(app.uvicorn, "run", run)
     monkeypatch.setattr(versions, "publish", publish_later)
-    service = threading.Thread(target=serve.main, args=(unused_port,))
+    service = threading.Thread(target=serve.main, args=(unused_port,), daemon=True)
     service.start()
     try:
         answer = wait_for("popularity", unused_port)
         assert answer["fallback"] is None
         popular = dataset.leave_one_out().interactions("train")["item"].value_counts()
         assert [row["score"] for row in answer["items"]] == popular.to_list()[:3]
+        metrics = httpx.get(f"http://127.0.0.1:{unused_port}/metrics").text
+        assert 'recommendations_total{by="popularity: no version"}' in metrics
+        assert 'by="model"' not in metrics
         may_train.set()
         assert len(wait_for("first", unused_port)["items"]) == 3
     finally:
         may_train.set()
-        servers[0].should_exit = True
-        service.join()
+        for server in servers:
+            server.should_exit = True
+        service.join(60)
     assert versions.active(root) == "first"
 
 
@@ -88,21 +94,58 @@ def test_an_active_version_is_served_without_data_and_with_another_token(monkeyp
     assert first != second
 
 
-def test_a_first_version_that_was_trained_but_not_activated_is_used(monkeypatch, root, dataset):
-    split, posted = dataset.leave_one_out(), []
-    versions.publish(root, "first", serve.Catalogue.of(split), serve.SASRec(epochs=1).fit(split))
-    monkeypatch.setattr(serve.SASRec, "fit", None)
+@pytest.fixture
+def switched(monkeypatch):
+    """What the running service was asked for, and what it answers."""
+    asked, answers = [], [httpx.Response(200)]
 
     def post(self, address, json):
-        posted.append((address, json, self.headers["Authorization"]))
-        return httpx.Response(200, request=httpx.Request("POST", address))
+        asked.append((address, json, self.headers["Authorization"]))
+        return answers[-1]
 
     monkeypatch.setattr(httpx.Client, "post", post)
-    serve.train_and_switch(split, root, 8003, "secret")
-    assert posted == [("http://127.0.0.1:8003/version", {"version": "first"}, "Bearer secret")]
+    return asked, answers
+
+
+def train_and_switch(dataset, root):
+    split = dataset.leave_one_out()
+    serve.train_and_switch(split, serve.Catalogue.of(split), root, 8003, "secret")
+
+
+def test_a_first_version_that_was_trained_but_not_activated_is_used(monkeypatch, root, dataset, switched):
+    split = dataset.leave_one_out()
+    versions.publish(root, "first", serve.Catalogue.of(split), serve.SASRec(epochs=1).fit(split))
+    monkeypatch.setattr(serve.SASRec, "fit", None)
+    train_and_switch(dataset, root)
+    assert switched[0] == [("http://127.0.0.1:8003/version", {"version": "first"}, "Bearer secret")]
+
+
+def test_a_version_that_another_service_has_published_meanwhile_is_used(monkeypatch, root, dataset, switched):
+    publish = versions.publish
+
+    def second(*arguments):
+        publish(*arguments)
+        publish(*arguments)
+
+    monkeypatch.setattr(versions, "publish", second)
+    train_and_switch(dataset, root)
+    assert len(switched[0]) == 1
+
+
+def test_a_failed_training_or_switch_is_said_in_one_line(monkeypatch, root, dataset, switched, capsys):
+    switched[1].append(httpx.Response(422, json={"detail": "first is damaged"}))
+    with pytest.raises(RuntimeError, match="first is damaged"):
+        train_and_switch(dataset, root)
+    monkeypatch.setattr(serve.versions, "publish", None)
+    (root / "first").rename(root / "other")
+    with pytest.raises(TypeError):
+        train_and_switch(dataset, root)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "Version first cannot be served, popularity goes on: first is damaged"
+    assert second.startswith("Version first cannot be served, popularity goes on: ")
 
 
 def test_the_most_popular_items_are_filtered_as_the_fallback_is(dataset):
     catalogue = serve.Catalogue.of(dataset.leave_one_out())
-    requests = [Request(), Request((1, 2), 5), Request(k=30)]
+    requests = [Request(), Request((1, 2), 5), Request(k=30), Request(query="thing 3")]
     assert serve.MostPopular(catalogue).recommend(requests) == [catalogue.most_popular(own) for own in requests]
