@@ -454,7 +454,7 @@ def test_amazon_2023_opens(host, tmp_path, monkeypatch):
     serve(host, monkeypatch, name, **{file: gzip.compress(json.dumps(row).encode()) for file, row in files.items()})
     opens = download(name, tmp_path)
     assert opens == f"amazon:{tmp_path}/Gift_Cards.jsonl.gz"
-    assert repr(opened(opens)) == "RecDataset(Gift_Cards: 1 users, 1 items, 1 interactions)"
+    assert repr(opened(opens)) == "RecDataset(Gift_Cards: 1 user, 1 item, 1 interaction)"
     assert names(tmp_path) == ["Gift_Cards.jsonl.gz", "SHA256SUMS", "meta_Gift_Cards.jsonl.gz"]
 
 
