@@ -77,7 +77,7 @@ def load_catalogue(root: Path, version: str) -> Catalogue:
     if not (folder / CATALOGUE).exists():
         raise FileNotFoundError(f"there is no version {version}")
     if damaged(folder):
-        raise ValueError(f"{folder} is damaged: delete it, and publish the version again")
+        raise ValueError(f"{folder} is damaged: delete it and {ACTIVATED}, publish again")
     frame = pd.read_parquet(folder / CATALOGUE)
     if missing := {column.name for column in fields(Catalogue)} - {*frame}:
         raise ValueError(f"{folder} has no {', '.join(missing)} of the items: delete it and {ACTIVATED}, publish again")
