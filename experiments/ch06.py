@@ -239,7 +239,9 @@ def build(cell: Cell) -> Recommender:
     texts = real_texts(cell.data) if cell.data in REAL else item_texts(cell.seed)
     own: Settings = {"max_users": TRAINED, "seed": cell.seed} | VARIANTS[cell.system] | cell.hyperparameters
     history = texts.texts if cell.system in (TEXT_ONLY, NO_IMAGES) else texts.fused
-    candidates = texts.texts if cell.system == TEXT_ONLY else texts.images
+    candidates = texts.images
+    if cell.system == TEXT_ONLY:  # a real item's text is its title, which the prompt has without it
+        candidates = [] if cell.data in REAL else texts.texts
     return MLLMMSR(history_texts=history, candidate_texts=candidates, name=cell.system, **own)
 
 

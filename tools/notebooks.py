@@ -223,7 +223,7 @@ def execute(only: str) -> None:
 
 
 def run(nb: NotebookNode, path: Path, **options: Any) -> None:  # noqa: ANN401
-    """Execute a notebook in a fresh kernel; in another one if an answer did not come, as kernels miss one now and then.
+    """Execute a notebook in a fresh kernel; once more if it does not answer or dies, as kernels now and then do.
 
     Args:
         nb: gets the outputs.
@@ -237,7 +237,7 @@ def run(nb: NotebookNode, path: Path, **options: Any) -> None:  # noqa: ANN401
     options["resources"] = {"metadata": {"path": str(path.parent)}}
     try:
         NotebookClient(nb, **options).execute()
-    except (CellTimeoutError, AssertionError) as error:  # the latter if a new kernel does not say what it is
+    except (CellTimeoutError, RuntimeError, AssertionError) as error:  # the last of a new kernel that says nothing
         print(f"{path.name}: {str(error).partition(chr(10))[0]}; once more", flush=True)
         NotebookClient(nb, **options).execute()
 
@@ -260,7 +260,7 @@ def fill() -> None:
     """Execute what the cache of `make book` lacks, several notebooks at once, those that take longest first.
 
     Raises:
-        SystemExit: notebooks failed. Each was named with its cell; all others are in the cache.
+        SystemExit: notebooks failed. It names each with its cell; all others are in the cache.
     """
     from jupyter_cache import get_cache
     from jupyter_cache.base import CacheBundleIn
@@ -272,17 +272,19 @@ def fill() -> None:
     lacking = [path for path in paths() if f"notebooks/{path.stem}" in toc]
     lacking = [path for path in lacking if cache.create_hashed_notebook(read(path))[1] not in cached]
     lacking.sort(key=lambda path: -known.get(path.stem, {"seconds": inf})["seconds"])
-    failed = 0
+    faults = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for run in as_completed([pool.submit(run_for_cache, path) for path in lacking]):
             path, nb, seconds, fault = run.result()
-            print(fault or f"{path.name}: executed in {seconds:.0f} s", flush=True)
-            failed += bool(fault)
-            if not fault:
+            print(f"{path.name}: {'FAILED' if fault else 'executed'} in {seconds:.0f} s", flush=True)
+            if fault:
+                faults.append(fault)
+            else:
                 bundle = CacheBundleIn(nb, str(path), data={"execution_seconds": seconds})
                 cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-    if failed:
-        raise SystemExit(f"{failed} of {len(lacking)} notebooks failed; `make book` goes on from the others")
+    if faults:  # at the end, where they are looked for
+        end = f"{len(faults)} of {len(lacking)} notebooks failed; `make book` goes on from the others"
+        raise SystemExit("\n\n".join([*faults, end]))
 
 
 def run_for_cache(path: Path) -> tuple[Path, NotebookNode, float, str]:

@@ -428,13 +428,13 @@ def test_the_cache_is_filled_from_the_slowest_on_and_once(book, monkeypatch):
 
 def test_what_fails_is_named_with_its_cell_and_runs_again_alone(book, capsys):
     names = ["01a_good", "02a_raises", "02b_dies"]
-    with pytest.raises(SystemExit, match="2 of 3 notebooks failed"):
+    with pytest.raises(SystemExit, match="2 of 3 notebooks failed") as stop:
         executed(book, *names)
-    assert sorted((book / "executed.txt").read_text().split()) == names
-    printed = capsys.readouterr().out
-    assert "02a_raises.ipynb, cell 2: CellExecutionError" in printed
-    assert "ZeroDivisionError" in printed
-    assert "02b_dies.ipynb, cell 2: DeadKernelError" in printed
+    assert sorted((book / "executed.txt").read_text().split()) == [*names, "02b_dies"], "a dead kernel gets a successor"
+    assert "02b_dies.ipynb: Kernel died; once more" in capsys.readouterr().out
+    assert "02a_raises.ipynb, cell 2: CellExecutionError" in str(stop.value)
+    assert "ZeroDivisionError" in str(stop.value)
+    assert "02b_dies.ipynb, cell 2: DeadKernelError" in str(stop.value)
     assert executed(book, "01a_good") == []
     with pytest.raises(SystemExit, match="1 of 1 notebooks failed"):
         executed(book, *names[:2])
