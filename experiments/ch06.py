@@ -113,6 +113,7 @@ REAL = {"microlens": LEAVE_ONE_OUT, "hm-week": NEXT_DAY}
 ``experiments.captions``."""
 ON_REAL_DATA = (FAMILY, ZERO_SHOT, TEXT_ONLY)
 REAL_BASELINES = ("popularity", "item-kNN", "GRU4Rec", "SASRec")
+RERANKED_ON_REAL_DATA = {"SASRec": ("full",), FAMILY: (_BY_SASREC,), TEXT_ONLY: (_BY_SASREC,)}
 REAL_EVALUATED = 250
 """Users that are tested on real data."""
 _REAL: Settings = {"llm": "smollm2", "writer": "smollm2", "lr": 1e-3, "max_len": 12}
@@ -156,7 +157,9 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
         real: dict[str, Settings | None] = {name: REAL_SETTINGS[data] | SMALL_BATCH for name in ON_REAL_DATA}
         real[ZERO_SHOT] = REAL_SETTINGS[data]
         for name in (*ON_REAL_DATA, *REAL_BASELINES):
-            cells += cells_of(chosen | real, name, data=data, split=split)
+            for cell in cells_of(chosen | real, name, data=data, split=split):
+                protocols = (PROTOCOL, *RERANKED_ON_REAL_DATA.get(name, ()))
+                cells += [replace(cell, protocol=protocol) for protocol in protocols]
     return cells + [
         Cell(study=STUDY, data=POCKET, seed=seed, protocol=FIDELITY, system=name) for seed in SEEDS for name in WRITERS
     ]

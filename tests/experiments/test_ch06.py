@@ -97,6 +97,18 @@ def test_on_real_data_titles_and_captions_stand_in_the_prompt(tiny, monkeypatch,
     ch06.real_texts.cache_clear()
 
 
+@pytest.mark.parametrize("data", [*ch06.REAL, POCKET])
+def test_the_text_only_prompt_has_a_real_title_once(tiny, monkeypatch, data):
+    monkeypatch.setattr(ch06.captions, "item_captions", lambda dataset: [""] * (tiny.num_items + 1))
+    monkeypatch.setattr(ch06, "require_model", lambda name: None)
+    ch06.real_texts.cache_clear()
+    split = ch06.REAL.get(data, "leave-one-out")
+    cell = Cell(study="ch06", data=data, split=split, part="test", protocol=ch06.PROTOCOL, system="TALLRec")
+    texts = ch06.build(cell).candidate_texts
+    assert bool(texts) == (data == POCKET), "only of the shop is there a description beside the title"
+    ch06.real_texts.cache_clear()
+
+
 @pytest.mark.parametrize("system", ["MLLM-MSR", "TALLRec", "zero-shot"])
 def test_a_system_is_run(tiny, tmp_path, system):
     cell = Cell(study="ch06", data=POCKET, split="leave-one-out", part="test", protocol=ch06.PROTOCOL, system=system,
@@ -125,11 +137,13 @@ def test_a_ranker_orders_what_a_retriever_finds_and_nothing_else(tiny, monkeypat
     assert (reranked.num_higher[~inside] >= np.maximum(ranks.num_higher[~inside], 4)).all()
 
 
-def test_full_ranking_is_planned_for_retrievers_and_rankers_on_one_shop(monkeypatch):
+def test_full_ranking_is_planned_for_retrievers_and_rankers_on_one_shop_and_on_real_data(monkeypatch):
     monkeypatch.setattr(ch06, "baseline_settings", lambda runs: {name: {} for name in ch06.BASELINES})
     runs = [validated(name, lr, -abs(np.log2(lr / 4e-3))) for name in ch06.TUNED for lr in (2e-3, 4e-3, 8e-3)]
     cells = [cell for cell in ch06.plan(runs) if cell.protocol.startswith("full")]
-    assert {(cell.data, cell.seed, cell.split) for cell in cells} == {(POCKET, 0, "leave-one-out")}
+    of_the_shop = (POCKET, 0, "leave-one-out")
+    real = {(data, 0, split) for data, split in ch06.REAL.items()}
+    assert {(cell.data, cell.seed, cell.split) for cell in cells} == {of_the_shop, *real}
     others = {cell.fit for cell in ch06.plan(runs) if cell.protocol == ch06.PROTOCOL}
     assert {cell.fit for cell in cells} <= others
 
