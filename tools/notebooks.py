@@ -235,6 +235,7 @@ def run(nb: NotebookNode, path: Path, **options: Any) -> None:  # noqa: ANN401
 
     options["timeout"] = yaml.safe_load((ROOT / "_config.yml").read_text())["execute"]["timeout"]
     options["resources"] = {"metadata": {"path": str(path.parent)}}
+    options["extra_arguments"] = ["--log-level=ERROR"]  # a new kernel warns that it is reached by TCP
     try:
         NotebookClient(nb, **options).execute()
     except (CellTimeoutError, RuntimeError, AssertionError) as error:  # the last of a new kernel that says nothing
