@@ -223,7 +223,7 @@ def execute(only: str) -> None:
 
 
 def run(nb: NotebookNode, path: Path, **options: Any) -> None:  # noqa: ANN401
-    """Execute a notebook in a fresh kernel; once more if it does not answer or dies, as kernels now and then do.
+    """Execute a notebook in a fresh kernel; in another one if an answer did not come, as kernels miss one now and then.
 
     Args:
         nb: gets the outputs.
@@ -238,7 +238,7 @@ def run(nb: NotebookNode, path: Path, **options: Any) -> None:  # noqa: ANN401
     options["extra_arguments"] = ["--log-level=ERROR"]  # a new kernel warns that it is reached by TCP
     try:
         NotebookClient(nb, **options).execute()
-    except (CellTimeoutError, RuntimeError, AssertionError) as error:  # the last of a new kernel that says nothing
+    except (CellTimeoutError, AssertionError) as error:  # the latter if a new kernel does not say what it is
         print(f"{path.name}: {str(error).partition(chr(10))[0]}; once more", flush=True)
         NotebookClient(nb, **options).execute()
 
@@ -260,8 +260,10 @@ def record(name: str, seconds: float) -> None:
 def fill() -> None:
     """Execute what the cache of `make book` lacks, several notebooks at once, those that take longest first.
 
+    What fails is executed once more at the end, alone: beside another notebook time or memory may have been short.
+
     Raises:
-        SystemExit: notebooks failed. It names each with its cell; all others are in the cache.
+        SystemExit: notebooks failed twice. It names each with its cell; all others are in the cache.
     """
     from jupyter_cache import get_cache
     from jupyter_cache.base import CacheBundleIn
@@ -273,19 +275,23 @@ def fill() -> None:
     lacking = [path for path in paths() if f"notebooks/{path.stem}" in toc]
     lacking = [path for path in lacking if cache.create_hashed_notebook(read(path))[1] not in cached]
     lacking.sort(key=lambda path: -known.get(path.stem, {"seconds": inf})["seconds"])
-    faults = []
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for run in as_completed([pool.submit(run_for_cache, path) for path in lacking]):
-            path, nb, seconds, fault = run.result()
-            print(f"{path.name}: {'FAILED' if fault else 'executed'} in {seconds:.0f} s", flush=True)
-            if fault:
-                faults.append(fault)
-            else:
+
+    def failed(paths: list[Path], at_once: int) -> dict[Path, str]:
+        faults = {}
+        with ThreadPoolExecutor(at_once) as pool:
+            for run in as_completed([pool.submit(run_for_cache, path) for path in paths]):
+                path, nb, seconds, fault = run.result()
+                print(f"{path.name}: executed in {seconds:.0f} s" if not fault else f"FAILED: {fault}", flush=True)
+                if fault:
+                    faults[path] = fault
+                    continue
                 bundle = CacheBundleIn(nb, str(path), data={"execution_seconds": seconds})
                 cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-    if faults:  # at the end, where they are looked for
+        return faults
+
+    if faults := failed([*failed(lacking, AT_ONCE)], 1):
         end = f"{len(faults)} of {len(lacking)} notebooks failed; `make book` goes on from the others"
-        raise SystemExit("\n\n".join([*faults, end]))
+        raise SystemExit("\n\n".join([*faults.values(), end]))  # at the end, where one looks
 
 
 def run_for_cache(path: Path) -> tuple[Path, NotebookNode, float, str]:
