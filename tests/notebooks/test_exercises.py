@@ -540,6 +540,10 @@ MISTAKES = {
         "lambda fixed, each, latency, second: int(latency * second)",
         "are enough",
     ),
+    "check_worthwhile_from": (  # infinite only where both are equally long
+        "lambda image, words: np.inf if words == image else (image + words) // (image - words) + 1",
+        "longer than the image",
+    ),
     "check_items_that_fit": (  # the oldest items are kept
         "lambda sizes, around, window: int((np.cumsum(sizes) <= window - around).sum())",
         "from the last item backwards",
@@ -1121,6 +1125,7 @@ WRONG = {
         "the probability, not the odds": lambda p, n, m: p * n / m,
         "the wrong way round": lambda p, n, m: corrected(p, m, n),
         "odds": lambda p, n, m: p / (1 - p) * n / m,
+        "the share of the positives": lambda p, n, m: p * (n + 1) / (m + 1),
     },
     "check_pooled": {
         "the mean over users": all_pairs_auc(by_user=True),
@@ -1143,6 +1148,9 @@ WRONG = {
         "all of them": profile_at(lambda time, now: True),
         "one too few": profile_at(lambda time, now: time < now - 1),
         "in the order of the store": profile_at(by_time=False),
+        "the newest first": lambda generate, texts, times, now, block=3: profile_at(lambda time, now: -time < now)(
+            generate, texts, -np.array(times), now, block
+        ),
         "the whole history at once": profile_at(size=99),
     },
 }
