@@ -1337,6 +1337,41 @@ WRONG["check_non_inferior"] = {
 }
 
 
+def cider_by(words_of):
+    """An answer to exercise 6.16, with the words that the references of an image add to the counts."""
+
+    def cider_of_words(texts, references):
+        images = Counter(word for own in references for word in words_of(own))
+
+        def vector(text):
+            row = {word: n * np.log(len(texts) / max(images[word], 1)) for word, n in Counter(text.split()).items()}
+            return row, np.linalg.norm([*row.values()]) or 1.0
+
+        def cosine(one, other):
+            return sum(x * other[0].get(word, 0) for word, x in one[0].items()) / one[1] / other[1]
+
+        pairs = zip(texts, references, strict=True)
+        return np.array([np.mean([cosine(vector(text), vector(one)) for one in own]) for text, own in pairs])
+
+    return cider_of_words
+
+
+def shops_apart(users_of):
+    """An answer to exercise 6.17, with the variance that users explain."""
+
+    def between_shops(means, errors):
+        rest, users = max(means.var(ddof=1) - users_of(errors), 0.0), np.mean(errors**2)
+        return means.mean(), rest**0.5, ((rest + users) / len(means)) ** 0.5
+
+    return between_shops
+
+
+CORRECT["check_cider_of_words"] = cider_by(lambda own: {*" ".join(own).split()})
+CORRECT["check_between_shops"] = shops_apart(lambda errors: np.mean(errors**2))
+WRONG["check_cider_of_words"] = {"captions": cider_by(lambda own: [word for text in own for word in {*text.split()}])}
+WRONG["check_between_shops"] = {"the mean, then the square": shops_apart(lambda errors: np.mean(errors) ** 2)}
+
+
 def within_groups(mean=lambda losses: np.concatenate(losses).mean()):
     """An answer to exercise 2.2; ``mean`` is over the losses of each group's pairs."""
 
