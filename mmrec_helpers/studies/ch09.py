@@ -33,20 +33,23 @@ class Client:
     Args:
         port: of the service.
         host: of the service.
+        most: connections at once; further requests wait. A process may often open no more than 1,024 files, and one
+            with a service in a thread has both ends of each connection.
     """
 
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
-        self.host, self.port = host, port
+    def __init__(self, port: int, host: str = "127.0.0.1", most: int = 400) -> None:
+        self.host, self.port, self.free = host, port, asyncio.Semaphore(most)
         self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def ask(self, path: str, body: bytes = b"", token: str = "") -> tuple[int, bytes]:
         """Status and content of the answer to a POST, or without a body to a GET."""
         head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Type: application/json\r\n"
         head += f"Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
-        while self.idle:  # again, if the service has closed a connection that was idle
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
-                return await self._ask(*self.idle.pop(), head.encode() + body)
-        return await self._ask(*await asyncio.open_connection(self.host, self.port), head.encode() + body)
+        async with self.free:
+            while self.idle:  # again, if the service has closed a connection that was idle
+                with suppress(ConnectionError, asyncio.IncompleteReadError):
+                    return await self._ask(*self.idle.pop(), head.encode() + body)
+            return await self._ask(*await asyncio.open_connection(self.host, self.port), head.encode() + body)
 
     async def _ask(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
@@ -101,14 +104,11 @@ def summary(log: pd.DataFrame) -> dict[str, float]:
     """Outcomes in a log of ``open_loop``, milliseconds of latency, and both sides of Little's law."""
     latency, end = log["seconds"], (log["due"] + log["seconds"]).max()
     answers = log.loc[log["status"] == 200, "content"].map(json.loads)
-    p50, p95, p99 = 1000 * latency.quantile([0.5, 0.95, 0.99])
     return {
         "requests": len(log),
         "refused": int((log["status"] == 429).sum()),
         "fallback": sum(answer["fallback"] is not None for answer in answers),
-        "p50 ms": p50,
-        "p95 ms": p95,
-        "p99 ms": p99,
+        **{f"p{share} ms": 1000 * latency.quantile(share / 100) for share in (50, 95, 99)},
         "L": log["in_flight"].mean(),
         "lambda W": len(log) / end * latency.mean(),
     }

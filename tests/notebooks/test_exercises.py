@@ -1391,6 +1391,65 @@ WRONG["check_hard_info_nce"] = {
     "each group counts the same": within_groups(lambda losses: np.mean([loss.mean() for loss in losses])),
 }
 
+
+def queue_latencies(before=True):
+    """An answer to exercise 9.2; a request waits for the seconds of the one before it, or else for its own."""
+
+    def answer(arrivals, seconds):
+        waits = [0.0]
+        for n in range(1, len(arrivals)):
+            waits.append(max(0, waits[-1] + seconds[n - before] - (arrivals[n] - arrivals[n - 1])))
+        return waits + np.asarray(seconds)
+
+    return answer
+
+
+CORRECT["check_latencies"] = queue_latencies()
+WRONG["check_latencies"] = {"its own seconds": queue_latencies(before=False)}
+
+
+def recall_of(row_by_row=True):
+    """An answer to exercise 9.10."""
+
+    def answer(found, exact):
+        pairs = zip(found, exact, strict=True) if row_by_row else [(found, exact)]
+        return np.mean([np.isin(*own).mean() for own in pairs])
+
+    return answer
+
+
+CORRECT["check_recall"] = recall_of()
+WRONG["check_recall"] = {"items of the other queries": recall_of(row_by_row=False)}
+
+
+def examination(part=lambda share: share[0]):
+    """An answer to exercise 9.7; ``part`` is what the shares of clicks are divided by."""
+
+    def answer(position, clicked):
+        share = np.bincount(position, clicked)[1:] / np.bincount(position)[1:]
+        return share / part(share)
+
+    return answer
+
+
+CORRECT["check_examination"] = examination()
+WRONG["check_examination"] = {"over the largest": examination(np.max)}
+
+
+def int8_product(to_integer=np.rint):
+    """An answer to exercise 9.12."""
+
+    def answer(x, w):
+        scales = [abs(own).max(axis=1, keepdims=True) / 127 for own in (x, w)]
+        qx, qw = (to_integer(own / s).astype(np.int32) for own, s in zip((x, w), scales, strict=True))
+        return scales[0] * scales[1].T * (qx @ qw.T)
+
+    return answer
+
+
+CORRECT["check_int8_product"] = int8_product()
+WRONG["check_int8_product"] = {"truncated": int8_product(np.trunc)}
+
 CHECKS = {check: (imports, cells) for imports, check, cells in (parameter.values for parameter in ALL)}
 
 

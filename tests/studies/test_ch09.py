@@ -8,7 +8,7 @@ import pytest
 from mmrec_helpers.studies.ch09 import Client, cpu_ms, started, summary
 
 
-async def talk(num_answers):
+async def talk(num_answers, **options):
     """Numbers of connections and answers of seven requests; a connection is closed after so many answers."""
     opened = 0
 
@@ -23,7 +23,7 @@ async def talk(num_answers):
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        client = Client(server.sockets[0].getsockname()[1])
+        client = Client(server.sockets[0].getsockname()[1], **options)
         answers = [await client.ask("/a", b"body"), await client.ask("/b"), await client.ask("/c")]
         answers += await asyncio.gather(*[client.ask(f"/{n}") for n in range(4)])
         return opened, answers
@@ -35,6 +35,11 @@ def test_a_connection_is_used_again_unless_it_is_closed_or_busy(num_answers, ope
     texts = [b"POST /a body", b"GET /b ", b"GET /c ", *(b"GET /%d " % n for n in range(4))]
     assert answers == [(200, text) for text in texts]
     assert found == opened
+
+
+def test_more_requests_than_connections_wait_for_one():
+    found, answers = asyncio.run(talk(99, most=2))
+    assert (found, len(answers)) == (2, 7)
 
 
 def test_a_summary_counts_outcomes_and_has_both_sides_of_littles_law():
