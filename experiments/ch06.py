@@ -112,8 +112,11 @@ REAL = {"microlens": LEAVE_ONE_OUT, "hm-week": NEXT_DAY}
 """Real data -> split. Of MicroLens there are titles; of hm-week titles, and captions of the photographs, see
 ``experiments.captions``."""
 ON_REAL_DATA = (FAMILY, ZERO_SHOT, TEXT_ONLY)
-REAL_BASELINES = ("popularity", "item-kNN", "GRU4Rec", "SASRec")
+CONTENT = "content, text"
+"""The baseline that reads titles, as language models do, and needs no interactions of an item."""
+REAL_BASELINES = (*BASELINES[:4], CONTENT)
 RERANKED_ON_REAL_DATA = {"SASRec": ("full",), FAMILY: (_BY_SASREC,), TEXT_ONLY: (_BY_SASREC,)}
+"""As RERANKED, beside PROTOCOL."""
 REAL_EVALUATED = 250
 """Users that are tested on real data."""
 _REAL: Settings = {"llm": "smollm2", "writer": "smollm2", "lr": 1e-3, "max_len": 12}
@@ -155,7 +158,7 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
     cells += captions.plan(STUDY)
     for data, split in REAL.items():
         real: dict[str, Settings | None] = {name: REAL_SETTINGS[data] | SMALL_BATCH for name in ON_REAL_DATA}
-        real[ZERO_SHOT] = REAL_SETTINGS[data]
+        real |= {ZERO_SHOT: REAL_SETTINGS[data], CONTENT: {}}
         for name in (*ON_REAL_DATA, *REAL_BASELINES):
             for cell in cells_of(chosen | real, name, data=data, split=split):
                 protocols = (PROTOCOL, *RERANKED_ON_REAL_DATA.get(name, ()))
@@ -229,7 +232,7 @@ def under(cell: Cell, split: Split, system: Any, condition: str) -> Recommender:
 
 def build(cell: Cell) -> Recommender:
     """The system of a cell, not yet fitted."""
-    if cell.system in BASELINES:
+    if cell.system in (*BASELINES, CONTENT):
         return ch03.build(cell)
     if cell.system in ON_FEW:
         system: Any = ch03.build(replace(cell, system=cell.system.removesuffix(FEW)))
@@ -243,7 +246,7 @@ def build(cell: Cell) -> Recommender:
     own: Settings = {"max_users": TRAINED, "seed": cell.seed} | VARIANTS[cell.system] | cell.hyperparameters
     history = texts.texts if cell.system in (TEXT_ONLY, NO_IMAGES) else texts.fused
     candidates = texts.images
-    if cell.system == TEXT_ONLY:  # a real item's text is its title, which the prompt has without it
+    if cell.system == TEXT_ONLY:  # the text of a real item is its title, which the prompt contains anyway
         candidates = [] if cell.data in REAL else texts.texts
     return MLLMMSR(history_texts=history, candidate_texts=candidates, name=cell.system, **own)
 

@@ -97,15 +97,13 @@ def test_on_real_data_titles_and_captions_stand_in_the_prompt(tiny, monkeypatch,
     ch06.real_texts.cache_clear()
 
 
-@pytest.mark.parametrize("data", [*ch06.REAL, POCKET])
-def test_the_text_only_prompt_has_a_real_title_once(tiny, monkeypatch, data):
+@pytest.mark.parametrize("data", ch06.REAL)
+def test_tallrec_has_no_text_beside_a_real_title(tiny, monkeypatch, data):
     monkeypatch.setattr(ch06.captions, "item_captions", lambda dataset: [""] * (tiny.num_items + 1))
     monkeypatch.setattr(ch06, "require_model", lambda name: None)
     ch06.real_texts.cache_clear()
-    split = ch06.REAL.get(data, "leave-one-out")
-    cell = Cell(study="ch06", data=data, split=split, part="test", protocol=ch06.PROTOCOL, system="TALLRec")
-    texts = ch06.build(cell).candidate_texts
-    assert bool(texts) == (data == POCKET), "only of the shop is there a description beside the title"
+    cell = Cell(study="ch06", data=data, split=ch06.REAL[data], part="test", protocol=ch06.PROTOCOL, system="TALLRec")
+    assert ch06.build(cell).candidate_texts == [], "a real item's text is its title, which the prompt has already"
     ch06.real_texts.cache_clear()
 
 
@@ -141,9 +139,11 @@ def test_full_ranking_is_planned_for_retrievers_and_rankers_on_one_shop_and_on_r
     monkeypatch.setattr(ch06, "baseline_settings", lambda runs: {name: {} for name in ch06.BASELINES})
     runs = [validated(name, lr, -abs(np.log2(lr / 4e-3))) for name in ch06.TUNED for lr in (2e-3, 4e-3, 8e-3)]
     cells = [cell for cell in ch06.plan(runs) if cell.protocol.startswith("full")]
-    of_the_shop = (POCKET, 0, "leave-one-out")
-    real = {(data, 0, split) for data, split in ch06.REAL.items()}
-    assert {(cell.data, cell.seed, cell.split) for cell in cells} == {of_the_shop, *real}
+    on_shop = [cell for cell in cells if cell.data == POCKET]
+    assert {(cell.seed, cell.split) for cell in on_shop} == {(0, "leave-one-out")}
+    on_real = {(cell.data, cell.system, cell.protocol) for cell in cells if cell.data in ch06.REAL}
+    planned = [(name, protocol) for name, own in ch06.RERANKED_ON_REAL_DATA.items() for protocol in own]
+    assert on_real == {(data, *row) for data in ch06.REAL for row in planned}
     others = {cell.fit for cell in ch06.plan(runs) if cell.protocol == ch06.PROTOCOL}
     assert {cell.fit for cell in cells} <= others
 
