@@ -2,7 +2,8 @@
 
     python tools/load.py http://127.0.0.1:8000 200,400 10    # requests a second, seconds for each
 
-A latency counts from the time at which the request was due; notebook 09a has the reasons.
+A latency counts from the time at which the request was due; notebook 09a has the reasons. At most 400 requests are
+under way; the others wait, and their wait counts.
 """
 
 import asyncio

@@ -260,10 +260,10 @@ def record(name: str, seconds: float) -> None:
 def fill() -> None:
     """Execute what the cache of `make book` lacks, several notebooks at once, those that take longest first.
 
-    What fails is executed once more at the end, alone: beside another notebook time or memory may have been short.
+    What fails beside others is executed once more at the end, alone: time or memory may have been short.
 
     Raises:
-        SystemExit: notebooks failed twice. It names each with its cell; all others are in the cache.
+        SystemExit: notebooks failed. It names each with its cell; all others are in the cache.
     """
     from jupyter_cache import get_cache
     from jupyter_cache.base import CacheBundleIn
@@ -276,20 +276,26 @@ def fill() -> None:
     lacking = [path for path in lacking if cache.create_hashed_notebook(read(path))[1] not in cached]
     lacking.sort(key=lambda path: -known.get(path.stem, {"seconds": inf})["seconds"])
 
-    def failed(paths: list[Path], at_once: int) -> dict[Path, str]:
+    def run_all(paths: list[Path], at_once: int) -> dict[Path, str]:
+        """What stopped the notebooks that failed; the others go into the cache."""
         faults = {}
         with ThreadPoolExecutor(at_once) as pool:
             for run in as_completed([pool.submit(run_for_cache, path) for path in paths]):
                 path, nb, seconds, fault = run.result()
-                print(f"{path.name}: executed in {seconds:.0f} s" if not fault else f"FAILED: {fault}", flush=True)
                 if fault:
                     faults[path] = fault
+                    print(f"FAILED: {fault}", flush=True)
                     continue
+                print(f"{path.name}: executed in {seconds:.0f} s", flush=True)
                 bundle = CacheBundleIn(nb, str(path), data={"execution_seconds": seconds})
                 cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
         return faults
 
-    if faults := failed([*failed(lacking, AT_ONCE)], 1):
+    faults = run_all(lacking, AT_ONCE)
+    if faults and len(lacking) > 1:
+        print(f"once more, alone: {', '.join(path.name for path in faults)}", flush=True)
+        faults = run_all([*faults], 1)
+    if faults:
         end = f"{len(faults)} of {len(lacking)} notebooks failed; `make book` goes on from the others"
         raise SystemExit("\n\n".join([*faults.values(), end]))  # at the end, where one looks
 

@@ -28,24 +28,24 @@ def cpu_ms(function: Callable[[], object], turns: int = 40) -> float:
 
 
 class Client:
-    """Asks a service over HTTP, on as many connections as there are requests at once.
+    """Asks a service over HTTP, on a connection for each request at once, up to a maximum.
 
     Args:
         port: of the service.
         host: of the service.
-        most: connections at once; further requests wait. A process may often open no more than 1,024 files, and one
-            with a service in a thread has both ends of each connection.
+        max_connections: further requests wait for one that is free. A process can often open only 1,024 files, and a
+            service in a thread of the same process needs both ends of each connection.
     """
 
-    def __init__(self, port: int, host: str = "127.0.0.1", most: int = 400) -> None:
-        self.host, self.port, self.free = host, port, asyncio.Semaphore(most)
+    def __init__(self, port: int, host: str = "127.0.0.1", max_connections: int = 400) -> None:
+        self.host, self.port, self.slots = host, port, asyncio.Semaphore(max_connections)
         self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def ask(self, path: str, body: bytes = b"", token: str = "") -> tuple[int, bytes]:
         """Status and content of the answer to a POST, or without a body to a GET."""
         head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Type: application/json\r\n"
         head += f"Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
-        async with self.free:
+        async with self.slots:
             while self.idle:  # again, if the service has closed a connection that was idle
                 with suppress(ConnectionError, asyncio.IncompleteReadError):
                     return await self._ask(*self.idle.pop(), head.encode() + body)

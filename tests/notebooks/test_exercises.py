@@ -1436,19 +1436,22 @@ CORRECT["check_examination"] = examination()
 WRONG["check_examination"] = {"over the largest": examination(np.max)}
 
 
-def int8_product(to_integer=np.rint):
+def int8_product(to_integer=np.rint, scale=lambda of_x, of_w: of_x * of_w.T):
     """An answer to exercise 9.12."""
 
     def answer(x, w):
         scales = [abs(own).max(axis=1, keepdims=True) / 127 for own in (x, w)]
         qx, qw = (to_integer(own / s).astype(np.int32) for own, s in zip((x, w), scales, strict=True))
-        return scales[0] * scales[1].T * (qx @ qw.T)
+        return scale(*scales) * (qx @ qw.T)
 
     return answer
 
 
 CORRECT["check_int8_product"] = int8_product()
-WRONG["check_int8_product"] = {"truncated": int8_product(np.trunc)}
+WRONG["check_int8_product"] = {
+    "truncated": int8_product(np.trunc),
+    "the scale of x only": int8_product(scale=lambda of_x, of_w: of_x),
+}
 
 CHECKS = {check: (imports, cells) for imports, check, cells in (parameter.values for parameter in ALL)}
 

@@ -38,7 +38,7 @@ def test_a_connection_is_used_again_unless_it_is_closed_or_busy(num_answers, ope
 
 
 def test_more_requests_than_connections_wait_for_one():
-    found, answers = asyncio.run(talk(99, most=2))
+    found, answers = asyncio.run(talk(99, max_connections=2))
     assert (found, len(answers)) == (2, 7)
 
 
