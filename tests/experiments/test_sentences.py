@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import kendalltau
 
 from experiments import ch03, ch04, ch06
-from experiments.datasets import LEAVE_ONE_OUT, POCKET, TEMPORAL, UNSEEN_CATEGORY
+from experiments.datasets import LEAVE_ONE_OUT, POCKET, TEMPORAL, UNSEEN_CATEGORY, benchmark_split
 from experiments.systems import trials
 from mmrec_helpers.evaluation.intervals import mean_interval
 from mmrec_helpers.evaluation.runs import Run
@@ -780,25 +780,61 @@ def test_descriptions_of_posters_are_as_good_when_they_are_shuffled(runs_of):
     assert all(len(values) == 610 for values in own.values())
 
 
-def test_on_real_histories_titles_are_ahead_of_summaries(runs_of):
+def mean_of(own: dict[str, np.ndarray], key: str | tuple[str, str], users: slice | np.ndarray = slice(None)) -> list:
+    """Mean and 95 % interval of a system, or of the difference of two."""
+    values = own[key] if isinstance(key, str) else own[key[0]] - own[key[1]]
+    return np.round(mean_interval(values[users]), 3).tolist()
+
+
+def test_on_real_histories_titles_are_ahead_of_summaries_and_their_words_level_with_them(runs_of):
     """Notebook 06f, below the table of real histories."""
     wanted = {
         "microlens": {
-            "zero-shot": [0.525, 0.488, 0.563],
             "MLLM-MSR": [0.515, 0.475, 0.552],
-            "TALLRec": [0.591, 0.554, 0.628],
-            ("TALLRec", "MLLM-MSR"): [0.076, 0.039, 0.113],
-            ("TALLRec", "item-kNN"): [0.005, -0.037, 0.048],
+            "TALLRec": [0.635, 0.594, 0.676],
+            ("TALLRec", "MLLM-MSR"): [0.120, 0.082, 0.157],
+            ("TALLRec", "item-kNN"): [0.048, 0.007, 0.093],
+            ("TALLRec", "SASRec"): [0.065, 0.009, 0.126],
+            (ch06.CONTENT, "TALLRec"): [0.053, 0.013, 0.094],
         },
-        "hm-week": {("MLLM-MSR", "zero-shot"): [0.012, -0.026, 0.051]},
+        "hm-week": {
+            "MLLM-MSR": [0.494, 0.452, 0.532],
+            "TALLRec": [0.639, 0.598, 0.679],
+            ("TALLRec", "MLLM-MSR"): [0.144, 0.095, 0.199],
+            (ch06.CONTENT, "TALLRec"): [0.009, -0.032, 0.049],
+        },
     }
     for data, rows in wanted.items():
         own = {run.system: run.metric("AUC") for run in runs_of("ch06", data=data, protocol=ch06.PROTOCOL)}
         assert all(len(values) == ch06.REAL_EVALUATED for values in own.values())
-        for key, numbers in rows.items():
-            values = own[key] if isinstance(key, str) else own[key[0]] - own[key[1]]
-            assert np.round(mean_interval(values), 3).tolist() == numbers, (data, key)
+        assert {key: mean_of(own, key) for key in rows} == rows
     assert [round(float(own[name].mean()), 3) for name in ("popularity", "SASRec")] == [0.742, 0.801]
+
+
+def test_in_the_hm_week_tallrec_reorders_the_items_of_sasrec_as_well_as_they_were(runs_of):
+    """Notebook 06f, "All items"."""
+    runs = {run.system: run for run in runs_of("ch06", data="hm-week") if run.stamp["protocol"].startswith("full")}
+    first = runs["SASRec"].target_ranks.num_higher
+    own = {name: run.metric("NDCG@10") for name, run in runs.items()}
+    random_order = np.mean([1 / np.log2(1 + rank) if rank <= 10 else 0 for rank in range(1, ch06.TOP + 1)])
+    found = (first < ch06.TOP).mean()
+    assert np.round([found, found * random_order], 3).tolist() == [0.104, 0.024]
+    assert [round(float(own[name].mean()), 3) for name in ("SASRec", "TALLRec")] == [0.033, 0.038]
+    assert mean_of(own, ("TALLRec", "SASRec")) == [0.006, -0.011, 0.023]
+
+
+def test_tallrec_is_ahead_of_sasrec_on_new_items_only(runs_of, real, monkeypatch):
+    """Notebook 06f, below the table of real histories."""
+    monkeypatch.setenv("MMREC_DATA_HOME", str(real))
+    runs = {run.system: run for run in runs_of("ch06", data="microlens", protocol=ch06.PROTOCOL)}
+    split = benchmark_split("microlens", 0, ch06.REAL["microlens"])
+    split = ch06.with_fewer_users(split, 0, ch06.REAL_EVALUATED)
+    queries, own = split.queries("test"), {name: run.metric("AUC") for name, run in runs.items()}
+    assert (queries.users == runs["TALLRec"].users).all()
+    new = ~np.isin(queries.targets[:, 0], split.interactions("train")["item"])
+    assert new.sum() == 94
+    assert [round(float(own[name][new].mean()), 3) for name in ("SASRec", "TALLRec")] == [0.332, 0.576]
+    assert mean_of(own, ("TALLRec", "SASRec"), ~new) == [-0.043, -0.112, 0.031]
 
 
 def test_every_fold_has_the_same_order_of_systems_in_chapter_6(runs_of):
