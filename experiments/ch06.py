@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import captions, ch03
+from experiments import captions, ch03, ch07
 from experiments.cells import Cell
 from experiments.datasets import (
     LEAVE_ONE_OUT,
@@ -79,6 +79,8 @@ ON_EACH_SHOP = (FAMILY, ZERO_SHOT, TEXT_ONLY, NO_RECURRENCE, NO_IMAGES)
 """Systems on three shops, and on the first shop's split in time; all others are on the first shop."""
 BASELINES = ("popularity", "item-kNN", "GRU4Rec", "SASRec", "GRU4Rec_F, both", "SASRec_F, both")
 """Systems of chapter 3 with the same candidates, with the hyperparameters that it chose."""
+GRAPHS = tuple(ch07.TUNED)
+"""Chapter 7's, with what it chose, on the first shop's leave-one-out."""
 FEW = f", {TRAINED} users"
 """What ends the name of a baseline that learns from no more users than MLLM-MSR does, from the same ones."""
 ON_FEW = tuple(name + FEW for name in BASELINES[:4])
@@ -141,9 +143,11 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
     chosen |= {name: chosen[FAMILY] for name in VARIANTS if name not in chosen}
     chosen |= baseline_settings(runs)
     chosen |= {name: chosen[name.removesuffix(FEW)] for name in ON_FEW}
+    chosen |= {name: chosen_settings(ch07.STUDY, runs, name, family) for name, family in ch07.TUNED.items()}
     places = [(POCKET, seed, LEAVE_ONE_OUT) for seed in SEEDS] + [(POCKET, 0, TEMPORAL)]
     for data, seed, split in places:
-        names = (*((*VARIANTS, *ON_FEW) if (seed, split) == (0, LEAVE_ONE_OUT) else ON_EACH_SHOP), *BASELINES)
+        is_first = (seed, split) == (0, LEAVE_ONE_OUT)
+        names = (*((*VARIANTS, *ON_FEW, *GRAPHS) if is_first else ON_EACH_SHOP), *BASELINES)
         cells += [cell for name in names for cell in cells_of(chosen, name, data=data, seed=seed, split=split)]
     for name, protocols in RERANKED.items():
         for cell in cells_of(chosen, name, data=POCKET, split=LEAVE_ONE_OUT):
@@ -234,6 +238,8 @@ def build(cell: Cell) -> Recommender:
     """The system of a cell, not yet fitted."""
     if cell.system in (*BASELINES, CONTENT):
         return ch03.build(cell)
+    if cell.system in GRAPHS:
+        return ch07.build(cell)
     if cell.system in ON_FEW:
         system: Any = ch03.build(replace(cell, system=cell.system.removesuffix(FEW)))
         system.name, fit = cell.system, system.fit

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import ch03, ch06
+from experiments import ch03, ch06, ch07
 from experiments.cells import Cell
 from experiments.datasets import POCKET
 from mmrec_helpers.data.dataset import PARTS
@@ -51,6 +51,19 @@ def test_plan_follows_the_search(monkeypatch):
     assert {cell.system for cell in on_first} == {*ch06.VARIANTS, *ch06.BASELINES, *ch06.ON_FEW, *ch06.INPUTS}
     assert all(cell.hyperparameters["lr"] == 4e-3 for cell in on_first if cell.system in ch06.VARIANTS)
     assert len({cell.name for cell in ch06.plan(runs)}) == len(ch06.plan(runs))
+
+
+def test_chapter_7s_systems_are_planned_on_one_shop_once_it_has_chosen(monkeypatch):
+    monkeypatch.setattr(ch06, "baseline_settings", lambda runs: dict.fromkeys(ch06.BASELINES))
+    assert not [cell for cell in ch06.plan([]) if cell.system in ch06.GRAPHS]
+    chosen = {"ch07": {"lr": 1.0}}
+    monkeypatch.setattr(ch06, "chosen_settings", lambda study, *search: chosen.get(study))
+    planned = [replace(cell, system="") for cell in ch06.plan([]) if cell.system in ch06.GRAPHS]
+    cell = Cell(study="ch06", data=POCKET, split="leave-one-out", part="test", protocol=ch06.PROTOCOL, system="",
+                hyperparameters=chosen["ch07"])  # fmt: skip
+    assert planned == [cell] * len(ch06.GRAPHS)
+    monkeypatch.setattr(ch07, "build", lambda cell: cell.system)
+    assert [ch06.build(replace(cell, system=name)) for name in ch06.GRAPHS] == list(ch06.GRAPHS)
 
 
 def test_fewer_users_are_tested_and_all_train(tiny):
