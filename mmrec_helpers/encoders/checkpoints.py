@@ -84,8 +84,7 @@ def find_checkpoint(name: str | Path) -> Path:
         raise ValueError(f"{folder} has no model.safetensors, and weights in other formats are not loaded: {fix}")
     if not (folder / "model.safetensors").is_file():  # in parts: the libraries would read pickled ones, too
         index = folder / "model.safetensors.index.json"
-        parts = read_json(index)
-        parts = parts.get("weight_map") if isinstance(parts, dict) else None
+        parts = read_json(index, {}).get("weight_map")
         names = set(map(str, parts.values())) if isinstance(parts, dict) else {""}
         is_part = {name: re.fullmatch(r"[\w.-]+\.safetensors", name) and (folder / name).is_file() for name in names}
         if wrong := sorted(name for name in names if not is_part[name]):
@@ -166,6 +165,24 @@ def read_json(path: Path, default: Json = None) -> Json:
         raise ValueError(f"{path}: not valid JSON ({error}); fetch it again, or correct its permissions") from error
 
 
+def check_loaded(model: Any, info: Json, tokenizer: Any) -> None:  # noqa: ANN401
+    """Compare a model of transformers, which loads much with a warning alone, with its weights and its tokenizer.
+
+    Raises:
+        ValueError: weights are missing or not finite, or more layers or tokens are there than the model has.
+    """
+    names = {re.sub(r"\d+", "0", name) for name in model.state_dict()}
+    if missing := sorted(key for key in info["missing_keys"] if "pooler" not in key):  # they would be random
+        raise ValueError(f"the weights lack {missing[0]} and {len(missing) - 1} more")
+    if layers := sorted(key for key in info["unexpected_keys"] if re.sub(r"\d+", "0", key) in names):
+        raise ValueError(f"the weights have {layers[0]}, a layer more than config.json")
+    if wrong := [name for name, own in model.named_parameters() if not all(end.isfinite() for end in own.aminmax())]:
+        raise ValueError(f"the weights {wrong[0]} are not finite")
+    last = max({*tokenizer.get_vocab().values()} - {*tokenizer.added_tokens_decoder}, default=0)
+    if last >= (size := model.config.get_text_config().vocab_size):
+        raise ValueError(f"the tokenizer has a token {last}, and the model only {size}")
+
+
 @contextmanager
 def usable(folder: Path, kind: str = "encoder", example: str = "pocket-clip") -> Iterator[None]:
     """Let an error of a library that uses a model's files name the folder and the fix.
@@ -175,10 +192,9 @@ def usable(folder: Path, kind: str = "encoder", example: str = "pocket-clip") ->
     """
     try:
         yield
-    except ImportError:  # of what the model needs
-        raise
-    except Exception as error:  # of transformers, tokenizers, timm, safetensors: whatever is damaged
-        if isinstance(error, ValueError) and str(error).startswith(str(folder)):  # one of ours
+    except BaseException as error:  # of transformers, timm, safetensors: whatever is damaged; tokenizers panics
+        is_ours = isinstance(error, ValueError) and str(error).startswith(str(folder))
+        if is_ours or isinstance(error, ImportError | KeyboardInterrupt):  # imports are of what the model needs
             raise
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(

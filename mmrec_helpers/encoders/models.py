@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from mmrec_helpers.encoders.checkpoints import CHOICES, find_checkpoint, read_json, usable, weights_file
+from mmrec_helpers.encoders.checkpoints import CHOICES, check_loaded, find_checkpoint, read_json, usable, weights_file
 from mmrec_helpers.progress import quiet_loading
 from mmrec_helpers.settings import load_settings
 
@@ -77,10 +77,9 @@ class _TransformersEncoder(Encoder):
         super().__init__(folder, name)
         options: dict[str, bool] = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
         with usable(folder), quiet_loading():
-            model, info = AutoModel.from_pretrained(folder, **options)
-        if missing := sorted(key for key in info["missing_keys"] if "pooler" not in key):  # they would be random
-            raise ValueError(f"{folder}: the weights lack {missing[0]} (and {len(missing) - 1} more); fetch them again")
-        self.model = model.float().to(self.device)
+            self.model, info = AutoModel.from_pretrained(folder, **options)
+            check_loaded(self.model, info, self.tokenizer)
+        self.model.float().to(self.device)
 
     def random_model(self) -> torch.nn.Module:
         return type(self.model)(self.model.config)
@@ -148,8 +147,8 @@ class _SentenceEncoder(_TransformersEncoder):
         config = read_json(folder / "sentence_bert_config.json", {})
         self.lowercase = config.get("do_lower_case", False)
         with usable(folder):
-            limits = (self.tokenizer.model_max_length, self.model.config.max_position_embeddings)
-            self.max_len = config.get("max_seq_length") or min(limits)
+            limit = config.get("max_seq_length") or self.tokenizer.model_max_length
+            self.max_len = min(limit, self.model.config.max_position_embeddings)
             self.try_out(texts=True)
 
     @torch.inference_mode()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mmrec_helpers.encoders.checkpoints import find_checkpoint, usable
+from mmrec_helpers.encoders.checkpoints import check_loaded, find_checkpoint, usable
 from mmrec_helpers.progress import quiet_loading
 from mmrec_helpers.settings import load_settings
 
@@ -230,9 +230,8 @@ def load_pretrained(
     with usable(folder, kind, example), quiet_loading():
         model, info = auto_model.from_pretrained(folder, **options)
         processor = auto_processor.from_pretrained(folder, trust_remote_code=False)
-        if missing := sorted(info["missing_keys"]):  # they would be random
-            raise ValueError(f"the weights lack {missing[0]} and {len(missing) - 1} more")
-        if getattr(processor, "tokenizer", processor).eos_token is None:
+        check_loaded(model, info, tokenizer := getattr(processor, "tokenizer", processor))
+        if tokenizer.eos_token is None:
             raise ValueError("the tokenizer has no EOS token, which ends what is generated")
         return make(model.to(load_settings().device, dtype), processor, str(name))
 

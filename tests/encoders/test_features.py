@@ -12,6 +12,7 @@ import timm
 import torch
 import transformers
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from small_data import rec_dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -268,6 +269,14 @@ def test_sentences_as_pooled_by_hand(tmp_path, pooling, normalise):
         length = sum(value**2 for value in vector) ** 0.5 if normalise else 1
         wanted.append(torch.tensor([value / length for value in vector]))
     close(embed_texts(TEXTS, tmp_path).vectors, wanted)
+
+
+def test_no_more_tokens_are_read_than_the_model_has_positions_for(made, tmp_path):
+    copytree(made["sentences"], tmp_path, dirs_exist_ok=True)
+    write(tmp_path / "sentence_bert_config.json", {"max_seq_length": 10**9})
+    found = embed_texts(["a red lamp " * 99], tmp_path)
+    assert found.vectors.isfinite().all()
+    assert found.truncated.all()
 
 
 def test_pooling_as_newer_versions_write_it_and_without_modules(made, tmp_path):
@@ -597,6 +606,39 @@ def test_damage_of_a_tokenizer_is_named_when_an_encoder_is_loaded(tmp_path, name
     write(path, json.loads(path.read_text()) | change)
     with pytest.raises(ValueError, match=rf"^{tmp_path} has no usable encoder .*{reason}.*fetch it again"):
         load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pocket-siglip", "pocket-sbert"])
+def test_weights_and_tokens_that_the_configuration_does_not_fit_are_named(tmp_path, name):
+    """The library loads each of them: it leaves layers out, and looks up what is not there when a text has it."""
+
+    def fault():
+        with pytest.raises(ValueError, match=rf"^{tmp_path} has no usable encoder .*fetch it again") as caught:
+            load_encoder(tmp_path)
+        return str(caught.value)
+
+    copytree(checkpoints.WEIGHTS / name, tmp_path, dirs_exist_ok=True)
+    config, tokenizer = (json.loads((tmp_path / file).read_text()) for file in ("config.json", "tokenizer.json"))
+    write(tmp_path / "config.json", config | {key: {**config[key], "num_hidden_layers": 1} for key in config
+                                              if key.endswith("_config")} | {"num_hidden_layers": 1})  # fmt: skip
+    assert "a layer more than config.json" in fault()
+    write(tmp_path / "config.json", config)
+    word = next(iter(tokenizer["model"]["vocab"]))
+    tokenizer["model"]["vocab"][f"{word}x"] = 9_999
+    write(tmp_path / "tokenizer.json", tokenizer)
+    assert "the tokenizer has a token 9999, and the model only 2000" in fault()
+    del tokenizer["model"]["vocab"][f"{word}x"]
+    special = tokenizer["post_processor"]["special_tokens"]
+    tokenizer["post_processor"]["special_tokens"] = {}
+    write(tmp_path / "tokenizer.json", tokenizer)
+    assert "PanicException" in fault()
+    tokenizer["post_processor"]["special_tokens"] = special
+    write(tmp_path / "tokenizer.json", tokenizer)
+    weights = load_file(tmp_path / "model.safetensors")
+    key = next(key for key in weights if key.endswith(("token_embedding.weight", "word_embeddings.weight")))
+    weights[key][-1, 0] = torch.inf
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    assert f"the weights {key} are not finite" in fault()
 
 
 @pytest.mark.parametrize(

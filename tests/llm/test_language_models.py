@@ -203,6 +203,13 @@ def test_damage_that_shows_only_in_use_is_named_when_a_model_is_loaded(tmp_path,
         load_language_model(tmp_path)
 
 
+def test_more_layers_than_the_configuration_names_are_refused(tmp_path):
+    path = store(tmp_path, "llama") / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 1}))
+    with pytest.raises(ValueError, match=r"the weights have model.layers.1.* a layer more than config.json"):
+        load_language_model(tmp_path)
+
+
 def test_weights_of_which_some_are_missing_are_refused(tmp_path):
     weights = load_file(store(tmp_path, "llama") / "model.safetensors")
     save_file(dict(list(weights.items())[1:]), tmp_path / "model.safetensors", {"format": "pt"})
