@@ -109,7 +109,8 @@ def test_further_columns_of_items_are_kept_as_text(shop):
     rows = (",item,title,colour,size 1", "0,mug,Mug,blue,007", "1,lamp,Lamp,,<b>NA</b>", "2,bed,Bed,red,1")
     shop.write("items.csv", rows)  # the first column, without a name, is what pandas writes as its index
     shop.write("interactions.csv", ("user,item,time,place", "ann,lamp,1,home", "ann,mug,2,", "ann,sofa,3,"))
-    dataset, _ = read_folder(shop.path)
+    dataset, report = read_folder(shop.path)
+    assert report.count("not read: place") == 1
     assert set(dataset.items.column_names) - set(ITEM_FEATURES) == {"colour", "size 1"}
     assert dataset.column("colour").tolist() == [None, "", "blue", ""]
     assert dataset.column("size 1").tolist() == [None, "<b>NA</b>", "007", ""]
@@ -120,11 +121,19 @@ def test_further_columns_of_items_are_kept_as_text(shop):
     assert len({fingerprint, dataset.fingerprint, read_folder(shop.path)[0].fingerprint}) == 3
 
 
+def test_a_misspelt_column_of_interactions_is_noted(shop):
+    """Without it all ratings are 1."""
+    frame, report = interactions(shop, "ann,mug,1,5,", header="user,item,time, Rating,")
+    assert frame["rating"].tolist() == [1]
+    assert str(report).count("1 columns noted: not read:  Rating") == 1
+
+
 def test_columns_that_are_skipped_are_not_read(shop):
     shop.write("items.csv", ("item,title,price,image,colour", "mug,Mug,4,mug.png,blue", "lamp,Lamp,5,,white"))
     items = {"file": "items.csv", "skip": ["price", "image", "not there"]}
     interactions = {"file": "interactions.csv", "skip": ["rating"]}
-    dataset, _ = read_folder(shop.path, {"items": items, "interactions": interactions})
+    dataset, report = read_folder(shop.path, {"items": items, "interactions": interactions})
+    assert "not read" not in str(report)
     assert dataset.items.features == {**ITEM_FEATURES, "colour": datasets.Value("string")}
     assert dataset.items["price"][:] == [None, None]
     assert dataset.interactions["rating"].tolist() == [1, 1, 1]
