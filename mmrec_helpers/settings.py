@@ -28,6 +28,7 @@ PROFILES = {
 """Profile -> role -> model, as ``mmrec_helpers.encoders.checkpoints`` names it."""
 SOURCES = ("folder", "amazon", "microlens")
 """Kinds of real data; ``mmrec_helpers.data.readers`` reads them."""
+VARIABLES = ("MMREC_PROFILE", "MMREC_DATA", "MMREC_MODELS", "MMREC_CACHE", "MMREC_DATA_HOME")  # the last in tests
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,10 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         forms = ", ".join(f"{source}:PATH" for source in SOURCES)
         raise ValueError(f"MMREC_DATA is {data!r}; write pocket for the Pocket Shop, or one of {forms}")
     models = PROFILES[profile] | _overrides(environ, tuple(PROFILES[profile]))
-    cache_home = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    cache = Path(environ.get("MMREC_CACHE") or Path(cache_home) / "mmrec").expanduser()
+    cache_home = environ.get("XDG_CACHE_HOME") or "~/.cache"
+    cache = Path(os.path.expanduser(environ.get("MMREC_CACHE") or Path(cache_home) / "mmrec"))
+    if str(cache).startswith("~"):
+        raise ValueError(f"there is no home folder for {cache}: set MMREC_CACHE to a folder without ~")
     device = "cpu"
     if profile != "laptop":
         import torch  # takes seconds: imported only where needed
@@ -85,9 +88,9 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
 
 def _overrides(environ: Mapping[str, str], roles: tuple[str, ...]) -> dict[str, str]:
     """Role -> model, as ``MMREC_MODELS`` names them: ``clip=openai/clip-vit-base-patch32,text=minilm``."""
-    for role in roles:  # variables that would be ignored, most of earlier versions
-        if name := environ.get(f"MMREC_{role.upper()}"):
-            raise ValueError(f"MMREC_{role.upper()} is not read; write MMREC_MODELS={role}={name}")
+    for name in environ:  # one that would be ignored: misspelt, or of an earlier version
+        if name.startswith("MMREC_") and environ[name] and name not in VARIABLES:
+            raise ValueError(f"{name} is not read; there are {', '.join(VARIABLES)}, with MMREC_MODELS=ROLE=MODEL")
     models: dict[str, str] = {}
     for entry in filter(None, map(str.strip, environ.get("MMREC_MODELS", "").split(","))):
         role, _, name = (part.strip() for part in entry.partition("="))

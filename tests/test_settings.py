@@ -51,11 +51,16 @@ def test_a_faulty_list_of_models_is_refused_with_its_entry(text, fault):
         load_settings({"MMREC_MODELS": text})
 
 
-@pytest.mark.parametrize("role", PROFILES["laptop"])
-def test_a_variable_of_a_role_is_not_ignored(role):
-    assert load_settings({f"MMREC_{role.upper()}": ""}) == load_settings({})
-    with pytest.raises(ValueError, match=rf"MMREC_{role.upper()} is not read; write MMREC_MODELS={role}=mine"):
-        load_settings({f"MMREC_{role.upper()}": "mine"})
+@pytest.mark.parametrize("name", [*(role.upper() for role in PROFILES["laptop"]), "MODEL", "CACHE_DIR", "SEED"])
+def test_a_variable_that_is_not_read_is_not_ignored(name):
+    assert load_settings({f"MMREC_{name}": ""}) == load_settings({"MMREC_DATA_HOME": "/data"})
+    with pytest.raises(ValueError, match=rf"MMREC_{name} is not read; there are MMREC_PROFILE, .*ROLE=MODEL"):
+        load_settings({f"MMREC_{name}": "mine"})
+
+
+def test_a_cache_in_the_home_of_nobody_is_refused():
+    with pytest.raises(ValueError, match="no home folder for ~nobody-of-this-name/x: set MMREC_CACHE"):
+        load_settings({"MMREC_CACHE": "~nobody-of-this-name/x"})
 
 
 def test_settings_are_compared_with_their_models():
