@@ -38,6 +38,14 @@ NAMES = {
     "microlens": "MicroLens",
     "flickr8k": "Flickr8k",
 }
+FIELDS = {
+    "table": "system over metric users",
+    "slower": "study data faster",
+    "scalar": "study data protocol system at what",
+    "less": "study data protocol metric what",
+    "": "study data split protocol part system over than metric ratio warmth",
+}
+"""Field by which a comparison is known -> the others that it may have."""
 USUAL = ("", "leave-one-out", "next day", "full", "full, basket")
 """Splits and protocols that go without saying."""
 
@@ -82,7 +90,14 @@ def _load(path: Path, changed: int) -> list[Run]:
 
 
 def measure(own: Spec, runs_of: RunsOf) -> Evidence:
-    """One comparison as book/claims.yml writes it, see there; its interval is still missing if it has values."""
+    """One comparison as book/claims.yml writes it, see there; its interval is still missing if it has values.
+
+    Raises:
+        ValueError: a field is none of its kind, and would be ignored.
+    """
+    kind = next(name for name in FIELDS if name in own or not name)
+    if wrong := sorted({*own} - {kind, *FIELDS[kind].split()}):
+        raise ValueError(f"book/claims.yml: {dict(own)} has {wrong[0]!r}, not one of {kind} {FIELDS[kind]}")
     if "table" in own:
         return _printed_gap(own)
     data = own.get("data", "pocket")

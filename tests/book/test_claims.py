@@ -40,6 +40,19 @@ def test_the_ledger_has_sixty_claims_of_four_papers():
     assert {row["paper"] for row in ROWS} == PAPERS
 
 
+def test_no_field_is_there_twice():
+    """YAML keeps the last."""
+    nodes = [yaml.compose((ROOT / "book" / "claims.yml").read_text())]
+    for node in nodes:
+        if isinstance(node, yaml.MappingNode):
+            keys = [key.value for key, _ in node.value]
+            assert len({*keys}) == len(keys), f"line {node.start_mark.line + 1}: {keys}"
+            nodes += [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+    assert len(nodes) > 1_000
+
+
 @every_row
 def test_a_row_is_decided_in_one_way(row):
     assert FIELDS >= set(row) >= {"claim", "paper", "place", "theirs", "cell"}

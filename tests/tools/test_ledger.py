@@ -40,7 +40,7 @@ def folder(tmp_path):
 
 def judged(folder, **row):
     """The verdict on a row with some comparisons of ch09."""
-    ours = [{"study": "ch09", "metric": "HR@5"} | own for own in row.pop("ours", [])]
+    ours = [({} if "table" in own else {"study": "ch09", "metric": "HR@5"}) | own for own in row.pop("ours", [])]
     (own,) = judge([{"claim": "", "theirs": "", "ours": ours} | row], runs_in(folder))
     return own
 
@@ -80,6 +80,20 @@ def test_other_comparisons(folder):
     assert area.interval == [0.6, 0.55, 0.65]
     tokens = measure(spec | {"metric": "tokens, a", "less": "tokens, b", "what": "tokens"}, runs)
     assert tokens.values.tolist() == [30, 29, 28, 27, 26]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"study": "ch09", "system": "strong", "protcol": "timing"},
+        {"study": "ch09", "system": "strong", "Metric": "HR@10"},
+        {"study": "ch09", "slower": {"long": 10}, "faster": {"short": 10}, "split": "temporal"},
+        {"table": "MM-GPT2Rec", "system": "MM-GPT2Rec", "over": "SASRec", "metric": "HR@5", "user": 100},
+    ],
+)
+def test_a_field_that_would_be_ignored_is_refused(own, folder):
+    with pytest.raises(ValueError, match=f"claims.yml: .* has '{[*own][-1]}', not one of"):
+        measure(own, runs_in(folder))
 
 
 def test_what_is_not_recorded_decides_nothing(folder):
