@@ -104,7 +104,7 @@ def damaged(folder: Path, name: str = DIGESTS) -> Path | None:
             if _digest(path) != digest:
                 return path
         return None if digests else path
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return path
 
 

@@ -196,6 +196,7 @@ TABLES = [
     own("one key stands twice in `columns.json`", "columns.json", "", '{"images": "a", "images": "b"}'),
     own("no row is left", LOG, "", "user,item,time\nann,mug,-5\n"),
     own("the same user, item and second twice", LOG, "ann,lamp,1700000100", "ann,mug,1700000000"),
+    own("a column of interactions is misspelt", LOG, "rating", "Rating"),
     own("an id is missing", LOG, "ben,lamp", ",lamp"),
     own("a rating is negative, infinite or above 3e38", LOG, ",5", ",1e39"),
     own("a rating is missing", LOG, ",5", ","),
@@ -456,6 +457,13 @@ FOLDERS = [
         load_encoder,
         WEIGHTS_FILE,
         lambda path: (WEIGHTS / "pocket-sbert" / path.name).read_bytes(),
+    ),
+    model(
+        "`config.json` names fewer layers than the weights have",
+        "pocket-sbert",
+        load_encoder,
+        "config.json",
+        lambda path: json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 2}),
     ),
     model(
         "an encoder's tokenizer has no padding token",

@@ -5,7 +5,6 @@ Chapter 8 builds what decides it; this reads tables and audits all rows.
 
 import argparse
 import csv
-import io
 import re
 from collections.abc import Mapping
 from math import comb
@@ -60,6 +59,8 @@ def _outcomes(row: Mapping[str, float], num_relevant: tuple[int, int], num_candi
     least, most = num_relevant
     if not 1 <= least <= most:
         raise ValueError(f"a user has {least} to {most} relevant items: give 1 or more, the smaller number first")
+    if num_candidates and not most < num_candidates:
+        raise ValueError(f"{num_candidates} candidates, {most} of them relevant, have no ranking: give more, or 0")
     cutoffs = [int(name.partition("@")[2]) for name in row if "@" in name]
     k = num_candidates or max(cutoffs, default=1)
     count = sum(comb(k, hits) for n in range(least, most + 1) for hits in range(min(n, k) + 1))
@@ -84,7 +85,7 @@ def read_table(text: str, name: str = "the table") -> tuple[dict[str, dict[str, 
         ValueError: with row, column and fix: an unknown metric, a missing cut-off, a number that is none or no share,
             percentages beside shares, rows of different lengths, a system twice.
     """
-    lines = [line for line in csv.reader(io.StringIO(text.strip())) if any(map(str.strip, line))]
+    lines = [line for line in csv.reader(text.strip().splitlines()) if any(map(str.strip, line))]
     if len(lines) < 2:
         raise ValueError(f"{name} has no rows: the first line names the metrics, each other one is a system")
     metrics = [_metric(column, name) for column in lines[0][1:]]
@@ -124,7 +125,7 @@ def _metric(column: str, name: str) -> str:
 
 def _share(cell: str, place: str) -> tuple[float, float]:
     """A printed number as a share of 1, and what its last digit is worth."""
-    match = re.fullmatch(r"(\d*)(?:\.(\d+))?\s*(%?)", cell)
+    match = re.fullmatch(r"(\d*)(?:\.(\d{1,15}))?\s*(%?)", cell)
     if not match or not (match[1] or match[2]):
         raise ValueError(f"{place}: {cell!r} is no number such as 0.289 or 28.9%")
     scale = 0.01 if match[3] else 1

@@ -135,8 +135,6 @@ def load_runs(path: str | Path, **where: Value | Collection[Value] | dict) -> li
     path = Path(path)
     if unknown := [name for name in where if name not in CELL]:
         raise ValueError(f"runs are not chosen by {', '.join(unknown)}; there are {', '.join(CELL)}")
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there are no recorded runs; `make results` makes them")
     filters = [_condition(name, value) for name, value in where.items() if name != "hyperparameters"] or None
     try:
         content = path.read_bytes()
@@ -145,6 +143,8 @@ def load_runs(path: str | Path, **where: Value | Collection[Value] | dict) -> li
             raise ValueError("its digest differs")
         table = pq.read_table(pa.BufferReader(content), filters=filters, page_checksum_verification=True)
         names = table.column_names
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: there are no recorded runs; `make results` makes them") from error
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ValueError(f"{path} is damaged ({error}): make it again by `make results`") from error
     if missing := set(_SCHEMA.names) - set(names):

@@ -146,21 +146,21 @@ def load_recommender(folder: Path) -> BaseRecommender:
         ValueError: it is damaged, of a class that this package does not have, or written by another version of it.
     """
     path = folder / RECORD
-    for file in (path, folder / ARRAYS):
-        if not file.exists():
-            raise FileNotFoundError(f"{file} does not exist: {folder} holds no saved recommender; make one by save()")
     damaged = f"{folder} is damaged: fit the recommender and save it again"
     try:
         record = json.loads(path.read_text())
         version, name, digest = record["format"], record["class"], record.pop("digest")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{damaged} ({path.name} cannot be read)") from error
+        own = _digest(record, folder)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error.filename} does not exist: save() has written no recommender there") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{damaged} ({error})") from error
     if version != FORMAT:
         raise ValueError(f"{path} has format {version}, this package reads {FORMAT}: save it anew by this version")
     kind = _find_class(name)
     if kind is None or not issubclass(kind, BaseRecommender):
         raise ValueError(f"{path} names the class {name}, which {__package__} does not have: update the package")
-    if digest != _digest(record, folder):
+    if digest != own:
         raise ValueError(f"{damaged} (its digest differs)")
     system, arrays = kind.__new__(kind), load_file(folder / ARRAYS)
     for attribute, value in record["values"].items():
@@ -189,7 +189,7 @@ def _class_name(kind: type) -> str:
 
 def _find_class(name: str) -> type | None:
     """The class of a name of ``_class_name``; None if it is not in this package, so that nothing else is imported."""
-    module, _, attribute = name.partition(".")
+    module, _, attribute = str(name).partition(".")
     if not module.isidentifier() or not Path(__file__).with_name(f"{module}.py").exists():
         return None
     found = getattr(importlib.import_module(f"{__package__}.{module}"), attribute, None)

@@ -56,14 +56,6 @@ class Space:
             wanted = [settings for settings in around if settings not in seen][: MAX_TRIALS - len(visited)]
         return visited, []
 
-    def on_edge(self, settings: Settings) -> list[str]:
-        """The hyperparameters whose value is the last of its axis, where a wider one might be better."""
-        return [
-            name
-            for name, values in self.axes.items()
-            if settings[name] in (values[0], values[-1]) and settings[name] not in self.natural.get(name, ())
-        ]
-
 
 def best_settings(tried: Sequence[Trial]) -> Settings:
     """The settings with the best validation metric, the first of equal ones."""

@@ -118,7 +118,7 @@ def _activated(root: Path) -> list[str]:
     path = root / ACTIVATED
     if not path.exists():
         return []
-    with suppress(ValueError):
+    with suppress(OSError, ValueError, TypeError, RecursionError):
         *names, digest = json.loads(path.read_text())
         if digest == _digest(names):
             return names

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -181,14 +180,6 @@ def step_memory(model: nn.Module, loss_of: Callable[[], Tensor]) -> dict[str, in
     return memory | {"activations": sum(saved.values())}
 
 
-class _Stateful(Protocol):
-    """What a checkpoint stores the state of."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> object: ...
-
-
 class _Training:
     """The state of a running training, and what a checkpoint stores of it."""
 
@@ -202,12 +193,7 @@ class _Training:
         emulated = self.device.type == "cuda" and torch.cuda.get_device_capability(self.device)[0] < 8
         self.dtype = torch.float16 if emulated else torch.bfloat16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.mixed_precision and emulated)
-        self.parts: dict[str, _Stateful] = {
-            "model": model,
-            "optimizer": self.optimizer,
-            "schedule": self.schedule,
-            "scaler": self.scaler,
-        }
+        self.parts = {name: getattr(self, name) for name in ("model", "optimizer", "schedule", "scaler")}
         self.step, self.stopped = 0, False
         self.losses: list[float] = []
         self.unfetched: list[Tensor] = []
@@ -280,10 +266,10 @@ class _Training:
         try:
             check_zip(self.checkpoint)
             state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
+            config = dict(state.get("config", {}))  # of any other file of PyTorch
         except Exception as error:  # a damaged header makes the readers of zip files and tensors raise anything
             raise ValueError(f"{self.checkpoint} is damaged ({error}): delete it to start anew") from error
         fix = f"{self.checkpoint} is the checkpoint of another training: delete it to start anew, or name another file"
-        config = state.get("config", {})
         if config != asdict(self.config):
             differ = [key for key, value in asdict(self.config).items() if config.get(key) != value]
             raise ValueError(f"{fix} (its configuration has other {', '.join(differ)})")
@@ -292,11 +278,11 @@ class _Training:
         try:
             for key, part in self.parts.items():
                 part.load_state_dict(state[key])
-        except (RuntimeError, ValueError) as error:
+            for key in self.SAVED:
+                setattr(self, key, state[key])
+            self.start -= state["seconds"]
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{fix} (its model has other parameters)") from error
-        for key in self.SAVED:
-            setattr(self, key, state[key])
-        self.start -= state["seconds"]
 
     def finish(self) -> TrainingHistory:
         """Restore the best weights and summarise the training."""

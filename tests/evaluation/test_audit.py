@@ -64,6 +64,7 @@ def test_a_table_in_percent():
         ("system,HR@5\nA,78.2%\nB,0.7", "row 3, HR@5: percentages and shares"),
         ("system,HR@5\nA,", "'' is no number"),
         ("system,HR@5\nA,-0.1", "'-0.1' is no number"),
+        ("system,HR@5\nA,0." + "3" * 400, "3' is no number"),
         ("system,HR@5\nA,0.1\nA,0.2", "A is in the table already"),
     ],
 )
@@ -77,6 +78,13 @@ def test_too_many_outcomes():
         audit_table({"A": {"R@20": 0.3}}, 0.001, (1, 20))
     with pytest.raises(ValueError, match="3 to 2 relevant items"):
         audit_table({"A": {"R@5": 0.3}}, 0.001, (3, 2))
+    for number in (-5, 1):
+        with pytest.raises(ValueError, match=f"{number} candidates, 1 of them relevant, have no ranking"):
+            audit_table({"A": {"AUC": 0.3}}, 0.001, num_candidates=number)
+
+
+def test_a_table_with_line_ends_of_old_macs_is_read():
+    assert read_table("system,HR@5\rA,0.3\rB,0.4") == ({"A": {"HR@5": 0.3}, "B": {"HR@5": 0.4}}, 0.1)
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):

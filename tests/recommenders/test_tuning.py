@@ -85,12 +85,6 @@ def test_neighbors_are_one_step_away_on_one_axis():
     assert len(GRID.neighbors(GRID.start)) == 4
 
 
-def test_an_edge_is_the_end_of_an_axis_unless_there_is_nothing_beyond():
-    assert GRID.on_edge({"x": 0, "y": 6}) == ["x", "y"]
-    assert GRID.on_edge({"x": 8, "y": 0}) == ["x"]
-    assert GRID.on_edge({"x": 7, "y": 1}) == []
-
-
 def test_the_first_of_equals_is_the_best():
     assert best_settings([({"x": 1}, 0.5), ({"x": 2}, 0.7), ({"x": 3}, 0.7)]) == {"x": 2}
 
@@ -100,7 +94,6 @@ def test_a_space_starts_inside_and_is_small(family):
     space = SPACES[family]
     assert 1 <= len(space.axes) <= 2
     assert set(space.start) == set(space.axes)
-    assert space.on_edge(space.start) == []
     for name, values in space.axes.items():
         assert space.start[name] in values[1:-1]
         assert len(values) == len({str(value) for value in values})

@@ -67,6 +67,10 @@ def test_rollback_goes_back_through_all_activations(folder, tmp_path_factory):
         assert versions.active(folder) == expected
     with pytest.raises(ValueError, match="no version was active before"):
         versions.previous(folder)
+    for text in ("null", "3", "[]", "[" * 100_000):
+        (folder / versions.ACTIVATED).write_text(text)
+        with pytest.raises(ValueError, match=r"activated.json is damaged: delete it, and activate a version again"):
+            versions.active(folder)
 
 
 def test_what_is_missing_or_damaged_is_not_loaded(folder):
@@ -78,6 +82,9 @@ def test_what_is_missing_or_damaged_is_not_loaded(folder):
         versions.load(folder, "two")
     (folder / "one" / versions.RETRIEVER).rename(folder / "kept")
     (folder / "two" / versions.RANKER).rename(folder / "one" / versions.RETRIEVER)
+    (folder / "two" / "digests.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="damaged"):
+        versions.load(folder, "two")
     write_digests(folder / "one")
     with pytest.raises(ValueError, match="no embedding of a history"):
         versions.load(folder, "one")
