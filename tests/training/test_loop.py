@@ -160,7 +160,7 @@ def test_a_finished_run_is_not_repeated(tmp_path):
 
 @pytest.mark.parametrize("other", [torch.zeros(3), [1], {"config": 3}, {"config": "x"}])
 def test_another_file_of_pytorch_is_no_checkpoint(tmp_path, other):
-    path, model = tmp_path / "run.pt", nn.Linear(2, 1)
+    path, model = tmp_path / "run.pt", network()
     torch.save(other, path)
     with pytest.raises(ValueError, match=r"run.pt is damaged .*: delete it to start anew"):
         train(model, loss_of(model), TrainingConfig(steps=5, warmup_steps=0), checkpoint=path)
@@ -168,7 +168,7 @@ def test_another_file_of_pytorch_is_no_checkpoint(tmp_path, other):
 
 @pytest.mark.parametrize(("part", "other"), [("model", None), ("optimizer", None), ("step", ...), ("seconds", "x")])
 def test_a_checkpoint_that_lacks_a_part_is_refused(tmp_path, part, other):
-    path, model = tmp_path / "run.pt", nn.Linear(2, 1)
+    path, model = tmp_path / "run.pt", network()
     train(model, loss_of(model), TrainingConfig(steps=5, warmup_steps=0), checkpoint=path)
     state = torch.load(path, weights_only=True)
     torch.save({key: own if key != part else other for key, own in state.items() if (key, ...) != (part, other)}, path)
