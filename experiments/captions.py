@@ -49,8 +49,8 @@ ATTRIBUTES = ("colour", "pattern", "category")
 GRID = 2
 """Parts of an image's height, and of its width; each part is one vector of the prompt."""
 BATCH_SIZE, LR, WARMUP, MAX_TOKENS = 16, 2e-3, 20, 20
-TOGETHER = 64
-"""Photographs whose features are computed together."""
+TOGETHER, CAPTIONED = 64, 512
+"""Photographs whose features are computed together, and whose captions are: as many are lost by an interruption."""
 ENCODER, LLM = "lite0", "smollm2"
 
 
@@ -226,16 +226,20 @@ def train_captioner(
 
 
 def item_captions(dataset: RecDataset, seed: int = 0) -> list[str]:
-    """(I + 1,) captions of the items' images, computed once; empty where there is none."""
+    """(I + 1,) captions of the items' images, CAPTIONED at a time, each once; empty where there is none."""
     captioner, _ = photo_llava(seed)
-    path = load_settings().cache / "photo" / f"llava-{captioner.identity}-{dataset.fingerprint}.json"
-    if not path.exists():
-        items = np.flatnonzero(dataset.has_image).tolist()
-        images = (image for item in items if (image := dataset.image(item)) is not None)
-        captions = dict(zip(items, captioner.captions(part_features(captioner.encoder, images)), strict=True))
-        with atomic(path) as part:
-            part.write_text(json.dumps([captions.get(item, "") for item in range(dataset.num_items + 1)]))
-    return json.loads(path.read_text())
+    folder = load_settings().cache / "photo" / f"llava-{captioner.identity}-{dataset.fingerprint}"
+    captions, items = [""] * (dataset.num_items + 1), np.flatnonzero(dataset.has_image).tolist()
+    for start in range(0, len(items), CAPTIONED):
+        some, path = items[start : start + CAPTIONED], folder / f"{start}.json"
+        if not path.exists():
+            images = (image for item in some if (image := dataset.image(item)) is not None)
+            written = captioner.captions(part_features(captioner.encoder, images))
+            with atomic(path) as part:
+                part.write_text(json.dumps(written))
+        for item, caption in zip(some, json.loads(path.read_text()), strict=True):
+            captions[item] = caption
+    return captions
 
 
 # Measures -------------------------------------------------------------------------------------------------------------

@@ -148,3 +148,26 @@ def test_items_without_an_image_have_no_caption(files, monkeypatch):
     assert len(texts) == dataset.num_items + 1
     assert not any(text for text, has in zip(texts, dataset.has_image, strict=True) if not has)
     assert captions.item_captions(dataset) == texts
+
+
+def test_captions_go_on_after_an_interruption(files, monkeypatch):
+    from mmrec_helpers.pocket_shop.shop import load_shop
+
+    dataset = load_shop(1, "tiny")[0]
+    whole, write, calls = captions.item_captions(dataset), captions.Captioner.captions, []
+    monkeypatch.setattr(captions, "CAPTIONED", 50)
+    for path in captions.load_settings().cache.glob(f"photo/*{dataset.fingerprint}/*"):
+        path.unlink()
+
+    def interrupted(captioner, vectors):
+        if len(calls) == 2:
+            calls.append("interrupt")
+            raise KeyboardInterrupt
+        calls.append(len(vectors))
+        return write(captioner, vectors)
+
+    monkeypatch.setattr(captions.Captioner, "captions", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        captions.item_captions(dataset)
+    assert captions.item_captions(dataset) == whole
+    assert sum(n for n in calls if n != "interrupt") == dataset.has_image.sum(), "nothing is captioned twice"
