@@ -85,7 +85,7 @@ FEW = f", {TRAINED} users"
 """What ends the name of a baseline that learns from no more users than MLLM-MSR does, from the same ones."""
 ON_FEW = tuple(name + FEW for name in BASELINES[:4])
 FOLDS = tuple(f"fold {fold} of {NUM_FOLDS}" for fold in range(1, NUM_FOLDS + 1))
-IN_FOLDS = (FAMILY, "SASRec", "SASRec_F, both")
+IN_FOLDS = (FAMILY, "SASRec", "SASRec_F, both", "GRU4Rec_F, both")
 TOP, _BY_POPULARITY, _BY_SASREC = 20, "full; of popularity", "full; of SASRec"
 RERANKED = {
     "popularity": ("full",),

@@ -100,7 +100,7 @@ def test_planned_systems_are_named_as_they_will_be_recorded():
     from experiments import ch05, ch06, ch09
 
     inputs = ch06.INPUTS | ch06.OF_POSTERS
-    systems = {"ch05": {*ch05.VARIANTS, *ch05.ON_REAL_DATA}, "ch06": {*ch06.VARIANTS, *ch06.BASELINES, *inputs}}
+    systems = {"ch05": {*ch05.VARIANTS, *ch05.ON_REAL_DATA}, "ch06": {*ch06.VARIANTS, *ch06.BASELINES, *ch06.GRAPHS, *inputs}}
     systems["ch09"] = {*ch09.CONDITIONS, *ch09.SMALL, ch09.LATENCY}
     conditions = {*ch05.PROTOCOLS, *(own for some in ch05.CONDITIONS.values() for own in some)}
     for row in ROWS:

@@ -9,6 +9,8 @@ from mmrec_helpers.lessons.preferences import (
     recurrent_preferences,
     split_blocks,
 )
+from mmrec_helpers.llm import replies
+from mmrec_helpers.llm.replies import Replies
 
 HISTORIES = [[f"item {user}-{place}" for place in range(n)] for user, n in enumerate((7, 0, 1, 3, 6))]
 
@@ -64,6 +66,28 @@ def test_a_stored_preference_is_continued():
     first = [own[0] if own else "" for own in whole]
     rest = preference_steps(Echo(), [history[3:] for history in HISTORIES], 3, start=first)
     assert rest == [own[1:] for own in whole]
+
+
+def test_a_recurrence_that_is_killed_again_and_again_writes_nothing_twice(tmp_path, monkeypatch):
+    """Each attempt is killed after one message more, in the middle of a step or between two."""
+    monkeypatch.setenv("MMREC_CACHE", str(tmp_path))
+    monkeypatch.setattr(replies, "CHUNK_SIZE", 1)
+    written, model, attempts = [], Echo(), 0
+
+    def generate(self, pairs):
+        if len(written) == attempts:
+            raise KeyboardInterrupt
+        written.extend(pairs)
+        return [(reply, True) for reply in model([message for message, _ in pairs])]
+
+    monkeypatch.setattr(Replies, "_generate", generate)
+    steps = preference_steps(Echo(), HISTORIES)
+    for attempts in range(sum(map(len, steps))):  # noqa: B007, generate reads it
+        with pytest.raises(KeyboardInterrupt):
+            preference_steps(Replies("pocket-lm"), HISTORIES)
+    attempts = -1
+    assert preference_steps(Replies("pocket-lm"), HISTORIES) == steps
+    assert len(written) == len(set(written)) == sum(map(len, steps))
 
 
 def test_messages_stay_short_for_five_hundred_items():

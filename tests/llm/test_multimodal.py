@@ -10,10 +10,23 @@ from transformers import (
     AutoTokenizer,
     CLIPImageProcessor,
     CLIPVisionConfig,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3ImageProcessor,
+    Idefics3Processor,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextImageProcessor,
+    LlavaNextProcessor,
     LlavaProcessor,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
+    Qwen2VLVideoProcessor,
 )
 
 from mmrec_helpers.encoders.checkpoints import WEIGHTS, find_checkpoint
@@ -51,6 +64,56 @@ def store_llava(folder):
         chat_template=TEMPLATE,
     ).save_pretrained(folder)
     return folder
+
+
+TOWER = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
+TOWER |= {"image_size": 16, "patch_size": 8}
+
+
+def llava_next(tokenizer):
+    """LLaVA-1.6's architecture: an image as a whole and in parts, as many as its shape needs."""
+    grid = [[16, 32], [32, 16], [32, 32]]
+    size = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}, "image_grid_pinpoints": grid}
+    towers = {"vision_config": CLIPVisionConfig(**TOWER), "text_config": LlamaConfig(**LLAMA)}
+    config = LlavaNextConfig(**towers, image_token_index=5, image_seq_length=4, image_grid_pinpoints=grid)
+    form = {"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    processor = LlavaNextProcessor(LlavaNextImageProcessor(**size), tokenizer, chat_template=TEMPLATE, **form)
+    return LlavaNextForConditionalGeneration(config), processor
+
+
+def idefics3(tokenizer):
+    """SmolVLM's architecture."""
+    images = Idefics3ImageProcessor(size={"longest_edge": 32}, max_image_size={"longest_edge": 16})
+    processor = Idefics3Processor(images, tokenizer, image_seq_len=1, chat_template=TEMPLATE)
+    text = LlamaConfig(**LLAMA | {"vocab_size": len(tokenizer)})
+    ids = {"image_token_id": processor.image_token_id, "pad_token_id": 0}
+    config = Idefics3Config(vision_config=TOWER, text_config=text, scale_factor=2, **ids)
+    return Idefics3ForConditionalGeneration(config), processor
+
+
+def qwen2_vl(tokenizer):
+    """Qwen-VL's architecture: as many vectors as an image has pixels for, and another token for it."""
+    names = {"image": "<|image_pad|>", "video": "<|video_pad|>", "vision_start": "<|start|>", "vision_end": "<|end|>"}
+    tokenizer.add_special_tokens({"additional_special_tokens": [*names.values()]})
+    ids = {f"{name}_token_id": tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [1, 1, 2]}
+    text, patches = LLAMA | {"vocab_size": len(tokenizer), "rope_parameters": rope}, {"patch_size": 4}
+    vision = {"embed_dim": 16, "hidden_size": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 2, **patches}
+    images = Qwen2VLImageProcessor(**patches, min_pixels=64, max_pixels=256)
+    template = TEMPLATE.replace("<image>", "<|start|><|image_pad|><|end|>")
+    processor = Qwen2VLProcessor(images, tokenizer, Qwen2VLVideoProcessor(**patches), chat_template=template)
+    return Qwen2VLForConditionalGeneration(Qwen2VLConfig(text_config=text, vision_config=vision, **ids)), processor
+
+
+@pytest.mark.parametrize("make", [llava_next, idefics3, qwen2_vl])
+def test_other_families_of_the_hub_reply_in_batches_what_they_reply_one_by_one(make, tmp_path):
+    torch.manual_seed(0)
+    for part in make(AutoTokenizer.from_pretrained(find_checkpoint("pocket-lm"))):
+        part.save_pretrained(tmp_path)
+    vlm = load_multimodal_model(tmp_path)
+    together = vlm.replies(MESSAGES, IMAGES, 6)
+    assert together == [vlm.replies([one], [image], 6)[0] for one, image in zip(MESSAGES, IMAGES, strict=True)]
+    assert vlm.replies(MESSAGES[:1], [BLUE], 6) != together[:1]  # the image counts
 
 
 @pytest.fixture(scope="module", params=["pocket-vlm", "llava"])
