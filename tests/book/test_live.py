@@ -253,7 +253,7 @@ def check_preferences(tab, llm, texts, items, before):
 
 def test_keys_step_through_a_preference(tab, llm, item_texts):
     user = live.users_of(*load_shop(0, "laptop"))[1]
-    tab.get_by_label("User", exact=True).select_option(user.name)
+    tab.locator("#live-preferences select").select_option(user.name)
     blocks = split_blocks(user.purchases, live.BLOCK)
     steps = [check_preferences(tab, llm, item_texts, blocks[0], "")]
     tab.get_by_role("button", name="Next block").focus()
