@@ -1,17 +1,20 @@
 """What the page "Try it" computes with: weights, items and pictures for its scripts, and its static views.
 
 The page recommends in the reader's browser, without a kernel, a server or another host. Its models are small (a decoder
-of dimension 64, a text tower of dimension 128), so it runs them by about 100 lines of JavaScript that a reader can read
-(``book/assets/live``), not by a runtime: onnxruntime-web would add more than 10 MB of WebAssembly to a page of 4 MB,
-which browsers do not load from a file, and an exporter that is not in the lock. The scripts' numbers are compared
-with Python's in ``tests/book/test_live.py``.
+of dimension 64, a text tower of dimension 128, a language model of dimension 192), so it runs them by 250 lines of
+JavaScript that a reader can read (``book/assets/live``), not by a runtime: onnxruntime-web would add more than 10 MB of
+WebAssembly to a page of 10 MB, which browsers do not load from a file, and an exporter that is not in the lock. The
+scripts' numbers are compared with Python's in ``tests/book/test_live.py``.
 """
 
 import base64
 import io
 import json
+import re
 import sys
+import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +27,25 @@ from torch.nn.functional import normalize
 from mmrec_helpers.data.dataset import Queries, RecDataset, Split
 from mmrec_helpers.data.images import to_rgb
 from mmrec_helpers.display.cards import data_uri, item_card, plain, static_view, titled_rows
+from mmrec_helpers.display.preferences import Step, step_panel
 from mmrec_helpers.encoders.features import embed_texts, encode_images
 from mmrec_helpers.encoders.models import Encoder, load_encoder
 from mmrec_helpers.evaluation.audit import audit_text
+from mmrec_helpers.evaluation.fidelity import users_by_change
 from mmrec_helpers.evaluation.protocols import training_counts
-from mmrec_helpers.pocket_shop.shop import PIXELS, load_shop
+from mmrec_helpers.lessons.preferences import FIRST, UPDATE, preference_steps
+from mmrec_helpers.llm.language_models import LanguageModel, load_language_model
+from mmrec_helpers.llm.replies import Replies
+from mmrec_helpers.llm.summaries import summarise_items
+from mmrec_helpers.pocket_shop.shop import PIXELS, Truth, load_shop
 from mmrec_helpers.recommenders.base import RECORD, load_recommender
 from mmrec_helpers.recommenders.features import image_features, text_features
 from mmrec_helpers.recommenders.mmgpt2rec import MMGPT2Rec
 from mmrec_helpers.settings import load_settings
 
-ENCODER = "pocket-clip"
+ENCODER, WRITER = "pocket-clip", "pocket-instruct"
+REPLY_TOKENS = 40
+"""Of a preference, at most."""
 HISTORY, LISTED = 4, 10
 """Items of the history that the page begins with, and of a list."""
 SHEET_COLUMNS = 40
@@ -45,6 +56,9 @@ FOUND = 8
 OVERLAPS = (0.0, 0.25, 0.5, 0.75, 1.0)
 MATRIX_CATEGORIES, MATRIX_ITEMS = ("mug", "t-shirt"), 4
 """Categories of the matrix, and items of each."""
+PURCHASES, BLOCK, USERS = 15, 3, 6
+"""Purchases of a user and of a block, as in chapter 6; users whose taste changes, and as many others."""
+FORMATS = {"float32": "<f4", "float16": "<f2", "deflated": "<f2"}
 TABLES = {
     "two systems": "system,HR@5,MRR@5\nours,0.780,0.600\nbaseline,0.310,0.330",
     "rounding": "system,HR@5,MAP@5\nours,0.455,0.456\nbaseline,0.455,0.457",
@@ -87,18 +101,24 @@ def recommended(probabilities: np.ndarray, history: list[int]) -> list[int]:
 
 
 def packed(array: Tensor | np.ndarray, kind: str = "float32") -> dict[str, str]:
-    """Numbers as ``unpack`` of transformer.js reads them: ``float32``, or ``float16`` if that loses nothing."""
+    """Numbers as transformer.js reads them: ``float32``, or if that loses nothing ``float16``, also ``deflated``."""
     exact = torch.as_tensor(array).detach().cpu().float().numpy()
-    stored = exact.astype(f"<{kind.replace('float', 'f')[0]}{int(kind[5:]) // 8}")
+    stored = exact.astype(FORMATS[kind])
     if not (stored == exact).all():
         raise ValueError(f"an array of shape {exact.shape} has numbers that {kind} does not have")
-    return {kind: base64.b64encode(stored.tobytes()).decode()}
+    content = stored.tobytes()
+    if kind == "deflated":  # first all lower bytes, which are noise, then the upper ones, which compress
+        content = zlib.compress(content[::2] + content[1::2], 9)
+    return {kind: base64.b64encode(content).decode()}
 
 
 def packed_layers(weights: Mapping[str, Tensor], names: Mapping[str, str], kind: str = "float32") -> dict[str, Any]:
-    """Weight and bias of layers, name in the script -> their name in the network."""
-    ends = ("weight", "bias")
-    return {name: {end: packed(weights[f"{own}.{end}"], kind) for end in ends} for name, own in names.items()}
+    """Weights, and biases if there are any, of layers: name in the script -> their name in the network."""
+    found = {name: {end: weights.get(f"{own}.{end}") for end in ("weight", "bias")} for name, own in names.items()}
+    return {
+        name: {end: packed(array, kind) for end, array in parts.items() if array is not None}
+        for name, parts in found.items()
+    }
 
 
 def decoder_data(system: MMGPT2Rec) -> dict[str, Any]:
@@ -130,7 +150,6 @@ def tower_data(encoder: Encoder) -> dict[str, Any]:
         for end in ("weight", "bias"):  # chapter 4's block has one matrix for queries, keys and values
             block[f"inputs.{end}"] = torch.cat([block[f"self_attn.{part}_proj.{end}"] for part in "qkv"])
         blocks.append(packed_layers(block, names, kind))
-    learnt = json.loads(encoder.tokenizer.backend_tokenizer.to_str())["model"]
     return {
         "heads": config.num_attention_heads,
         "activation": "quickGelu",
@@ -140,8 +159,58 @@ def tower_data(encoder: Encoder) -> dict[str, Any]:
         "embeddings": packed(weights["embeddings.token_embedding.weight"], kind),
         "projection": packed(model.text_projection.weight, kind),
         **packed_layers(weights, {"norm": "final_layer_norm"}, kind),
-        "tokenizer": {"vocab": learnt["vocab"], "merges": learnt["merges"], "maxLen": encoder.max_len},
+        "tokenizer": learnt(encoder.tokenizer) | {"maxLen": encoder.max_len},
     }
+
+
+def learnt(tokenizer: Any) -> dict[str, Any]:  # noqa: ANN401
+    """What a tokenizer of byte-pair encoding has learnt."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    return {"vocab": model["vocab"], "merges": model["merges"]}
+
+
+def writer_data(llm: LanguageModel) -> dict[str, Any]:
+    """A language model of the Llama architecture with tied weights, its tokenizer, and the messages of chapter 6."""
+    weights, config = llm.model.model.state_dict(), llm.model.config
+    names = {"beforeAttention": "input_layernorm", "inputs": "inputs", "output": "self_attn.o_proj"}
+    names |= {"beforeMlp": "post_attention_layernorm"} | {part: f"mlp.{part}_proj" for part in ("gate", "up", "down")}
+    blocks = []
+    for layer in llm.model.model.layers:
+        block = layer.state_dict()
+        block["inputs.weight"] = torch.cat([block[f"self_attn.{part}_proj.weight"] for part in "qkv"])
+        blocks.append(packed_layers(block, names, "deflated"))
+    return {
+        "heads": config.num_attention_heads,
+        "eos": config.eos_token_id,
+        "maxNewTokens": REPLY_TOKENS,
+        "blocks": blocks,
+        "embeddings": packed(llm.words, "deflated"),
+        **packed_layers(weights, {"norm": "norm"}, "deflated"),
+        "tokenizer": learnt(llm.tokenizer),
+        "prompt": llm.chat("{message}"),
+        "first": FIRST,
+        "update": UPDATE,
+    }
+
+
+@dataclass(frozen=True)
+class User:
+    """Of the figure of the preference: a name, the first purchases, and the first of them, from 0, with a new taste."""
+
+    name: str
+    purchases: list[int]
+    change: int
+
+
+def users_of(dataset: RecDataset, truth: Truth) -> list[User]:
+    """Chapter 6's first users whose taste changes, and as many whose taste does not."""
+    changed, stable, change = users_by_change(dataset, truth, PURCHASES, range(4, 10), USERS)
+    purchases = dataset.interactions.groupby("user")["item"].apply(list)
+    notes = {user: f"taste changes with item {change[user] + 1}" for user in changed}
+    return [
+        User(f"User {number}, {notes.get(user, 'one taste')}", purchases[user][:PURCHASES], change[user])
+        for number, user in enumerate((*changed, *stable), 1)
+    ]
 
 
 def items_data(split: Split) -> dict[str, Any]:
@@ -225,6 +294,25 @@ def moved(item: int, rank: int, before: list[int]) -> list[str]:
     return [] if before.index(item) == rank else [f"before: {before.index(item) + 1}"]
 
 
+def changes(before: str, after: str) -> list[str]:
+    """Phrases of a preference that the one before lacks, in their order."""
+    old, new = ([part for part in re.split(r"They (?:like|buy) |, |\. ?", text) if part] for text in (before, after))
+    return [phrase for phrase in new if phrase not in old]
+
+
+def preferences_view(dataset: RecDataset, user: User, texts: list[str]) -> str:
+    """The blocks of a user, each with the preference before and after it."""
+    (steps,) = preference_steps(Replies(WRITER, REPLY_TOKENS), [[texts[item] for item in user.purchases]], BLOCK)
+    panels, before = {}, ""
+    for number, after in enumerate(steps, 1):
+        facts = {"preference before this block": before or "None yet.", "preference after this block": after}
+        facts |= {"new": ", ".join(changes(before, after)), "gone": ", ".join(changes(after, before))} if before else {}
+        items = user.purchases[(number - 1) * BLOCK : number * BLOCK]
+        step = Step(items, user.purchases[user.change :], facts)
+        panels[f"block {number}"], before = step_panel(dataset, step, texts), after
+    return static_view(panels, "a preference, block by block").data
+
+
 def search_view(dataset: RecDataset, images: Tensor, encoder: Encoder) -> str:
     """The nearest pictures of some sentences."""
     panels, vectors = {}, normalize(embed_texts(SENTENCES, encoder).vectors)
@@ -266,8 +354,10 @@ def audit_view() -> str:
 def main(folder: Path) -> None:
     """Write the scripts' data into ``folder / "static"``, and the static views beside it."""
     torch.manual_seed(0)
-    split = load_shop(0, "laptop")[0].leave_one_out()
-    dataset, system, encoder = split.dataset, trained_decoder(split), load_encoder(ENCODER)
+    dataset, truth = load_shop(0, "laptop")
+    split, encoder = dataset.leave_one_out(), load_encoder(ENCODER)
+    system, users = trained_decoder(split), users_of(dataset, truth)
+    texts = summarise_items(dataset, "pocket-lm", "pocket-vlm").fused
     images = normalize(encode_images(dataset, ENCODER).vectors)
     matrix = matrix_data(encoder)
     data = {
@@ -279,11 +369,18 @@ def main(folder: Path) -> None:
             "sentences": SENTENCES,
             "found": FOUND,
         },
+        "LIVE_PREFERENCES": {
+            "writer": writer_data(load_language_model(WRITER)),
+            "texts": texts[1:],
+            "users": [(one.name, one.purchases, one.change) for one in users],
+            "block": BLOCK,
+        },
     }
     views = {
         "recommend": list_view(dataset, system, first_history(split)),
         "search": search_view(dataset, images, encoder),
         "matrix": matrix_view(matrix, encoder),
+        "preferences": preferences_view(dataset, users[0], texts),
         "audit": audit_view(),
     }
     (folder / "static" / "live").mkdir(parents=True, exist_ok=True)

@@ -14,11 +14,15 @@ from mmrec_helpers.encoders.features import embed_texts, encode_images
 from mmrec_helpers.encoders.models import load_encoder
 from mmrec_helpers.evaluation.audit import audit_table, audit_text, read_table
 from mmrec_helpers.lessons.audit import outcomes_of, smallest_contradiction, value_ranges
+from mmrec_helpers.lessons.preferences import preference_message, split_blocks
+from mmrec_helpers.llm.generation import generate
+from mmrec_helpers.llm.language_models import load_language_model
+from mmrec_helpers.llm.summaries import summarise_items
 from mmrec_helpers.pocket_shop.shop import load_shop
 
 PAGE = "book/live.html"
 SCROLL = "(name) => document.querySelectorAll(`[id^=live-${name}]`).forEach((part) => part.scrollIntoView())"
-NAMES = ("recommend", "search", "matrix", "audit")
+NAMES = ("recommend", "search", "matrix", "preferences", "audit")
 ATOL = 1e-4
 ROUNDED = 0.0005 + ATOL  # of a number that is shown with three decimals
 TEXTS = [
@@ -48,9 +52,27 @@ def encoder():
 
 
 @pytest.fixture(scope="module")
+def llm():
+    return load_language_model(live.WRITER)
+
+
+@pytest.fixture(scope="module")
+def item_texts():
+    """(I + 1,) what the language model gets of each item."""
+    return summarise_items(load_shop(0, "laptop")[0], "pocket-lm", "pocket-vlm").fused
+
+
+@pytest.fixture(scope="module")
+def preferences(tab):
+    """The data of the figure of the preference, unpacked once, as `preferences` of the page."""
+    tab.evaluate("async () => (globalThis.preferences = await inflate(LIVE_PREFERENCES)) && null")
+
+
+@pytest.fixture(scope="module")
 def tab(browser, html):
     """The page, opened from its folder."""
     with browser.new_context(viewport={"width": 1280, "height": 1000}) as context:
+        context.set_default_timeout(120_000)  # other processes may have the cores
         tab = context.new_page()
         tab.requested, tab.errors = [], []
         tab.on("request", lambda request: tab.requested.append(request.url))
@@ -180,6 +202,102 @@ def test_a_sentence_finds_the_pictures_that_python_finds(tab, encoder, split):
     np.testing.assert_allclose(shown, cosines.topk(live.FOUND).values, atol=ROUNDED)
 
 
+def python_reply(llm, message):
+    """Token ids of the message as a prompt, token ids of the reply, and its text."""
+    prompt = llm.tokens(llm.chat(message))
+    (ids,) = generate(llm, [prompt], live.REPLY_TOKENS)
+    return prompt, list(ids), llm.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+@pytest.mark.usefixtures("preferences")
+@pytest.mark.parametrize("user", range(2 * live.USERS))
+def test_preferences_are_those_of_python_token_by_token(tab, llm, item_texts, user):
+    call = """([texts, before]) => {
+      const { writer } = preferences, message = preferenceMessage(writer, texts, before);
+      const { ids, text } = replyTo(writer, message);
+      return [textToIds(writer.prompt.replace("{message}", () => message), writer.tokenizer), ids, text];
+    }"""
+    before = ""
+    for block in split_blocks(live.users_of(*load_shop(0, "laptop"))[user].purchases, live.BLOCK):
+        texts = [item_texts[item] for item in block]
+        found = tab.evaluate(call, [texts, before])
+        assert found == [*python_reply(llm, preference_message(texts, before))]
+        before = found[-1]
+
+
+@pytest.mark.usefixtures("preferences")
+def test_any_text_has_the_tokens_of_python(tab, llm):
+    texts = [*TEXTS, "it's\n\n  3 x\t<|user|>y ", "\r\n", "\U0001f600 e\u0301"]
+    found = tab.evaluate("(texts) => texts.map((text) => textToIds(text, preferences.writer.tokenizer))", texts)
+    assert found == [llm.tokens(text) for text in texts]
+
+
+def shown_preferences(tab):
+    """Before and after, and the phrases of each that are marked."""
+    boxes = [tab.get_by_role("group", name=f"Preference {when} this block") for when in ("before", "after")]
+    return [
+        (box.inner_text(), box.locator(mark).all_inner_texts()) for box, mark in zip(boxes, ("del", "ins"), strict=True)
+    ]
+
+
+def check_preferences(tab, llm, texts, items, before):
+    """Items of a block, the preference before and after it, and the phrases that changed are Python's."""
+    assert items_in(tab, "Items of this block") == items
+    *_, after = python_reply(llm, preference_message([texts[item] for item in items], before))
+    (old, gone), (new, added) = shown_preferences(tab)
+    assert (old, new) == (before or "None yet.", after)
+    assert gone == (live.changes(after, before) if before else [])
+    assert added == (live.changes(before, after) if before else [])
+    return after
+
+
+def test_keys_step_through_a_preference(tab, llm, item_texts):
+    user = live.users_of(*load_shop(0, "laptop"))[1]
+    tab.locator("#live-preferences select").select_option(user.name)
+    blocks = split_blocks(user.purchases, live.BLOCK)
+    steps = [check_preferences(tab, llm, item_texts, blocks[0], "")]
+    tab.get_by_role("button", name="Next block").focus()
+    for block in blocks[1:]:
+        tab.keyboard.press("Enter")
+        steps.append(check_preferences(tab, llm, item_texts, block, steps[-1]))
+    report = tab.locator("#live-preferences .live-status")
+    for phrase in live.changes(*steps[-2:]):
+        assert phrase in report.inner_text().partition("Gone:")[0]
+    tab.keyboard.press("Enter")
+    assert report.inner_text() == "This is the last block."
+    tab.get_by_role("button", name="Previous block").press("Enter")
+    check_preferences(tab, llm, item_texts, blocks[-2], steps[-3])
+
+
+def test_the_history_of_the_first_figure_has_a_preference(tab, llm, item_texts):
+    mine, report = tab.get_by_role("button", name="Take my history"), tab.locator("#live-preferences .live-status")
+    tab.get_by_role("button", name="Empty the history").click()
+    mine.click()
+    assert "empty" in report.inner_text()
+    for at in range(4):
+        tab.locator(".live-choice").nth(at).click()
+    history = items_in(tab, "History, oldest first")
+    mine.click()
+    first = check_preferences(tab, llm, item_texts, history[:3], "")
+    tab.get_by_role("button", name="Next block").click()
+    check_preferences(tab, llm, item_texts, history[3:], first)
+
+
+@pytest.mark.usefixtures("preferences")
+def test_a_step_takes_at_most_two_seconds(tab):
+    session = tab.context.new_cdp_session(tab)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})  # of the processor: others may use it, too
+
+    def seconds():
+        return {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}["ThreadTime"]
+
+    start = seconds()
+    tab.evaluate(
+        "() => replyTo(preferences.writer, preferenceMessage(preferences.writer, preferences.texts.slice(0, 3)))"
+    )
+    assert seconds() - start < 2
+
+
 @pytest.mark.parametrize("at", [0, 4])
 def test_the_matrix_is_that_of_python(tab, encoder, html, at):
     text = (html / "_static" / "live" / "live-clip.js").read_text()
@@ -239,6 +357,7 @@ def test_a_wrong_table_is_refused_with_its_place(tab):
 
 def test_without_scripts_there_are_static_views(browser, html):
     with browser.new_context(java_script_enabled=False) as context:
+        context.set_default_timeout(120_000)  # other processes may have the cores
         tab = context.new_page()
         tab.goto((html / PAGE).as_uri())
         for name in NAMES:

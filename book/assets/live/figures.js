@@ -50,7 +50,7 @@ function largest(numbers, count) {
 // Figure 1: a history, and the ten most probable next items ------------------------------------------------------------
 
 function recommendFigure(items) {
-  let history = [...items.history], replaced = -1, page = 0, list = [];
+  let history = (items.chosen = items.history), replaced = -1, page = 0, list = [];
   const shelf = make("ul", { class: "live-cards live-scroll", "aria-label": "Pictures to choose from" });
   const chosen = make("ol", { class: "live-cards live-scroll", "aria-label": "History, oldest first" });
   const listed = make("ol", { class: "live-cards", "aria-label": "The ten most probable next items" });
@@ -77,6 +77,7 @@ function recommendFigure(items) {
 
   function change(what, changed) {
     [history, replaced] = [changed, -1];
+    items.chosen = history; // for the figure of the preference
     show(what);
   }
 
@@ -155,10 +156,8 @@ function searchFigure(items, clip) {
 
 /** A text -> its tokens and its vector of length 1. */
 function encodeText(tower, text) {
-  const { vocab, merges, maxLen } = tower.tokenizer;
-  tower.tokenizer.ranks ??= new Map(merges.map((pair, rank) => [pair.join(" "), rank]));
-  const tokens = tokenize(text, { vocab, maxLen, ranks: tower.tokenizer.ranks });
-  return { tokens, vector: textVector(tower, tokens.map((token) => vocab[token])) };
+  const tokens = tokenize(text, tower.tokenizer);
+  return { tokens, vector: textVector(tower, tokens.map((token) => tower.tokenizer.vocab[token])) };
 }
 
 /** Inner product of a vector with a row of a matrix. */
@@ -199,7 +198,60 @@ function matrixFigure({ tower, matrix }) {
   show();
 }
 
-// Figure 4: a table, and its audit -------------------------------------------------------------------------------------
+// Figure 4: a history, and its preference, block by block ---------------------------------------------------------------
+
+/** Phrases at even places, and what stands between them. */
+const phrases = (preference) => preference.split(/(They (?:like|buy) |, |\. ?)/);
+
+/** A preference in which the phrases that another one lacks are marked, by <ins> or <del>; and these phrases. */
+function marked(preference, other, mark) {
+  const known = new Set(phrases(other).filter((_, at) => at % 2 === 0));
+  const parts = phrases(preference).map((phrase, at) => (at % 2 || known.has(phrase) ? phrase : make(mark, {}, phrase)));
+  return { parts, changed: parts.filter((part) => part.textContent).map((part) => part.textContent) };
+}
+
+function preferenceFigure(items, { writer, texts, users, block }) {
+  let who = "", history = [], change = Infinity, written = [], at = 0;
+  const heading = make("h3", { class: "live-title" }), report = status();
+  const bought = make("ol", { class: "live-cards", "aria-label": "Items of this block" });
+  const [before, after] = ["before", "after"].map((name) => make("p", { class: "live-card live-preference", "aria-label": `Preference ${name} this block`, role: "group" }));
+
+  function open(name, purchases, changed = Infinity) {
+    [who, history, change, written] = [name, purchases, changed, []];
+    show(0);
+  }
+
+  function show(number) {
+    const count = Math.ceil(history.length / block);
+    if (number < 0 || number >= count) return void (report.textContent = `This is the ${number < 0 ? "first" : "last"} block.`);
+    at = number;
+    const own = history.slice(at * block, (at + 1) * block), previous = written[at - 1]?.text ?? "";
+    const start = performance.now(), isNew = !written[at];
+    const message = preferenceMessage(writer, own.map((item) => texts[item - 1]), previous);
+    const { text, ids } = (written[at] ??= replyTo(writer, message));
+    const took = isNew ? `${ids.length} tokens in ${(performance.now() - start).toFixed(0)} ms.` : "";
+    heading.textContent = `${who}, block ${at + 1} of ${count}: items ${at * block + 1} to ${at * block + own.length}`;
+    bought.replaceChildren(...own.map((item, k) => card(items, item, [texts[item - 1], ...(at * block + k >= change ? ["after the change of taste"] : [])])));
+    const [gone, added] = [marked(previous, text, "del"), marked(text, previous || text, "ins")];
+    before.replaceChildren(...(previous ? gone.parts : ["None yet."]));
+    after.replaceChildren(...added.parts);
+    const list = (phrases) => phrases.join(", ") || "nothing";
+    report.textContent = previous ? `New: ${list(added.changed)}. Gone: ${list(gone.changed)}. ${took}` : `The first preference. ${took}`;
+  }
+
+  const choose = () => open(...users[select.value]);
+  const select = make("select", { onchange: choose });
+  select.append(...users.map(([name], number) => make("option", { value: number }, name)));
+  const mine = () => (items.chosen.length ? open("Your history", items.chosen) : (report.textContent = "Your history is empty: add pictures to it first."));
+  replaceStaticView("preferences",
+    make("div", { class: "live-controls" }, field("User ", select), button("Take my history", mine)), heading, bought,
+    make("div", { class: "live-controls" }, button("Previous block", () => show(at - 1)), button("Next block", () => show(at + 1))), report,
+    make("h3", { class: "live-title" }, "Preference before this block"), before,
+    make("h3", { class: "live-title" }, "Preference after this block"), after);
+  choose();
+}
+
+// Figure 5: a table, and its audit -------------------------------------------------------------------------------------
 
 function auditFigure({ tables }) {
   const input = make("textarea", { rows: 5, spellcheck: "false" });
@@ -240,12 +292,23 @@ function whenNear(name, build) {
   observer.observe(document.getElementById(`live-${name}-static`));
 }
 
+/** Add a file of this folder to the page: the language model is larger than all else, and not everybody scrolls to it. */
+function addScript(name) {
+  const src = new URL(name, SCRIPT).href;
+  return new Promise((done) => document.head.append(make("script", { src, onload: done })));
+}
+
+const SCRIPT = document.currentScript.src;
 const items = unpack(LIVE_ITEMS);
 recommendFigure(items);
 let clip = null;
 const loadClip = () => (clip ??= unpack(LIVE_CLIP));
-document.addEventListener("DOMContentLoaded", () => { // the data of these two come last
+document.addEventListener("DOMContentLoaded", () => { // the data of the first two come last
   whenNear("search", () => searchFigure(items, loadClip()));
   whenNear("matrix", () => matrixFigure(loadClip()));
+  whenNear("preferences", async () => {
+    await addScript("live-preferences.js");
+    preferenceFigure(items, await inflate(LIVE_PREFERENCES));
+  });
   whenNear("audit", () => auditFigure(items));
 });

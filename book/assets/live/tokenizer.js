@@ -5,8 +5,9 @@ const WORD = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}";
 const PIECES = new RegExp(`[${WORD}]+|[^${WORD}\\p{White_Space}]+`, "gu");
 
 /** Merge the letters of a word, always the pair that was merged first in training, until no pair is known. */
-function mergePairs(word, { vocab, ranks }) {
-  const parts = [...word].map((letter) => (letter in vocab ? letter : "<unk>"));
+function mergePairs(word, tokenizer) {
+  const ranks = (tokenizer.ranks ??= new Map(tokenizer.merges.map((pair, rank) => [pair.join(" "), rank])));
+  const parts = [...word].map((letter) => (letter in tokenizer.vocab ? letter : "<unk>"));
   for (;;) {
     let best = -1, lowest = Infinity;
     for (let at = 0; at + 1 < parts.length; at++) {

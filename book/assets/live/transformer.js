@@ -35,11 +35,11 @@ function softmax(scores) {
   return powers.map((power) => power / sum);
 }
 
-/** Causal self-attention: queries, keys and values of T positions side by side, (T, 3 D) -> (T, D). */
-function attend(qkv, dim, heads) {
-  const length = qkv.length / (3 * dim), size = dim / heads, y = new Float32Array(length * dim);
+/** Causal self-attention: queries, keys and values of T positions side by side, (T, 3 D) -> (T - first, D). */
+function attend(qkv, dim, heads, first = 0) {
+  const length = qkv.length / (3 * dim), size = dim / heads, y = new Float32Array((length - first) * dim);
   for (let head = 0; head < heads; head++) {
-    for (let t = 0; t < length; t++) {
+    for (let t = first; t < length; t++) {
       const query = t * 3 * dim + head * size, scores = new Float64Array(t + 1); // of this position and those before it
       for (let s = 0; s <= t; s++) {
         const key = s * 3 * dim + dim + head * size;
@@ -47,7 +47,7 @@ function attend(qkv, dim, heads) {
       }
       softmax(scores).forEach((weight, s) => {
         const value = s * 3 * dim + 2 * dim + head * size;
-        for (let k = 0; k < size; k++) y[t * dim + head * size + k] += weight * qkv[value + k];
+        for (let k = 0; k < size; k++) y[(t - first) * dim + head * size + k] += weight * qkv[value + k];
       });
     }
   }
@@ -100,14 +100,28 @@ function textVector(tower, ids) {
   return vector.map((value) => value / length);
 }
 
+const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
+
 /** Decode what tools/live.py wrote: each {"float32": base64} or {"float16": base64} becomes a Float32Array. */
 function unpack(tree) {
   if (tree === null || typeof tree !== "object") return tree;
-  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
   if (tree.float32 !== undefined) return new Float32Array(bytes(tree.float32));
   if (tree.float16 !== undefined) return Float32Array.from(new Uint16Array(bytes(tree.float16)), fromHalf);
   if (Array.isArray(tree)) return tree.map(unpack);
   return Object.fromEntries(Object.entries(tree).map(([name, part]) => [name, unpack(part)]));
+}
+
+/** The same for {"deflated": base64}: compressed float16, first the lower bytes of all numbers, then the upper ones. */
+async function inflate(tree) {
+  if (tree === null || typeof tree !== "object") return tree;
+  const inflated = async ([name, part]) => [name, await inflate(part)];
+  if (tree.deflated === undefined) {
+    const parts = await Promise.all(Object.entries(tree).map(inflated));
+    return Array.isArray(tree) ? parts.map(([, part]) => part) : Object.fromEntries(parts);
+  }
+  const stream = new Blob([bytes(tree.deflated)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const both = new Uint8Array(await new Response(stream).arrayBuffer()), size = both.length / 2;
+  return new Float32Array(size).map((_, k) => HALVES[both[k] | (both[size + k] << 8)]);
 }
 
 /** The number of 16 bits: sign, 5 bits of exponent, 10 bits of fraction. Weights are finite. */
@@ -116,3 +130,5 @@ function fromHalf(bits) {
   const size = exponent ? 2 ** (exponent - 15) * (1 + fraction) : 2 ** -14 * fraction;
   return bits >> 15 ? -size : size;
 }
+
+const HALVES = Float32Array.from({ length: 65536 }, (_, bits) => fromHalf(bits)); // all of them: millions are looked up
