@@ -13,6 +13,7 @@ from experiments import ch03, ch04, ch06
 from experiments.datasets import LEAVE_ONE_OUT, POCKET, TEMPORAL, UNSEEN_CATEGORY, benchmark_split
 from experiments.systems import trials
 from mmrec_helpers.evaluation.intervals import mean_interval
+from mmrec_helpers.evaluation.published import PUBLISHED
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.evaluation.tables import by_group, by_seed, compare, leaderboard, pooled
 from mmrec_helpers.lessons.reversals import significant_order
@@ -706,6 +707,19 @@ def test_the_split_in_time_changes_the_ablations_of_chapter_6(runs_of):
     assert low["item-kNN"] < 0 < gap["item-kNN"] < 0.01
     assert gap[["MSR_NR", "MSR_T", "TALLRec"]].min() > 0.01
     assert low["MSR_NR"] > 0 > low["MSR_T"]
+
+
+def test_trans2d_and_mmsr_change_their_ends_of_the_papers_baselines(runs_of):
+    """Below the paper's table 3, rebuilt, in notebook 06e."""
+    printed = PUBLISHED["MLLM-MSR, MicroLens"]
+    theirs = {name: row["AUC"] for name, row in printed.items() if name not in ("LLaVA", "TALLRec", "MLLM-MSR")}
+    runs = runs_of("ch06", data=POCKET, split=LEAVE_ONE_OUT, part="test", seed=0, protocol=ch06.PROTOCOL)
+    own = {run.system.partition(",")[0]: run.metric("AUC").mean() for run in runs if "users" not in run.system}
+    assert len(theirs) == 8
+    for auc, ends in ((theirs, ["Trans2D", "MMSR"]), (own, ["MMSR", "Trans2D"])):
+        assert sorted(theirs, key=auc.__getitem__)[:: len(theirs) - 1] == ends
+    assert round(own["Trans2D"], 3) == 0.862
+    assert round(own["MMSR"], 3) == 0.780
 
 
 def test_with_as_few_users_mllm_msr_is_not_behind_and_more_users_help_once(runs_of):

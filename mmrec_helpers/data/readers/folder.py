@@ -137,8 +137,8 @@ def _read_table(path: Path, table: dict[str, Any], kind: str, report: CleaningRe
     if kind == "items":
         columns |= {name: name for name in _further_columns(file, others)}
     else:  # one of them may be misspelt
-        unread = [name for name in csv_header(file) if name.strip() and name not in others]
-        report.add(f"not read: {', '.join(unread):.200}", len(unread), of="columns", action="noted")
+        skipped = [name for name in csv_header(file) if name.strip() and name not in others]
+        report.add(f"not read: {', '.join(skipped):.200}", len(skipped), of="columns", action="noted")
     columns = {name: column for name, column in columns.items() if column not in skip}
     numbers = ("time", "rating") if kind == "interactions" else ()
     return read_csv(file, columns, report, numbers, tuple(optional))
