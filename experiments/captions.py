@@ -231,9 +231,10 @@ def item_captions(dataset: RecDataset, seed: int = 0) -> list[str]:
     folder = load_settings().cache / "photo" / f"llava-{captioner.identity}-{dataset.fingerprint}"
     captions, items = [""] * (dataset.num_items + 1), np.flatnonzero(dataset.has_image).tolist()
     for start in range(0, len(items), CAPTIONED):
-        some, path = items[start : start + CAPTIONED], folder / f"{start}.json"
+        some, path = items[start : start + CAPTIONED], folder / f"{start}-{start + CAPTIONED}.json"
         if not path.exists():
-            images = (image for item in some if (image := dataset.image(item)) is not None)
+            images = [image for item in some if (image := dataset.image(item)) is not None]
+            assert len(images) == len(some)  # as has_image says
             written = captioner.captions(part_features(captioner.encoder, images))
             with atomic(path) as part:
                 part.write_text(json.dumps(written))

@@ -176,7 +176,7 @@ def check_loaded(model: Any, info: Json, tokenizer: Any) -> None:  # noqa: ANN40
         raise ValueError(f"the weights lack {missing[0]} and {len(missing) - 1} more")
     if layers := sorted(key for key in info["unexpected_keys"] if re.sub(r"\d+", "0", key) in names):
         raise ValueError(f"the weights have {layers[0]}, a layer more than config.json")
-    if wrong := [name for name, own in model.named_parameters() if not all(end.isfinite() for end in own.aminmax())]:
+    if wrong := [name for name, own in model.named_parameters() if not own.isfinite().all()]:
         raise ValueError(f"the weights {wrong[0]} are not finite")
     last = max({*tokenizer.get_vocab().values()} - {*tokenizer.added_tokens_decoder}, default=0)
     if last >= (size := model.config.get_text_config().vocab_size):
@@ -194,7 +194,7 @@ def usable(folder: Path, kind: str = "encoder", example: str = "pocket-clip") ->
         yield
     except BaseException as error:  # of transformers, timm, safetensors: whatever is damaged; tokenizers panics
         is_ours = isinstance(error, ValueError) and str(error).startswith(str(folder))
-        if is_ours or isinstance(error, ImportError | KeyboardInterrupt):  # imports are of what the model needs
+        if is_ours or isinstance(error, ImportError | KeyboardInterrupt | SystemExit | GeneratorExit):  # not damage
             raise
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(

@@ -125,7 +125,7 @@ def _metric(column: str, name: str) -> str:
 
 def _share(cell: str, place: str) -> tuple[float, float]:
     """A printed number as a share of 1, and what its last digit is worth."""
-    match = re.fullmatch(r"(\d*)(?:\.(\d{1,15}))?\s*(%?)", cell)
+    match = re.fullmatch(r"(\d*)(?:\.(\d{1,17}))?\s*(%?)", cell)
     if not match or not (match[1] or match[2]):
         raise ValueError(f"{place}: {cell!r} is no number such as 0.289 or 28.9%")
     scale = 0.01 if match[3] else 1
