@@ -113,9 +113,10 @@ def run_system(
             evaluated |= zip((one.name for one in same), found, strict=True)
         run = evaluated[cell.name]
         values, scalars = run.values if cell.part == "test" else {}, {}
+        if (cell.part, cell.protocol.partition("; ")[0]) in TEST:
+            scalars = list_metrics(run, split, text_vectors(cell.data, cell.seed))
         if (cell.part, cell.protocol) in TEST:
             values = values | (values_of(system, split) if values_of else {})
-            scalars = list_metrics(run, split, text_vectors(cell.data, cell.seed))
             if training is not None:
                 scalars |= {"best step": training.best_step, "validations": training.validations.to_dict("list")}
         stamp = run.stamp | {"cost": cost | run.stamp["cost"]}

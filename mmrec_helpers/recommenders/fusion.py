@@ -36,16 +36,17 @@ EXCLUDED = -1e9
 
 
 def fusion_inputs(dataset: RecDataset, text_encoder: str, image_encoder: str, max_len: int) -> dict[str, np.ndarray]:
-    """``words`` (I + 1, L, F), the first L tokens of each text, and ``patches`` (I + 1, P, G), 2 x 2 averaged."""
+    """``words`` (I + 1, L, F), the first L tokens of each text, and ``patches`` (I + 1, P, G), see ``coarser``."""
     words = encode_tokens(dataset, text_encoder, max_len).vectors
     patches = coarser(encode_patches(dataset, image_encoder).vectors)
     return {"words": prepend_padding(words.numpy()), "patches": prepend_padding(patches.numpy())}
 
 
 def coarser(patches: Tensor) -> Tensor:
-    """(N, P, G) of square grids -> (N, P / 4, G) means of 2 x 2 neighbours."""
+    """(N, P, G) of square grids -> (N, P / 4, G) means of 2 x 2 neighbours; of fewer at the edge of an odd grid."""
     side = int(patches.shape[1] ** 0.5)
-    return F.avg_pool2d(patches.mT.unflatten(2, (side, side)), 2).flatten(2).mT
+    grid = patches.mT.unflatten(2, (side, side))
+    return F.avg_pool2d(grid, 2, ceil_mode=True, count_include_pad=False).flatten(2).mT
 
 
 def standardised(tokens: Tensor, reference: Tensor) -> Tensor:
@@ -115,12 +116,12 @@ class FusionRecommender(BaseRecommender):
     num_heads: int = 4
     dropout: float = 0.0
     num_negatives: int = 256
-    batch_size: int = 256
+    batch_size: int = 512
     max_len: int = 12
-    epochs: int = 12
+    epochs: int = 30
     lr: float = 5e-3
     weight_decay: float = 0.05
-    patience: int = 3
+    patience: int = 5
     seed: int = 0
     name: str = ""
     network: FusionNetwork = field(init=False, repr=False)

@@ -1,4 +1,4 @@
-"""Random scores and popularity: two baselines without a model."""
+"""Random scores and popularity, two baselines without a model; and scores from which popularity is subtracted."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,3 +78,41 @@ class Popularity(BaseRecommender):
         for row, start, end in zip(scores, starts, ends, strict=True):
             row[:] = np.bincount(self.items[start:end], minlength=self.num_items + 1)
         return scores
+
+
+@dataclass(eq=False)
+class PopularityAdjusted(BaseRecommender):
+    """Another system whose scores lose part of the items' log popularity: logit adjustment {cite}`menon2021logit`.
+
+    The score is s(u, i) - strength log(1 + n_i), with the training interactions n_i of an item. It is meant for systems
+    whose scores are logits, trained by BPR or a softmax: with strength 1 they rank by how much more likely an item is
+    for this user than for a random one.
+
+    Args:
+        system: gives the scores.
+        strength: what is subtracted; 0 leaves the scores as they are.
+    """
+
+    FITTED = ("log_popularity",)
+    system: BaseRecommender
+    strength: float = 1.0
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.strength >= 0:
+            raise ValueError(f"the strength of an adjustment is 0 or positive, not {self.strength}")
+        self.name = self.name or f"{self.system.name}, adjusted by {self.strength:g}"
+
+    def learn(self, split: Split, checkpoint: Path | None) -> None:
+        """Fit the system, and count."""
+        self.system.fit(split, checkpoint)
+        self.count(split)
+
+    def count(self, split: Split) -> None:
+        """Look up the popularity in the training part: all that is left where the system is fitted already."""
+        counts = np.bincount(split.interactions("train")["item"], minlength=split.dataset.num_items + 1)
+        self.log_popularity = np.log1p(counts).astype(np.float32)
+
+    def score_all(self, queries: Queries) -> np.ndarray:
+        """(N, I + 1) adjusted scores."""
+        return self.system.score(queries) - self.strength * self.log_popularity

@@ -106,6 +106,6 @@ SPACES = {
     "Trans2D": _learning(2e-3, 0.4),
     "MMSR": _learning(2e-3, 0.4),
     "MLLM-MSR": Space({"lr": RATES}, {"lr": 4e-3}),
-    "MLLM": _decayed(4e-3, 0.1),
+    "MLLM": Space({"lr": RATES}, {"lr": 8e-3}),
 }
 """Family -> its space: two hyperparameters or fewer, from the same start to the same end. Others have none to tune."""

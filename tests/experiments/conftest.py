@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import ch03, ch04, ch05, ch08, datasets, record, systems
+from experiments import ch03, ch04, ch05, ch07, ch08, datasets, record, systems
 from experiments.record import RESULTS
 from experiments.runner import STUDIES
 from mmrec_helpers.evaluation.runs import Run, load_runs
@@ -23,7 +23,7 @@ def results(monkeypatch, tmp_path) -> Path:
 def tiny():
     """The tiny Pocket Shop under the name of the laptop's."""
     cached = (datasets.benchmark_data, datasets.benchmark_split, systems.text_vectors, ch03.inputs, ch04.inputs)
-    cached = (*cached, ch04.variants, ch05.collaborative, ch08.degraded)
+    cached = (*cached, ch04.variants, ch05.collaborative, ch07.tokens, ch08.degraded)
     with pytest.MonkeyPatch.context() as patch:
         for module in (datasets, ch03):
             patch.setattr(module, "open_data", lambda name, seed: (*load_shop(seed, "tiny"), None))

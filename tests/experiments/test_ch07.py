@@ -17,7 +17,7 @@ CELL = Cell(study="ch07", data=POCKET, split=LEAVE_ONE_OUT, part="test", protoco
 
 def validated(system: str) -> list[Run]:
     """Runs after which the search has ended at its start."""
-    space, runs = SPACES[ch07.TUNED[system]], []
+    space, runs = SPACES[(ch07.TUNED | ch07.FUSED)[system]], []
     for settings in [space.start, *space.neighbors(space.start)]:
         cell = replace(CELL, system=system, part="valid", hyperparameters=settings)
         values = {"NDCG@10": np.array([float(settings == space.start)])}
@@ -32,21 +32,26 @@ def test_what_is_not_tuned_is_not_tested():
 
 
 def test_systems_and_controls_are_tested_on_three_shops_under_both_splits_and_on_films():
-    cells = ch07.plan([run for system in ch07.TUNED for run in validated(system)])
+    systems = (*ch07.TUNED, *ch07.FUSED)
+    cells = ch07.plan([run for system in systems for run in validated(system)])
     assert len({cell.name for cell in cells}) == len(cells)
-    for system in (*ch07.TUNED, *ch07.CONTROLS):
+    for system in (*systems, *ch07.CONTROLS):
         own = [cell for cell in cells if cell.system == system and cell.part == "test"]
         full = [(cell.data, cell.seed, cell.split) for cell in own if cell.protocol == "full"]
         shops = [(POCKET, seed, split) for split in (LEAVE_ONE_OUT, TEMPORAL) for seed in (0, 1, 2)]
         assert full == [*shops, ("movielens", 0, LEAVE_ONE_OUT)]
         assert {cell.protocol for cell in own if cell.split == TEMPORAL} == {"full"}
-        assert {cell.protocol for cell in own if cell.split == LEAVE_ONE_OUT} == {"full", *ch07.SAMPLED}
-    assert [cell.system for cell in cells if cell.protocol == TIMING] == list(ch07.TUNED)
-    assert [name.partition(",")[0] for name in ch07.CONTROLS] == ["MMGCN", "MGAT", "Trans2D", "MMSR"]
+        protocols = {cell.protocol for cell in own if cell.split == LEAVE_ONE_OUT}
+        assert {name for name in protocols if ";" not in name} == {"full", *ch07.SAMPLED}
+        assert len({name for name in protocols if ";" in name}) == (3 if system in ch07.ADJUSTED else 0)
+    assert [cell.system for cell in cells if cell.protocol == TIMING] == list(systems)
+    assert {name.partition(", shuffled")[0] for name in ch07.CONTROLS} == {
+        *("MMGCN", "MGAT", "Trans2D", "MMSR", "MLLM, cross-attention")
+    }
 
 
 @pytest.mark.usefixtures("tiny")
-@pytest.mark.parametrize("system", [*ch07.TUNED, *ch07.CONTROLS])
+@pytest.mark.parametrize("system", [*ch07.TUNED, "MLLM, late", *ch07.CONTROLS])
 def test_a_system_is_run(tmp_path, system):
     cell = replace(CELL, system=system, hyperparameters={"lr": 8e-3, "epochs": 2, "dim": 8})
     ((_, run),) = ch07.run([cell], tmp_path / "training.pt")
@@ -62,3 +67,20 @@ def test_a_control_has_shuffled_features_in_each_modality():
     for name, features in own.features.items():
         assert np.array_equal(control.features[name], shuffled_items(features, np.random.default_rng(0)))
         assert np.array_equal(features, ch03.inputs(POCKET, 0, "pocket-clip")[name])
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_control_of_fusion_has_images_of_other_items_and_its_own_words():
+    name = "MLLM, cross-attention"
+    own, control = (ch07.build(replace(CELL, system=system)) for system in (name, name + ch07.SHUFFLED_IMAGES))
+    assert own.fusion == control.fusion == "cross-attention"
+    assert np.array_equal(own.words, control.words)
+    assert np.array_equal(control.patches, shuffled_items(own.patches, np.random.default_rng(0)))
+
+
+@pytest.mark.usefixtures("tiny")
+def test_an_adjusted_run_has_lists_of_less_popular_items(tmp_path):
+    cell = replace(CELL, system="LightGCN", hyperparameters={"lr": 8e-3, "epochs": 2, "dim": 8})
+    cells = [cell, replace(cell, protocol="full; popularity 1")]
+    own, adjusted = (run.scalars["novelty@10"] for _, run in ch07.run(cells, tmp_path / "training.pt"))
+    assert adjusted > own

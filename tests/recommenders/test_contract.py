@@ -32,7 +32,7 @@ from mmrec_helpers.recommenders.mllm_msr import MLLMMSR
 from mmrec_helpers.recommenders.mmgpt2rec import MMGPT2Config, MMGPT2Rec
 from mmrec_helpers.recommenders.mmsr import MMSR
 from mmrec_helpers.recommenders.neighbors import ItemKNN, UserKNN
-from mmrec_helpers.recommenders.popularity import Popularity, Random
+from mmrec_helpers.recommenders.popularity import Popularity, PopularityAdjusted, Random
 from mmrec_helpers.recommenders.registry import GRAPHS
 from mmrec_helpers.recommenders.registry import SYSTEMS as REGISTERED
 from mmrec_helpers.recommenders.reranker import Reranker
@@ -50,6 +50,7 @@ SYSTEMS: dict[str, Callable] = {
     "content": lambda split, features: ContentBased(np.asfortranarray(features)),
     "words": lambda split, features: ContentBased(tfidf(split.dataset), "words"),
     "hybrid": lambda split, features: Hybrid([ItemKNN(), ContentBased(features)]),
+    "adjusted": lambda split, features: PopularityAdjusted(ItemKNN(20, 1.0), 0.5),
     "ALS": lambda split, features: MatrixFactorization(dim=4, regularization=3.0),
     "BPR": lambda split, features: BPR(dim=8, **VECTORS),
     "VBPR": lambda split, features: VBPR(features=features, dim=8, feature_dim=4, **VECTORS),
@@ -252,7 +253,7 @@ def test_every_class_of_the_registry_is_among_those(planted_features):
     registered = {
         type(spec.build(**(features[type(spec.features)] if spec.features else {}))) for spec in (*REGISTERED, *GRAPHS)
     }
-    assert registered | {FusionRecommender, ILLMRec, MLLMMSR, MMGPT2Rec, Reranker} == classes
+    assert registered | {FusionRecommender, ILLMRec, MLLMMSR, MMGPT2Rec, PopularityAdjusted, Reranker} == classes
 
 
 @pytest.mark.parametrize("name", ALL)

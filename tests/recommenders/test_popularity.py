@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmrec_helpers.recommenders.popularity import DAY, Popularity, Random
+from mmrec_helpers.recommenders.factorization import BPR
+from mmrec_helpers.recommenders.popularity import DAY, Popularity, PopularityAdjusted, Random
 
 
 def test_random_numbers_depend_on_seed_user_and_item(planted):
@@ -46,3 +47,19 @@ def test_recent_popularity_wants_times_and_a_span(planted):
         Popularity(30).fit(replace(planted, dataset=replace(planted.dataset, timed=False)))
     with pytest.raises(ValueError, match="positive number of days"):
         Popularity(0)
+
+
+def test_an_adjustment_subtracts_the_log_popularity(planted):
+    moments = planted.queries("test")
+    system = BPR(dim=8, epochs=2).fit(planted)
+    own, adjusted = system.score(moments), PopularityAdjusted(system, 0.5)
+    adjusted.count(planted)
+    counts = Popularity().fit(planted).score(moments)
+    np.testing.assert_allclose(own - adjusted.score(moments), 0.5 * np.log(1 + counts), atol=1e-5)
+    nothing = PopularityAdjusted(BPR(dim=8, epochs=2), 0).fit(planted)
+    np.testing.assert_allclose(nothing.score(moments), own)
+
+
+def test_an_adjustment_does_not_favour_popular_items(planted):
+    with pytest.raises(ValueError, match="0 or positive, not -1"):
+        PopularityAdjusted(Random(), -1)
