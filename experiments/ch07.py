@@ -1,4 +1,7 @@
-"""Chapter 7's cells: recommenders on graphs and on the fields of items, with a control whose features are shuffled."""
+"""Chapter 7's cells: recommenders on graphs and on the fields of items, with a control whose features are shuffled.
+
+And those of modules of their own: a large event log.
+"""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -6,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import ch03
+from experiments import ch03, event_log
 from experiments.cells import TIMING, Cell
 from experiments.datasets import IMAGE_ENCODERS, LEAVE_ONE_OUT, POCKET, SEEDS, TEMPORAL, require_model
 from experiments.systems import chosen_settings, plan_tuning, run_system
@@ -44,11 +47,14 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
             cells += [cell(part="test", protocol=protocol) for protocol in protocols]
             if (data, seed, split) == PLACES[0] and name in TUNED:
                 cells.append(cell(protocol=TIMING))
-    return cells
+    return [*cells, event_log.CELL]
 
 
 def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
     """See ``Study``."""
+    if cells[0] == event_log.CELL:
+        yield cells[0], event_log.run_event_log(cells[0])
+        return
     yield from run_system(partial(build, cells[0]), cells, checkpoint)
 
 
