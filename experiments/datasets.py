@@ -36,7 +36,7 @@ NUM_FOLDS = 5
 
 SIZES[MORE_USERS] = (SIZES["laptop"][0], 8 * SIZES["laptop"][1])
 """The laptop's catalogue with eight times as many users."""
-SIZES[LARGE] = (100_000, 10_000)
+SIZES[LARGE] = (100_000, 8_000)
 """Too large a catalogue to compare systems on; its events are counted."""
 
 
