@@ -1,4 +1,7 @@
-"""Chapter 7's cells: recommenders on fused words and patches, on graphs and on fields, each with a shuffled control."""
+"""Chapter 7's cells: recommenders on fused words and patches, on graphs and on fields, each with a shuffled control.
+
+And those of modules of their own: a large event log.
+"""
 
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
@@ -6,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import ch03
+from experiments import ch03, event_log
 from experiments.cells import TIMING, Cell
 from experiments.datasets import (
     IMAGE_ENCODERS,
@@ -71,7 +74,7 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
             cells += [cell(part="test", protocol=protocol) for protocol in protocols]
             if (data, seed, split) == PLACES[0] and name in families:
                 cells.append(cell(protocol=TIMING))
-    return cells
+    return [*cells, event_log.CELL]
 
 
 def without_control(name: str) -> str:
@@ -81,6 +84,9 @@ def without_control(name: str) -> str:
 
 def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
     """See ``Study``."""
+    if cells[0] == event_log.CELL:
+        yield cells[0], event_log.run_event_log(cells[0])
+        return
     split = benchmark_split(cells[0].data, cells[0].seed, cells[0].split)
     yield from run_system(partial(build, cells[0]), cells, checkpoint, under=partial(under, split))
 

@@ -17,7 +17,7 @@ from mmrec_helpers.pocket_shop.shop import SIZES, Truth, load_shop
 from mmrec_helpers.settings import load_settings
 
 SEEDS = (0, 1, 2)
-POCKET, MORE_USERS = "pocket", "pocket-24k"
+POCKET, MORE_USERS, LARGE = "pocket", "pocket-24k", "pocket-100k"
 LEAVE_ONE_OUT, TEMPORAL, NEXT_DAY, UNSEEN_CATEGORY = "leave-one-out", "temporal", "next day", "unseen category"
 REAL_DATA = {
     "movielens": "folder:{home}/movielens-posters",
@@ -36,6 +36,8 @@ NUM_FOLDS = 5
 
 SIZES[MORE_USERS] = (SIZES["laptop"][0], 8 * SIZES["laptop"][1])
 """The laptop's catalogue with eight times as many users."""
+SIZES[LARGE] = (100_000, 8_000)
+"""Too large a catalogue to compare systems on; its events are counted."""
 
 
 class Unavailable(Exception):

@@ -85,7 +85,9 @@ def collect(study: str, names: Collection[str] | None = None) -> None:
 def stamped(run: Run, cell: Cell, commit: str) -> Run:
     """The run with the stamp of its cell and of this process."""
     threads = max([torch.get_num_threads(), *(pool["num_threads"] for pool in threadpool_info())])
-    cost = run.stamp.get("cost", {}) | {"peak_bytes": peak_memory(), "threads": threads}
+    cost = run.stamp.get("cost", {})
+    peak = max(peak_memory(), cost.get("peak_bytes", 0))  # a cell that measures its stages begins anew after each
+    cost = cost | {"peak_bytes": peak, "threads": threads}
     stamp = {
         "commit": commit if commit.endswith("-dirty") or current_commit() == commit else f"{commit}-dirty",
         "device": device_name(),

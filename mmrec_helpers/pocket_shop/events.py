@@ -10,10 +10,14 @@ Nothing here changes the shop: the samples come from random streams of their own
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from mmrec_helpers.files import atomic
 from mmrec_helpers.pocket_shop.catalogue import (
     CATEGORIES,
     DAY,
@@ -88,6 +92,16 @@ def event_chunks(truth: Truth) -> Iterator[pd.DataFrame]:
         log = _log(truth, _episodes(truth, users, chunk), chunk)
         yield log.assign(visit=log["visit"] + num_visits)
         num_visits += int(log["visit"].iloc[-1]) + 1
+
+
+def write_events(truth: Truth, path: Path) -> None:
+    """``sample_events`` as a Parquet file, a row group a chunk of users: one chunk is in memory at a time."""
+    chunks = (pa.Table.from_pandas(chunk, preserve_index=False) for chunk in event_chunks(truth))
+    first = next(chunks)
+    with atomic(path) as part, pq.ParquetWriter(part, first.schema) as writer:
+        writer.write_table(first)
+        for chunk in chunks:
+            writer.write_table(chunk)
 
 
 def _episodes(truth: Truth, users: np.ndarray, chunk: int) -> _Episodes:

@@ -1,4 +1,4 @@
-"""What chapters 3, 4, 6 and 8 say of recorded runs: if a test fails, the prose of that notebook has to change."""
+"""What chapters 3, 4, 6, 8 and the data cards say of recorded runs: if a test fails, that prose has to change."""
 
 from collections import Counter
 from dataclasses import replace
@@ -17,6 +17,7 @@ from mmrec_helpers.evaluation.published import PUBLISHED
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.evaluation.tables import by_group, by_seed, compare, leaderboard, pooled
 from mmrec_helpers.lessons.reversals import significant_order
+from mmrec_helpers.pocket_shop.events import EVENTS
 from mmrec_helpers.pocket_shop.shop import load_shop
 from mmrec_helpers.recommenders.tuning import SPACES
 from mmrec_helpers.studies.ch03 import rank_reversals
@@ -903,3 +904,20 @@ def test_recurrent_preferences_follow_the_changes_and_a_window_follows_more(runs
     assert (delay["recurrent"], delay["counted, last 6"]) == (7, 5)
     assert np.isinf(delay["direct"])
     assert precision["another user's"] < precision["counted, last 6"] < precision["recurrent"] < precision["direct"]
+
+
+# The data cards -------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_largest_shop_takes(runs_of):
+    """The row "Largest measured" of the Pocket Shop's card."""
+    (run,) = runs_of("ch07", protocol="event log")
+    found = run.scalars
+    assert (found["products"], found["users"], run.stamp["hyperparameters"]) == (100_000, 8_000, {"missing_images": 1})
+    assert 55 < found["shop seconds"] < 65
+    assert round(found["shop peak bytes"] / 1e9, 1) == 1.3
+    assert round(sum(found[name] for name in EVENTS) / 1e6, 1) == 1.5
+    assert round(found["write seconds"], 1) == 1.4
+    assert round(found["file bytes"] / 1e6) == 11
+    assert [round(found[f"{name} peak bytes"] / 1e9, 1) for name in ("write", "at once")] == [0.9, 0.8]
+    assert round(found["products"] * found["image ms"] / 60_000) == 5

@@ -8,11 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from mmrec_helpers.data.dataset import RecDataset
 from mmrec_helpers.pocket_shop import events as events_module
-from mmrec_helpers.pocket_shop.events import DWELL_MAX, EVENTS, NUM_VIEWS, REGIONS, event_chunks, sample_events
+from mmrec_helpers.pocket_shop.events import (
+    DWELL_MAX,
+    EVENTS,
+    NUM_VIEWS,
+    REGIONS,
+    event_chunks,
+    sample_events,
+    write_events,
+)
 from mmrec_helpers.pocket_shop.shop import Truth, load_shop
 
 
@@ -159,6 +168,16 @@ def test_chunks_are_the_log(shop, log, monkeypatch):
     purchases = [frame[frame["event"] == "purchase"]["time"].tolist() for frame in (together, log)]
     assert purchases[0] == purchases[1]
     assert together["visit"].diff().isin([np.nan, 0, 1]).all()
+
+
+def test_the_streamed_file_is_the_log_with_a_row_group_a_chunk(shop, monkeypatch, tmp_path):
+    monkeypatch.setattr(events_module, "CHUNK_SIZE", 250)
+    write_events(shop[1], tmp_path / "events.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "events.parquet"), sample_events(shop[1]))
+    file = pq.ParquetFile(tmp_path / "events.parquet")
+    sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+    assert sizes == [len(part) for part in event_chunks(shop[1])]
+    assert list(tmp_path.iterdir()) == [tmp_path / "events.parquet"]
 
 
 def test_events_change_nothing_of_the_shop(tmp_path):
