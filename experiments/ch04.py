@@ -22,6 +22,7 @@ from experiments.datasets import (
     benchmark_split,
     require_model,
 )
+from experiments.scores import StoredScores
 from experiments.systems import chosen_settings, plan_tuning, run_system
 from mmrec_helpers.data.dataset import RecDataset, Split
 from mmrec_helpers.evaluation.protocols import Recommender
@@ -190,7 +191,12 @@ def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
         ceiling, num_users = decoders.CEILINGS[cells[0].system]
         yield cells[0], ch03.ceiling_run(cells[0], ceiling, num_users)
         return
-    yield from run_system(partial(build, cells[0]), cells, checkpoint, split=prompting.split_of(cells[0]))
+    split = prompting.split_of(cells[0])
+
+    def under(system: Any, condition: str) -> Any:  # noqa: ANN401, prompting and all others
+        return StoredScores(system, split, checkpoint) if isinstance(system, prompting.Prompted) else system
+
+    yield from run_system(partial(build, cells[0]), cells, checkpoint, under=under, split=split)
 
 
 def build(cell: Cell) -> Recommender:

@@ -24,6 +24,7 @@ from experiments.datasets import (
     stamp_of,
 )
 from experiments.record import recorded
+from experiments.scores import StoredScores
 from experiments.systems import chosen_settings, plan_tuning, run_system
 from mmrec_helpers.data.dataset import PARTS, Split
 from mmrec_helpers.encoders.features import embed_texts
@@ -64,7 +65,7 @@ VARIANTS: dict[str, Settings] = {
     NO_RECURRENCE: {"profile": "direct"},
     NO_IMAGES: {},
     "no profile": {"profile": "none"},
-    **{f"block of {size}": {"block": size} for size in (1, 2, 5, 8)},
+    **{f"block of {size}": {"block": size} for size in (1, 2, 4, 5, 6, 7, 8)},
     **{f"history of {length}": {"max_len": length} for length in (3, 6, 12)},
     **{f"summary of {length} tokens": {"preference_len": length} for length in (10, 20, 80)},
     **{f"{number} negatives": {"num_negatives": number} for number in (3, 5)},
@@ -90,8 +91,7 @@ TOP, _BY_POPULARITY, _BY_SASREC = 20, "full; of popularity", "full; of SASRec"
 RERANKED = {
     "popularity": ("full",),
     "SASRec": ("full", _BY_POPULARITY),
-    FAMILY: (_BY_POPULARITY, _BY_SASREC),
-    "1,200 users": (_BY_POPULARITY, _BY_SASREC),
+    **dict.fromkeys((FAMILY, ZERO_SHOT, TEXT_ONLY, "1,200 users"), (_BY_POPULARITY, _BY_SASREC)),
 }
 """System -> its protocols of full ranking on the first shop: alone, or as the ranker of a retriever's TOP items."""
 INPUTS = {"GRU4Rec on descriptions": ("words",), "GRU4Rec on features": ("image",),
@@ -202,7 +202,8 @@ def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
     else:
         number = REAL_EVALUATED if first.data in REAL else EVALUATED
         split = with_fewer_users(benchmark_split(first.data, first.seed, first.split), first.seed, number)
-        yield from run_system(partial(build, first), cells, checkpoint, under=partial(under, first, split), split=split)
+        ranked_by = partial(under, first, split, checkpoint)
+        yield from run_system(partial(build, first), cells, checkpoint, under=ranked_by, split=split)
 
 
 def with_fewer_users(split: Split, seed: int, number: int) -> Split:
@@ -223,8 +224,13 @@ def learning_from_few(split: Split, seed: int) -> Split:
     return replace(split, part=part)
 
 
-def under(cell: Cell, split: Split, system: Any, condition: str) -> Recommender:  # noqa: ANN401
-    """A fitted system as the ranker of what a retriever finds, such as ``of SASRec``, or as it is."""
+def under(cell: Cell, split: Split, checkpoint: Path, system: Any, condition: str) -> Any:  # noqa: ANN401
+    """A fitted system as the ranker of what a retriever finds, such as ``of SASRec``, or as it is.
+
+    The scores of MLLM-MSR, which take longer than its training, are stored beside the checkpoint as they are computed.
+    """
+    if isinstance(system, MLLMMSR):
+        system = StoredScores(system, split, checkpoint)
     if not condition:
         return system
     name = condition.removeprefix("of ")

@@ -109,12 +109,14 @@ def run_system(
             part, condition, num_targets = needed(cell)
             same = [one for one in cells if one.protocol != TIMING and needed(one) == needed(cell)]
             protocols = [PROTOCOLS[one.protocol.partition("; ")[0]][0] for one in same]
-            (found,) = evaluate_protocols([under(system, condition)], split, protocols, part, num_targets=num_targets)
-            evaluated |= zip((one.name for one in same), found, strict=True)
+            asked = under(system, condition)
+            (found,) = evaluate_protocols([asked], split, protocols, part, num_targets=num_targets)
+            counts = getattr(getattr(asked, "ranker", asked), "counts", {})  # of ``StoredScores``
+            evaluated |= ((one.name, replace(own, scalars=counts)) for one, own in zip(same, found, strict=True))
         run = evaluated[cell.name]
-        values, scalars = run.values if cell.part == "test" else {}, {}
+        values, scalars = run.values if cell.part == "test" else {}, run.scalars
         if (cell.part, cell.protocol.partition("; ")[0]) in TEST:
-            scalars = list_metrics(run, split, text_vectors(cell.data, cell.seed))
+            scalars = scalars | list_metrics(run, split, text_vectors(cell.data, cell.seed))
         if (cell.part, cell.protocol) in TEST:
             values = values | (values_of(system, split) if values_of else {})
             if training is not None:

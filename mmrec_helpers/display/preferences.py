@@ -23,22 +23,23 @@ class Step:
     Attributes:
         items: of the block, in order of time.
         marked: those after the change of taste.
-        facts: title -> text that is shown below the items, such as the preference and the true taste.
+        facts: title -> what is shown below: a text, such as the preference, or more items, such as recommended ones.
     """
 
     items: Sequence[int]
     marked: Sequence[int]
-    facts: Mapping[str, str]
+    facts: Mapping[str, str | Sequence[int]]
 
 
 def step_panel(dataset: RecDataset, step: Step, texts: Sequence[str]) -> HTML:
     """A block's items, each with its text of (I + 1,), as the language model gets it, and the facts."""
-    cards = [
-        item_card(dataset, item, [texts[item]], width=WIDTH, extra="changed" if item in step.marked else "")
-        for item in step.items
-    ]
-    facts = {title: [f'<div class="card">{plain(text)}</div>'] for title, text in step.facts.items()}
-    return titled_rows({"items": cards} | facts)
+
+    def cards(shown: str | Sequence[int]) -> list[str]:
+        if isinstance(shown, str):
+            return [f'<div class="card">{plain(shown)}</div>']
+        return [item_card(dataset, i, [texts[i]], width=WIDTH, extra="changed" * (i in step.marked)) for i in shown]
+
+    return titled_rows({title: cards(shown) for title, shown in {"items": step.items, **step.facts}.items()})
 
 
 def show_steps(dataset: RecDataset, steps_of: Callable[[int], list[Step]], users: int, texts: Sequence[str]) -> None:
@@ -51,10 +52,9 @@ def show_steps(dataset: RecDataset, steps_of: Callable[[int], list[Step]], users
         steps = steps_of(user)
         display(step_panel(dataset, steps[min(block, len(steps)) - 1], texts))
 
-    first = steps_of(0)
     longest = max(len(steps_of(user)) for user in range(users))
     browse = ipywidgets.interactive(show, user=(0, users - 1), block=(1, longest))
-    panels = {f"block {number}": step_panel(dataset, step, texts) for number, step in enumerate(first, 1)}
+    panels = {f"block {number}": step_panel(dataset, step, texts) for number, step in enumerate(steps_of(0), 1)}
     show_widget(browse, static_view(panels, "the blocks of one user"))
 
 

@@ -4,7 +4,7 @@
 __all__ = ['FIRST', 'UPDATE', 'Generate', 'preference_message', 'split_blocks', 'preference_steps', 'recurrent_preferences',
            'direct_preferences']
 
-# %% ../../notebooks/06b_recurrent_preferences.ipynb #cell-15
+# %% ../../notebooks/06b_recurrent_preferences.ipynb #cell-13
 from collections.abc import Callable, Sequence
 
 FIRST = "They bought\n{items}\nWhat do they like?"
@@ -20,7 +20,7 @@ def preference_message(items: Sequence[str], preference: str = "") -> str:
     template = UPDATE if preference else FIRST
     return template.format(items=lines, preference=" ".join(preference.split()))
 
-# %% ../../notebooks/06b_recurrent_preferences.ipynb #cell-19
+# %% ../../notebooks/06b_recurrent_preferences.ipynb #cell-17
 Generate = Callable[[list[str]], list[str]]  # messages -> replies of a model
 
 
@@ -30,7 +30,7 @@ def split_blocks(history: Sequence[str], block: int) -> list[Sequence[str]]:
         raise ValueError(f"a block has at least one item, not {block}")
     return [history[start : start + block] for start in range(0, len(history), block)]
 
-# %% ../../notebooks/06b_recurrent_preferences.ipynb #cell-21
+# %% ../../notebooks/06b_recurrent_preferences.ipynb #cell-19
 def preference_steps(
     generate: Generate,
     histories: Sequence[Sequence[str]],
@@ -56,7 +56,7 @@ def preference_steps(
             steps[user].append(preference)
     return steps
 
-# %% ../../notebooks/06b_recurrent_preferences.ipynb #cell-23
+# %% ../../notebooks/06b_recurrent_preferences.ipynb #cell-21
 def recurrent_preferences(
     generate: Generate, histories: Sequence[Sequence[str]], block: int = 3
 ) -> list[str]:

@@ -23,6 +23,17 @@ def test_a_panel_has_items_texts_and_facts():
     assert html.index("preference") < html.index("true taste")
 
 
+def test_recommended_items_are_cards_below_the_other_facts_and_not_marked():
+    step = Step([1, 2], [2], {"preference": "x", "recommended": [5, 3], "none": []})
+    before, _, after = step_panel(DATASET, step, TEXTS).data.partition("recommended")
+    recommended, none = after.split("none</div>")
+    assert re.findall(r"<b>thing (\d)</b>", before) == ["1", "2"]
+    assert re.findall(r"<b>thing (\d)</b>", recommended) == ["5", "3"]
+    assert "text &lt;5&gt;" in recommended
+    assert "card changed" not in recommended
+    assert "<b>" not in none
+
+
 def test_the_widget_shows_every_user_and_its_static_view_all_blocks_of_the_first(monkeypatch):
     shown = []
     monkeypatch.setattr(preferences, "show_widget", lambda *parts: shown.append(parts))

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import ch03, ch06, ch07
+from experiments import ch03, ch06, ch07, scores
 from experiments.cells import Cell
 from experiments.datasets import POCKET
 from mmrec_helpers.data.dataset import PARTS
 from mmrec_helpers.evaluation.runs import Run
 from mmrec_helpers.llm.summaries import ItemSummaries
 from mmrec_helpers.pocket_shop.shop import load_shop
+from mmrec_helpers.recommenders import mllm_msr
 from mmrec_helpers.recommenders.mllm_msr import MLLMMSR
 
 
@@ -130,6 +131,36 @@ def test_a_system_is_run(tiny, tmp_path, system):
     assert run.stamp["cost"]["parameters"] > 0 or system == "zero-shot"
 
 
+def test_a_kill_of_the_scoring_loses_no_user_that_was_scored(tiny, monkeypatch, tmp_path):
+    """And what a model leaves unanswered, or a prompt without, is counted for all users, also for a ranker."""
+    monkeypatch.setattr(scores, "SCORED", 2)
+    monkeypatch.setattr(ch06, "recorded", lambda study: {})
+    monkeypatch.setattr(ch06, "baseline_settings", lambda runs: {"popularity": {}})
+    monkeypatch.setattr(mllm_msr, "MIN_PROBABILITY", 2.0)  # nothing is an answer
+    whole, score = MLLMMSR.score, []
+    cell = Cell(study="ch06", data=POCKET, split="leave-one-out", part="test", protocol=ch06.PROTOCOL,
+                system="zero-shot", hyperparameters={"epochs": 0, "max_len": 6})  # fmt: skip
+    cells = [cell, replace(cell, protocol="full; of popularity")]
+    wanted = [run for _, run in ch06.run(cells, tmp_path / "whole.pt")]
+
+    def killed(system, queries, candidates=None):
+        score.append(len(queries))
+        if len(score) == 3:
+            raise KeyboardInterrupt
+        return whole(system, queries, candidates)
+
+    monkeypatch.setattr(MLLMMSR, "score", killed)
+    with pytest.raises(KeyboardInterrupt):
+        list(ch06.run(cells, tmp_path / "killed.pt"))
+    score[:] = [0] * 3
+    resumed = [run for _, run in ch06.run(cells, tmp_path / "killed.pt")]
+    assert score[3:] == [1, 2, 2, 1], "one user of the first cell is left, and the second cell"
+    for one, other in zip(resumed, wanted, strict=True):
+        assert (one.target_ranks.num_higher == other.target_ranks.num_higher).all()
+        assert one.scalars == other.scalars == {"num_truncated": 0, "num_unanswered": 5}
+        assert one.stamp["cost"]["resumed"] != other.stamp["cost"]["resumed"]
+
+
 def test_a_ranker_orders_what_a_retriever_finds_and_nothing_else(tiny, monkeypatch, tmp_path):
     monkeypatch.setattr(ch06, "recorded", lambda study: {})
     monkeypatch.setattr(ch06, "baseline_settings", lambda runs: {"popularity": {}})
@@ -154,11 +185,20 @@ def test_full_ranking_is_planned_for_retrievers_and_rankers_on_one_shop_and_on_r
     cells = [cell for cell in ch06.plan(runs) if cell.protocol.startswith("full")]
     on_shop = [cell for cell in cells if cell.data == POCKET]
     assert {(cell.seed, cell.split) for cell in on_shop} == {(0, "leave-one-out")}
+    rankers = [cell.system for cell in on_shop if cell.protocol == "full; of SASRec"]
+    assert sorted(rankers) == sorted([*ch06.TUNED, ch06.ZERO_SHOT, "1,200 users"]), "the rows of the paper's Table 3"
     on_real = {(cell.data, cell.system, cell.protocol) for cell in cells if cell.data in ch06.REAL}
     planned = [(name, protocol) for name, own in ch06.RERANKED_ON_REAL_DATA.items() for protocol in own]
     assert on_real == {(data, *row) for data in ch06.REAL for row in planned}
     others = {cell.fit for cell in ch06.plan(runs) if cell.protocol == ch06.PROTOCOL}
     assert {cell.fit for cell in cells} <= others
+
+
+def test_blocks_of_one_to_eight_items_are_planned_once_each(tiny):
+    own = {name: own for name, own in ch06.VARIANTS.items() if name.startswith("block of ")} | {ch06.FAMILY: {}}
+    cells = [Cell(study="ch06", data=POCKET, split="leave-one-out", part="test", protocol=ch06.PROTOCOL, system=name,
+                  hyperparameters=settings) for name, settings in own.items()]  # fmt: skip
+    assert sorted(ch06.build(cell).block for cell in cells) == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_another_training_has_another_seed_on_the_same_shop(tiny):
