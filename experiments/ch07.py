@@ -116,10 +116,12 @@ def build(cell: Cell) -> Recommender:
 
 def fused(cell: Cell, fusion: str) -> FusionRecommender:
     """The MLLM recommender of a cell, not yet fitted."""
-    inputs = tokens(cell.data, cell.seed)
+    words, patches = tokens(cell.data, cell.seed).values()
     if cell.system.endswith(SHUFFLED_IMAGES):
-        inputs = inputs | {"patches": reordered(inputs["patches"])}
-    return FusionRecommender(**inputs, fusion=fusion, seed=cell.seed, name=cell.system, **cell.hyperparameters)
+        patches = reordered(patches)
+    return FusionRecommender(
+        words=words, patches=patches, fusion=fusion, seed=cell.seed, name=cell.system, **cell.hyperparameters
+    )
 
 
 def reordered(features: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ ACROSS = {
     "recommenders/test_mmgpt2rec_options.py": "a second file for mmgpt2rec.py, which has many options",
 }
 """Test of a room that is not of one of its modules -> what it is of."""
-MOST_LINES = 14_590
+MOST_LINES = 14_650
 """Of the package, lessons not counted: they are written by `make export`. It grew when recommenders learnt to be saved,
 tuning got one rule, real models came in, chapter 5 built I-LLMRec, chapter 6 MLLM-MSR, chapter 7 graphs, the fusion
 of words and patches, the shop's event log, Trans2D and MMSR, chapter 8 the audit of tables and the rule of the claims
