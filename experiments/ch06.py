@@ -80,7 +80,7 @@ ON_EACH_SHOP = (FAMILY, ZERO_SHOT, TEXT_ONLY, NO_RECURRENCE, NO_IMAGES)
 """Systems on three shops, and on the first shop's split in time; all others are on the first shop."""
 BASELINES = ("popularity", "item-kNN", "GRU4Rec", "SASRec", "GRU4Rec_F, both", "SASRec_F, both")
 """Systems of chapter 3 with the same candidates, with the hyperparameters that it chose."""
-GRAPHS = tuple(ch07.TUNED)
+GRAPHS = tuple(ch07.GRAPH_SYSTEMS)
 """Chapter 7's, with what it chose, on the first shop's leave-one-out."""
 FEW = f", {TRAINED} users"
 """What ends the name of a baseline that learns from no more users than MLLM-MSR does, from the same ones."""
@@ -143,7 +143,7 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
     chosen |= {name: chosen[FAMILY] for name in VARIANTS if name not in chosen}
     chosen |= baseline_settings(runs)
     chosen |= {name: chosen[name.removesuffix(FEW)] for name in ON_FEW}
-    chosen |= {name: chosen_settings(ch07.STUDY, runs, name, family) for name, family in ch07.TUNED.items()}
+    chosen |= {name: chosen_settings(ch07.STUDY, runs, name, family) for name, family in ch07.GRAPH_SYSTEMS.items()}
     places = [(POCKET, seed, LEAVE_ONE_OUT) for seed in SEEDS] + [(POCKET, 0, TEMPORAL)]
     for data, seed, split in places:
         is_first = (seed, split) == (0, LEAVE_ONE_OUT)

@@ -36,9 +36,10 @@ from mmrec_helpers.settings import load_settings
 STUDY = "ch07"
 SHUFFLED = ", shuffled features"
 """What the names of the controls end with: every item has the features of another one, the same in all modalities."""
-TUNED = {spec.name: spec.family for spec in GRAPHS}
+GRAPH_SYSTEMS = {spec.name: spec.family for spec in GRAPHS}
 FUSED = {f"MLLM, {fusion}": "MLLM" for fusion in FUSIONS}
 """The MLLM recommender with each fusion -> its family."""
+TUNED = GRAPH_SYSTEMS | FUSED
 SHUFFLED_IMAGES = ", shuffled images"
 """What the name of the control of its first fusion ends with: every item has the image of another one."""
 CONTROLS = (*(spec.name + SHUFFLED for spec in GRAPHS if spec.features), next(iter(FUSED)) + SHUFFLED_IMAGES)
@@ -60,11 +61,10 @@ SAMPLED = ("100 uniform", "20 uniform")
 
 def plan(runs: Sequence[Run]) -> list[Cell]:
     """See ``Study``."""
-    families = TUNED | FUSED
-    cells = plan_tuning(STUDY, runs, families)
-    for name in (*families, *CONTROLS):
+    cells = plan_tuning(STUDY, runs, TUNED)
+    for name in (*TUNED, *CONTROLS):
         tuned = without_control(name)
-        if (settings := chosen_settings(STUDY, runs, tuned, families[tuned])) is None:
+        if (settings := chosen_settings(STUDY, runs, tuned, TUNED[tuned])) is None:
             continue
         for data, seed, split in PLACES:
             cell = partial(Cell, study=STUDY, data=data, seed=seed, split=split, system=name, hyperparameters=settings)
@@ -72,7 +72,7 @@ def plan(runs: Sequence[Run]) -> list[Cell]:
             if name in ADJUSTED and (data, split) == (POCKET, LEAVE_ONE_OUT):
                 protocols += [f"full; popularity {strength:g}" for strength in STRENGTHS]
             cells += [cell(part="test", protocol=protocol) for protocol in protocols]
-            if (data, seed, split) == PLACES[0] and name in families:
+            if (data, seed, split) == PLACES[0] and name in TUNED:
                 cells.append(cell(protocol=TIMING))
     return [*cells, event_log.CELL]
 

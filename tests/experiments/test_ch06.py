@@ -157,7 +157,8 @@ def test_a_kill_of_the_scoring_loses_no_user_that_was_scored(tiny, monkeypatch, 
     assert score[3:] == [1, 2, 2, 1], "one user of the first cell is left, and the second cell"
     for one, other in zip(resumed, wanted, strict=True):
         assert (one.target_ranks.num_higher == other.target_ranks.num_higher).all()
-        assert one.scalars == other.scalars == {"num_truncated": 0, "num_unanswered": 5}
+        assert one.scalars == other.scalars
+        assert {"num_truncated": 0, "num_unanswered": 5}.items() <= one.scalars.items()
         assert one.stamp["cost"]["resumed"] != other.stamp["cost"]["resumed"]
 
 
