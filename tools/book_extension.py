@@ -288,7 +288,10 @@ def printed(number: str | dict[str, str]) -> str:
 
 def ours(row: dict[str, Any], results: Path) -> str:
     """A number of ours from recorded runs with its 95 % interval, as in the ledger; or that there is none."""
-    return with_intervals([measure(row, runs_in(results))])[0].number if "study" in row else NOT_RECORDED
+    if "study" not in row:
+        return NOT_RECORDED
+    recorded = {name: value for name, value in row.items() if name != "what"}  # which the ledger does not have
+    return with_intervals([measure(recorded, runs_in(results))])[0].number
 
 
 class RecordedResult(SphinxDirective):
