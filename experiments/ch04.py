@@ -194,6 +194,7 @@ def run(cells: Sequence[Cell], checkpoint: Path) -> Iterator[tuple[Cell, Run]]:
     split = prompting.split_of(cells[0])
 
     def under(system: Any, condition: str) -> Any:  # noqa: ANN401, prompting and all others
+        assert not condition, f"chapter 4 has no condition {condition!r}"
         return StoredScores(system, split, checkpoint) if isinstance(system, prompting.Prompted) else system
 
     yield from run_system(partial(build, cells[0]), cells, checkpoint, under=under, split=split)

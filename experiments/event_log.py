@@ -1,4 +1,4 @@
-"""A large shop and its event log: minutes, memory and disk of what is generated in pieces."""
+"""A large shop and its event log: seconds, memory and disk of what is generated in pieces."""
 
 import time
 from collections import Counter

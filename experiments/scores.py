@@ -39,6 +39,9 @@ class StoredScores:
     checkpoint: Path
     counts: dict[str, int] = field(init=False, default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.identity = self.system.identity(self.split)
+
     @property
     def name(self) -> str:
         """The system's."""
@@ -54,7 +57,7 @@ class StoredScores:
 
     def part(self, queries: Queries, candidates: np.ndarray | None) -> np.ndarray:
         """The scores of some users, from their file if it is there."""
-        sha = sha256(self.system.identity(self.split).encode())
+        sha = sha256(self.identity.encode())
         for array in (queries.users, queries.histories, *([] if candidates is None else [candidates])):
             sha.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
         path = part_checkpoint(self.checkpoint, f"scores-{sha.hexdigest()[:16]}")

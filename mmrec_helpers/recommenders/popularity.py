@@ -85,8 +85,8 @@ class PopularityAdjusted(BaseRecommender):
     """Another system whose scores lose part of the items' log popularity: logit adjustment {cite}`menon2021logit`.
 
     The score is s(u, i) - strength log(1 + n_i), with the training interactions n_i of an item. It is meant for systems
-    whose scores are logits, trained by BPR or a softmax: with strength 1 they rank by how much more likely an item is
-    for this user than for a random one.
+    whose scores are logits, trained by BPR or a softmax: with strength 1 calibrated ones rank by how much more likely
+    an item is for this user than for a random one.
 
     Args:
         system: gives the scores.

@@ -446,6 +446,23 @@ MISTAKES = {
         """,
         "influence on its own prediction",
     ),
+    "check_relative_gain": (  # other users for the second system
+        """
+        def relative_gain(a, b):
+            rng = np.random.default_rng(0)
+            one, other = (x[rng.integers(len(x), size=(1000, len(x)))].mean(axis=1) for x in (a, b))
+            return a.mean() / b.mean() - 1, *np.quantile(one / other - 1, [0.025, 0.975])
+        """,
+        "take the same users for both systems",
+    ),
+    "check_shuffled_within": (
+        "lambda features, category, rng: np.vstack([features[:1], rng.permutation(features[1:])])",
+        "an item has another category",
+    ),
+    "check_largest_strength": (
+        "lambda strengths, metrics, loss: strengths[np.asarray(metrics) >= (1 - loss) * metrics[0]].max()",
+        "the dip at .1 comes before .2",
+    ),
     "check_device_sessions": (  # an early event of the next user continues a session
         """
         def device_sessions(user, time, device, gap):
